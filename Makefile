@@ -1,0 +1,34 @@
+# Everything a user or a developer needs, on a machine with Python 3.11+ and make only.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md -o table.csv
+
+test: $(VENV)/installed
+	$(BIN)/pytest -q
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p snnprof
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/overhead.py
+
+$(VENV)/dependencies: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt '.[test,check]'
+	touch $@
+
+$(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
+	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info table.md table.csv

@@ -1,0 +1,90 @@
+"""The networks, by name. One file each, readable alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from snnprof.errors import SnnprofError, known
+from snnprof.models.vgg import vgg5, vgg11
+from snnprof.spiking.network import SpikingNetwork
+from snnprof.spiking.neurons import NEURONS, Neuron
+
+# Makes one layer of neurons.
+NeuronMaker = Callable[[], Neuron]
+# (make_neuron, timesteps, num_classes, in_channels, image_size) -> network
+Builder = Callable[[NeuronMaker, int, int, int, int], SpikingNetwork]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A network and the input it is usually seen with."""
+
+    build: Builder
+    in_channels: int
+    image_size: int
+    source: str
+
+
+MODELS: dict[str, ModelInfo] = {
+    "vgg5": ModelInfo(vgg5, 1, 8, "3 convolutions, 2 linear layers; small, for the digits"),
+    "vgg11": ModelInfo(vgg11, 3, 32, "configuration A of Simonyan & Zisserman, CIFAR form"),
+}
+WEIGHTS = ("fp32",)
+
+
+def list_models() -> list[str]:
+    """The names that :func:`create` takes, sorted."""
+    return sorted(MODELS)
+
+
+def create(
+    name: str,
+    *,
+    neuron: str = "lif",
+    weights: str = "fp32",
+    timesteps: int = 4,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    **variants: bool,
+) -> SpikingNetwork:
+    """Build a network.
+
+    Args:
+        name: one of :func:`list_models`.
+        neuron: "lif" or "hdlif".
+        weights: "fp32".
+        timesteps: T.
+        num_classes: outputs.
+        in_channels: channels of the image.
+        image_size: height and width of the image in pixels.
+        **variants: variants of the neuron; there is none yet.
+
+    Returns:
+        A network from [T, B, C, H, W], or an image [B, C, H, W] that it repeats T times, to
+        [T, B, num_classes].
+
+    Raises:
+        SnnprofError: an unknown name or variant, a number below 1, or an image too small.
+    """
+    if name not in MODELS:
+        raise known("model", name, MODELS)
+    if neuron not in NEURONS:
+        raise known("neuron", neuron, NEURONS)
+    if weights not in WEIGHTS:
+        raise known("weights", weights, WEIGHTS)
+    for variant in variants:
+        raise SnnprofError(f"unknown variant {variant!r}: {neuron!r} has no variants yet")
+    sizes = {
+        "timesteps": timesteps,
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "image_size": image_size,
+    }
+    for key, value in sizes.items():
+        if value < 1:
+            raise SnnprofError(f"{key}={value}: must be at least 1")
+    make = NEURONS[neuron]
+    build = MODELS[name].build
+    return build(lambda: make(timesteps), timesteps, num_classes, in_channels, image_size)

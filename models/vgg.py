@@ -1,0 +1,101 @@
+"""VGG with spiking neurons: convolution, batch norm, neuron; max pooling of spikes.
+
+The first convolution sees the image itself (direct encoding); the last linear layer has no
+neuron, its output at each time step is the network's.
+
+Simonyan & Zisserman, Very deep convolutional networks for large-scale image recognition,
+ICLR 2015. The small form with three convolutions and two linear layers is usual in work on
+spiking networks (Rathi & Roy, DIET-SNN, 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from snnprof.errors import SnnprofError
+from snnprof.spiking.network import PerStep, SpikingNetwork
+from snnprof.spiking.neurons import Neuron
+
+POOL = 0  # in a plan, between numbers of channels
+
+
+class VGG(SpikingNetwork):
+    """Convolutions after a plan, then linear layers.
+
+    Args:
+        plan: channels of each convolution, with POOL for a 2x2 max pooling.
+        hidden: widths of the linear layers before the last.
+        make_neuron: makes one layer of neurons.
+        timesteps: T.
+        num_classes, in_channels, image_size: outputs and input.
+
+    Raises:
+        SnnprofError: the image vanishes in the poolings.
+    """
+
+    def __init__(
+        self,
+        plan: Sequence[int],
+        hidden: Sequence[int],
+        make_neuron: Callable[[], Neuron],
+        timesteps: int,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+    ) -> None:
+        super().__init__(timesteps, (in_channels, image_size, image_size))
+        poolings = plan.count(POOL)
+        if image_size < 2**poolings:
+            raise SnnprofError(
+                f"image_size={image_size} is too small for {poolings} poolings: give at least "
+                f"{2**poolings}"
+            )
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for width in plan:
+            if width == POOL:
+                layers.append(PerStep(nn.MaxPool2d(2)))
+                continue
+            convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+            layers += [PerStep(convolution, nn.BatchNorm2d(width)), make_neuron()]
+            channels = width
+        self.features = nn.Sequential(*layers)
+
+        features = channels * (image_size // 2**poolings) ** 2
+        layers = [PerStep(nn.Flatten())]
+        for width in hidden:
+            linear = nn.Linear(features, width, bias=False)
+            layers += [PerStep(linear, nn.BatchNorm1d(width)), make_neuron()]
+            features = width
+        layers.append(PerStep(nn.Linear(features, num_classes)))
+        self.classifier = nn.Sequential(*layers)
+
+    def run_steps(self, x: Tensor) -> Tensor:
+        out: Tensor = self.classifier(self.features(x))
+        return out
+
+
+def vgg5(
+    make_neuron: Callable[[], Neuron],
+    timesteps: int,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+) -> VGG:
+    """Three convolutions and two linear layers."""
+    plan = (64, POOL, 128, 128, POOL)
+    return VGG(plan, (128,), make_neuron, timesteps, num_classes, in_channels, image_size)
+
+
+def vgg11(
+    make_neuron: Callable[[], Neuron],
+    timesteps: int,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+) -> VGG:
+    """Configuration A with one linear layer, as used for CIFAR."""
+    plan = (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL)
+    return VGG(plan, (), make_neuron, timesteps, num_classes, in_channels, image_size)

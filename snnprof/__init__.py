@@ -1,0 +1,37 @@
+"""snnprof: SOPs, energy, training time and memory of spiking neural networks in PyTorch."""
+
+from snnprof import models
+from snnprof.counting.counter import SopCounter
+from snnprof.energy.pricing import price
+from snnprof.errors import SnnprofError
+from snnprof.experiment import run
+from snnprof.render.files import load, save
+from snnprof.results import (
+    ArmResult,
+    CountResult,
+    EnergyResult,
+    EnergyRow,
+    LayerCount,
+    Report,
+)
+from snnprof.spiking.neurons import neuron_ops, reset
+from snnprof.spiking.size import size_bytes
+
+__all__ = [
+    "ArmResult",
+    "CountResult",
+    "EnergyResult",
+    "EnergyRow",
+    "LayerCount",
+    "Report",
+    "SnnprofError",
+    "SopCounter",
+    "load",
+    "models",
+    "neuron_ops",
+    "price",
+    "reset",
+    "run",
+    "save",
+    "size_bytes",
+]

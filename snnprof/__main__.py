@@ -1,0 +1,5 @@
+"""``python -m snnprof``."""
+
+from snnprof.cli import main
+
+main()

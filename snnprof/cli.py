@@ -1,0 +1,171 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from snnprof.energy.pricing import conventions
+from snnprof.environment import DEVICES
+from snnprof.errors import SnnprofError
+from snnprof.experiment import BATCH_SIZE, EPOCHS, Progress, run
+from snnprof.models import MODELS, WEIGHTS, create, list_models
+from snnprof.render.files import check_output, save
+from snnprof.spiking.neurons import NEURONS
+from snnprof.training.datasets import DATASETS
+from snnprof.training.modes import MODES
+
+TERMINAL = "-"
+
+
+class _OneLineErrors(click.Group):
+    """A user's mistake is one line on standard error and exit status 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        try:
+            return super().main(*args, **kwargs)
+        except click.ClickException as error:
+            message = error.format_message()
+        except SnnprofError as error:
+            message = str(error)
+        except click.Abort:
+            click.echo("Stopped; nothing was written.", err=True)
+            sys.exit(130)
+        click.echo(f"Error: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="snnprof")
+def cli() -> None:
+    """Profile spiking neural networks: SOPs, energy, training time and memory.
+
+    \b
+    Start with:
+      snnprof run --model vgg5 --mode stbp --mode online -o table.md
+    """
+    # The memory profiler's C++ side logs to standard error what no user can use.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+@cli.command("run")
+@click.option(
+    "--model", default="vgg5", show_default=True, help=f"One of: {_listed(list_models())}."
+)
+@click.option("--neuron", default="lif", show_default=True, help=f"One of: {_listed([*NEURONS])}.")
+@click.option("--weights", default="fp32", show_default=True, help=f"One of: {_listed(WEIGHTS)}.")
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    default=("stbp", "online"),
+    show_default=True,
+    help=f"Training mode, one row each; repeat it. One of: {_listed([*MODES])}.",
+)
+@click.option("--timesteps", default=4, show_default=True, help="T, time steps per sample.")
+@click.option(
+    "--data", default="digits", show_default=True, help=f"One of: {_listed([*DATASETS])}."
+)
+@click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]")
+@click.option(
+    "--epochs", default=EPOCHS, show_default=True, help="0 counts the untrained network only."
+)
+@click.option("--batch-size", default=BATCH_SIZE, show_default=True, help="Samples per step.")
+@click.option(
+    "--energy",
+    multiple=True,
+    default=("operands",),
+    show_default=True,
+    help=f"Energy convention, one column each; repeat it. One of: {_listed([*conventions()])}.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of weights, batches, random data.")
+@click.option("--device", default="auto", show_default=True, help=f"One of: {_listed(DEVICES)}.")
+@click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    help="Also write FILE.md, .csv, .tex or .json; repeat it. The table is always printed (-).",
+)
+def run_command(outputs: tuple[str, ...], **settings: Any) -> None:
+    """Train a network in each mode, and print one table with a row per mode.
+
+    \b
+    Each row: size, accuracy, firing rate, synaptic operations (SOPs) and energy
+    per sample on the test images, neuron operations (NOPs), time and peak memory
+    of a training step. What was assumed or left out is printed below the table.
+    The .json holds each layer's raw counts.
+
+    \b
+    Examples:
+      snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md
+      snnprof run --model vgg11 --data random --epochs 0 --energy spikformer
+      snnprof run --neuron hdlif --energy operands --energy hd-lif -o run.json
+    """
+    from snnprof.render.terminal import ProgressBar, show
+
+    files = [check_output(output) for output in outputs if output != TERMINAL]
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        with ProgressBar("training") as bar:
+            report = run(progress=Progress(bar.expect, bar.step_done), **settings)
+    for file in files:
+        save(report, file)
+    show(report)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
+@cli.command("models")
+@click.argument("name", required=False)
+def models_command(name: str | None) -> None:
+    """List the networks, or show the parameters of NAME."""
+    from snnprof.render.terminal import show_table
+
+    if name is not None:
+        from fvcore.nn import parameter_count_table
+
+        create(name)  # an unknown name ends here
+        click.echo(parameter_count_table(_usual(name), max_depth=4))
+        return
+    rows = []
+    for listed in list_models():
+        info = MODELS[listed]
+        parameters = sum(p.numel() for p in _usual(listed).parameters())
+        shape = f"{info.in_channels}x{info.image_size}x{info.image_size}"
+        rows.append((listed, f"{parameters:,}", shape, info.source))
+    show_table(("model", "parameters", "usual input", "source"), rows)
+
+
+def _usual(name: str) -> Any:
+    info = MODELS[name]
+    return create(name, in_channels=info.in_channels, image_size=info.image_size)
+
+
+@cli.command("energy-tables")
+def energy_tables_command() -> None:
+    """List the energy conventions: constants, what they leave out, sources."""
+    for convention in conventions().values():
+        mac = "none" if convention.mac_j is None else f"{convention.mac_j * 1e12:g} pJ"
+        click.echo(f"{convention.name}: MAC {mac}, AC {convention.ac_j * 1e12:g} pJ")
+        click.echo(f"  {convention.description}")
+        click.echo(f"  leaves out: {convention.leaves_out}")
+        click.echo(f"  source: {convention.source}")
+
+
+def main() -> None:
+    """Entry point of the ``snnprof`` command."""
+    cli()

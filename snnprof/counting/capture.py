@@ -1,0 +1,146 @@
+"""Seeing which operands the linear operations of torch really receive.
+
+A :class:`torch.overrides.TorchFunctionMode` passes every torch function through unchanged
+and reports those that multiply: a layer that quantises its weight inside its own forward is
+seen with the quantised weight, a functional call is seen like a module's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
+
+from snnprof.counting.fanout import LinearCall
+
+Observer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
+
+CONVOLUTIONS: dict[Callable[..., Any], str] = {
+    F.conv1d: "conv1d",
+    F.conv2d: "conv2d",
+    F.conv3d: "conv3d",
+    F.conv_transpose1d: "conv_transpose1d",
+    F.conv_transpose2d: "conv_transpose2d",
+    F.conv_transpose3d: "conv_transpose3d",
+}
+LINEAR: dict[Callable[..., Any], str] = {F.linear: "linear"}
+
+# Products that are not counted; each use is listed in the result.
+_TENSOR_PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "vdot")
+_TENSOR_SUMMED_PRODUCTS = ("addmm", "addmm_", "baddbmm", "baddbmm_", "addbmm", "addbmm_", "addmv")
+_TORCH_PRODUCTS = ("einsum", "tensordot", "inner", "chain_matmul", "bilinear", "lstm", "gru")
+_TORCH_CELLS = ("rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+_FUNCTIONAL = ("bilinear", "scaled_dot_product_attention", "multi_head_attention_forward")
+
+
+def _uncounted() -> dict[Callable[..., Any], str]:
+    found: dict[Callable[..., Any], str] = {}
+    for name in _TENSOR_PRODUCTS + _TENSOR_SUMMED_PRODUCTS:
+        found[getattr(torch.Tensor, name)] = name.strip("_")
+        if hasattr(torch, name):
+            found[getattr(torch, name)] = name
+    for name in _TORCH_PRODUCTS + _TORCH_CELLS:
+        found[getattr(torch, name)] = name
+        if hasattr(torch._VF, name):
+            found[getattr(torch._VF, name)] = name
+    for name in _FUNCTIONAL:
+        found[getattr(F, name)] = name
+    found[torch.linalg.multi_dot] = "multi_dot"
+    found[torch.linalg.matmul] = "matmul"
+    return found
+
+
+UNCOUNTED: dict[Callable[..., Any], str] = _uncounted()
+
+
+class Capture(TorchFunctionMode):
+    """Passes torch functions through; tells ``observe`` of the watched ones first."""
+
+    def __init__(self, watched: Iterable[Callable[..., Any]], observe: Observer) -> None:
+        super().__init__()
+        self._watched = frozenset(watched)
+        self._observe = observe
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in self._watched:
+            # Before the call, while its input is still in the processor's cache.
+            self._observe(func, args, kwargs or {})
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+def operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Input and weight of a convolution or linear call."""
+    x: Tensor = args[0] if args else kwargs["input"]
+    weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
+    return x, weight
+
+
+_PLAIN_LINEAR = LinearCall("linear", F.linear, (), groups=1, feature_dims=1)
+
+
+def linear_call(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> LinearCall:
+    """The call without its operands and bias, ready to be replayed with others."""
+    if func in LINEAR:
+        return _PLAIN_LINEAR
+    settings = args[3:]
+    named = {k: v for k, v in kwargs.items() if k not in ("input", "weight", "bias")}
+
+    def apply(x: Tensor, weight: Tensor) -> Tensor:
+        out: Tensor = func(x, weight, None, *settings, **named)
+        return out
+
+    op = CONVOLUTIONS[func]
+    # groups is the seventh argument of convolutions and transposed convolutions alike.
+    groups: int = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+    return LinearCall(op, apply, (*settings, *named.items()), groups, feature_dims=1 + int(op[-2]))
+
+
+def unpadded(
+    call: LinearCall, module: nn.Module, given: object, x: Tensor
+) -> tuple[LinearCall, Tensor]:
+    """Undo the padding that a circular, reflecting or replicating convolution does itself.
+
+    Such a layer pads its input and then convolves without padding. The layer's input is the
+    middle of what the convolution received; the padding becomes part of the operation.
+
+    Args:
+        call: the convolution.
+        module: the module it ran in.
+        given: the module's own input.
+        x: what the convolution received.
+    """
+    if not isinstance(module, _ConvNd) or module.padding_mode == "zeros":
+        return call, x
+    spatial = call.feature_dims - 1
+    mode, pad = module.padding_mode, tuple(module._reversed_padding_repeated_twice)
+    # F.pad lists the last dimension first, (before, after) for each.
+    around = [(pad[2 * i], pad[2 * i + 1]) for i in reversed(range(spatial))]
+    widened = [n + sum(p) for n, p in zip(_spatial_shape(given, spatial), around, strict=False)]
+    if list(x.shape[-spatial:]) != widened:
+        return call, x
+    inner = x
+    for dim, (before, after) in zip(range(-spatial, 0), around, strict=True):
+        inner = inner.narrow(dim, before, inner.shape[dim] - before - after)
+
+    def apply(row: Tensor, weight: Tensor) -> Tensor:
+        return call.apply(F.pad(row, list(pad), mode=mode), weight)
+
+    settings = (*call.settings, mode, *pad)
+    return LinearCall(call.op, apply, settings, call.groups, call.feature_dims), inner
+
+
+def _spatial_shape(x: object, spatial: int) -> list[int]:
+    return list(x.shape[-spatial:]) if isinstance(x, Tensor) else []

@@ -1,0 +1,181 @@
+"""Fan-out maps: how many synapses leave every input position of a linear operation.
+
+One definition serves every linear operation (design: "fan-out f_i"): the gradient, with
+respect to the input, of the sum of the operation's output when each weight is replaced by 1
+where it is non-zero and by 0 elsewhere. The captured call is replayed with those operands,
+so stride, padding, dilation, groups and transposition need no code here. Since the output
+is summed, the output channels of one group can be summed first: a single channel per group
+is enough, which makes the map about C_out times cheaper than the operation.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, as_float
+
+
+@dataclass(frozen=True)
+class LinearCall:
+    """One call of a linear operation, reduced to what its fan-out depends on.
+
+    Attributes:
+        op: ``"linear"``, ``"conv2d"``, ``"conv_transpose1d"`` and so on.
+        apply: the operation as a function of (input, weight), bias left out.
+        settings: stride, padding and the like; two calls with equal settings, weights and
+            input shapes have equal fan-out.
+        groups: 1 for a linear layer.
+        feature_dims: how many trailing dimensions of the input hold one row (one sample at
+            one time step): 1 for a linear layer, 1 + d for a d-dimensional convolution.
+    """
+
+    op: str
+    apply: Callable[[Tensor, Tensor], Tensor]
+    settings: tuple[object, ...]
+    groups: int
+    feature_dims: int
+
+    @property
+    def transposed(self) -> bool:
+        return self.op.startswith("conv_transpose")
+
+    def row_shape(self, x: Tensor) -> torch.Size:
+        """Shape of one row of x, e.g. [C_in, H, W]."""
+        return x.shape[x.dim() - self.feature_dims :]
+
+    def by_output_channel(self, weight: Tensor) -> Tensor:
+        """The weight as [C_out, everything else]."""
+        if not self.transposed:  # [C_out, C_in / groups, *k]
+            return weight.flatten(1)
+        # [C_in, C_out / G, *k] to [G, C_in / G, C_out / G, *k] to [C_out, C_in / G, *k]
+        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])
+        return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
+
+    def sum_output_channels(self, mask: Tensor) -> Tensor:
+        """A weight of one output channel per group whose output is the sum of the group's."""
+        if self.transposed:
+            return mask.sum(1, keepdim=True)
+        return mask.reshape(self.groups, -1, *mask.shape[1:]).sum(1)
+
+    def nominal_macs(self, weight: Tensor, row_shape: torch.Size, out_shape: torch.Size) -> int:
+        """C_out * H_out * W_out * (C_in / groups) * k_h * k_w, padded taps included, per row.
+
+        As fvcore counts it: a transposed convolution spreads its kernel over the input's
+        positions instead of the output's.
+        """
+        if self.feature_dims == 1:
+            return weight.numel()
+        positions = row_shape[1:] if self.transposed else out_shape[1:]
+        return weight.numel() * positions.numel()
+
+
+def fan_out(
+    call: LinearCall, weight: Tensor, row_shape: torch.Size, scratch: Scratch
+) -> tuple[Tensor, torch.Size]:
+    """Synapses out of every input position.
+
+    Args:
+        call: the operation.
+        weight: as the operation received it.
+        row_shape: shape of one row of its input, e.g. [C_in, H, W].
+        scratch: work buffers.
+
+    Returns:
+        float64 tensor of ``row_shape``, flattened, of whole numbers; and the shape of one row
+        of the output, with one channel per group.
+    """
+    # Saved-tensor hooks of the surroundings (activation checkpointing counts what passes
+    # through them) must not see this small graph of ours.
+    unhooked = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+    with torch.inference_mode(False), torch.enable_grad(), unhooked:
+        weight = as_float(weight.detach())
+        mask = torch.ne(weight, 0, out=scratch.like(weight))
+        channels = call.sum_output_channels(mask).double()
+        row = torch.zeros(
+            (1, *row_shape), dtype=torch.float64, device=weight.device, requires_grad=True
+        )
+        out = call.apply(row, channels)
+        (gradient,) = torch.autograd.grad(out.sum(), row)
+    return gradient.flatten(), out.shape[1:]
+
+
+class WeightJudge:
+    """Running verdict on a weight's kind, per output channel, read only at the end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._one_magnitude = torch.ones((), dtype=torch.bool, device=device)
+        self._few_levels = torch.ones((), dtype=torch.bool, device=device)
+        self._negative = torch.zeros((), dtype=torch.bool, device=device)
+
+    def observe(self, channels: Tensor, scratch: Scratch) -> None:
+        """Look at a weight, [C_out, N]."""
+        eps = torch.finfo(channels.dtype).eps
+        magnitude = torch.abs(as_float(channels), out=scratch.like(as_float(channels)))
+        largest = magnitude.amax(1)
+        least = torch.threshold(magnitude, 0.0, torch.inf).amin(1)
+        self._one_magnitude &= ((least == largest) | (largest == 0)).all()
+        self._negative |= channels.amin() < 0
+        levels = magnitude.div_(least.unsqueeze(1))
+        misfit = (levels - levels.round()).abs_().amax()
+        self._few_levels &= misfit <= MAX_LEVELS * eps
+        self._few_levels &= (largest / least <= MAX_LEVELS).all()
+
+    def kind(self) -> Kind:
+        """Synchronises."""
+        if bool(self._one_magnitude):
+            return Kind.TERNARY if bool(self._negative) else Kind.BINARY
+        return Kind.INTEGER if bool(self._few_levels) else Kind.REAL
+
+
+class Synapses:
+    """The fan-out of one weight, kept while the weight cannot have changed.
+
+    A weight that is the same tensor with the same version counter has the same zero
+    pattern. A weight made anew for every call (a quantiser's output) is looked at anew.
+
+    Attributes:
+        fan_out: float64 [P], flattened.
+        row_size: P, input elements of one row.
+        nominal_macs: per row.
+    """
+
+    def __init__(self, call: LinearCall, x: Tensor, weight: Tensor, scratch: Scratch) -> None:
+        self.call = call
+        self._feature_shape = call.row_shape(x)
+        self._shape = x.shape
+        self._weight = weakref.ref(weight)
+        self._version = None if weight.is_inference() else weight._version
+        self.row_size = self._feature_shape.numel()
+        self.fan_out, out_shape = fan_out(call, weight, self._feature_shape, scratch)
+        self.nominal_macs = call.nominal_macs(weight, self._feature_shape, out_shape)
+
+    def hold_for(self, call: LinearCall, x: Tensor, weight: Tensor) -> bool:
+        """True if a call with these operands has this fan-out."""
+        return (
+            self._weight() is weight
+            and self._version is not None
+            and self._version == weight._version
+            and (x.shape == self._shape or call.row_shape(x) == self._feature_shape)
+            and call.settings == self.call.settings
+        )
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The weight, if it is still alive."""
+        return self._weight()
+
+    def changed_unseen(self, scratch: Scratch) -> bool:
+        """True if the weight, still alive, has another zero pattern under the same version.
+
+        Writing through ``.data`` leaves the version counter as it was. Synchronises.
+        """
+        weight = self._weight()
+        if weight is None or self._version is None or weight._version != self._version:
+            return False
+        now, _ = fan_out(self.call, weight, self._feature_shape, scratch)
+        return not torch.equal(now, self.fan_out)

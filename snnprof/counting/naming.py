@@ -1,0 +1,55 @@
+"""Layer names, free of what wrappers add to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from torch import Tensor, nn
+
+# DataParallel and DDP, torch.compile, FSDP, activation checkpointing.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def strip_wrappers(name: str) -> str:
+    """``"module._orig_mod.conv1"`` -> ``"conv1"``."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def module_names(root: nn.Module) -> dict[nn.Module, str]:
+    """A name for every module below (and including) root; root's own is its class's.
+
+    A name stays as it is where stripping would make two modules share it, unless one is the
+    wrapper of the other (then they are the same layer to a reader).
+    """
+    stripped = {module: strip_wrappers(name) for name, module in root.named_modules()}
+    layers = Counter(name for module, name in stripped.items() if not _wraps(module))
+    names = {}
+    for name, module in root.named_modules():
+        short = stripped[module]
+        names[module] = (short if layers[short] <= 1 else name) or type(root).__name__
+    return names
+
+
+def _wraps(module: nn.Module) -> bool:
+    """True for a module with a single child under a wrapper's name."""
+    children = [name for name, _ in module.named_children()]
+    return len(children) == 1 and children[0] in _WRAPPERS
+
+
+class ParameterOwners:
+    """Names the layer that a weight belongs to, by the identity of the tensor."""
+
+    def __init__(self, names: dict[int, tuple[Tensor, str]]) -> None:
+        self._names = names
+
+    def name_of(self, weight: Tensor) -> str | None:
+        held = self._names.get(id(weight))
+        return held[1] if held is not None and held[0] is weight else None
+
+
+def parameter_owners(root: nn.Module) -> ParameterOwners:
+    """``fc.weight`` belongs to ``fc``; any other parameter goes by its own name."""
+    names: dict[int, tuple[Tensor, str]] = {}
+    for name, parameter in root.named_parameters():
+        names[id(parameter)] = (parameter, strip_wrappers(name).removesuffix(".weight"))
+    return ParameterOwners(names)

@@ -1,0 +1,17 @@
+"""The one exception for what a user can mend."""
+
+from collections.abc import Iterable
+
+
+class SnnprofError(ValueError):
+    """A wrong name, value or file: the message names the thing, the value and the way out.
+
+    The command line prints it as one line and exits with status 2; from Python it is a
+    ``ValueError`` like any other.
+    """
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> SnnprofError:
+    """The error for a name that is not in a registry, listing those that are."""
+    listed = ", ".join(sorted(names))
+    return SnnprofError(f"unknown {kind} {name!r}; known: {listed}")

@@ -1,0 +1,63 @@
+"""Numbers as a reader wants them. ``None`` is empty."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Four significant digits, no exponent between 0.0001 and a million."""
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    leading = math.floor(math.log10(abs(value)))
+    return f"{value:.{max(0, digits - 1 - leading)}f}"
+
+
+def scaled(value: float | None, unit: float) -> str:
+    """The value in a unit, e.g. bytes in MB."""
+    return number(None if value is None else value / unit)
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage, without its sign."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def integer(value: int | None) -> str:
+    """A whole number with thousands separated."""
+    return "" if value is None else f"{value:,}"
+
+
+def ratio(value: float | None) -> str:
+    """A factor, as "1.25x"."""
+    return "" if value is None else f"{value:.2f}x"
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
+    """First quartile, median, third quartile; None without values."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return (values[0],) * 3
+    first, middle, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, middle, third
+
+
+def spread(values: Sequence[float], unit: float) -> str:
+    """ "median (first quartile-third quartile)" in a unit."""
+    found = quartiles(values)
+    if found is None:
+        return ""
+    first, middle, third = (scaled(value, unit) for value in found)
+    return f"{middle} ({first}-{third})"
+
+
+def relative(value: float | None, base: float | None) -> float | None:
+    """value / base, None where either is missing or the base is 0."""
+    return None if value is None or not base else value / base

@@ -1,0 +1,101 @@
+"""Results and progress on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import IO, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from snnprof.render.views import View, view
+from snnprof.results import Result
+
+# Enough for any table of ours where the output is a file or a pipe.
+_PIPE_WIDTH = 400
+
+
+def show(result: Result, file: IO[str] | None = None) -> None:
+    """Print a result's table and its notes.
+
+    Where the terminal is too narrow for a row per arm or layer, the table is turned, so that
+    nothing is cut.
+
+    Args:
+        result: any result.
+        file: where to; None is standard output.
+    """
+    table = view(result)
+    console = _console(file)
+    grid = _grid(table.columns, table.rows)
+    wide = console.options.update_width(_PIPE_WIDTH)
+    if console.measure(grid, options=wide).maximum > console.width:
+        grid = _turned(table)
+    console.print(Text(table.title, style="bold"))
+    console.print(grid)
+    for note in table.notes:
+        console.print(Text(f"- {note}"))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a plain table."""
+    _console(None).print(_grid(columns, rows))
+
+
+def _console(file: IO[str] | None) -> Console:
+    stream = file or sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+class ProgressBar(Progress):
+    """A progress bar on standard error; silent where that is no terminal."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(
+            TextColumn(label),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._bar = self.add_task(label, total=None)
+
+    def expect(self, total: int) -> None:
+        """Announce how many steps there are."""
+        self.update(self._bar, total=total)
+
+    def step_done(self) -> None:
+        self.advance(self._bar)
+
+
+def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        grid.add_column(_folded(heading), justify=_side(cells), no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    return grid
+
+
+def _turned(table: View) -> Table:
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    grid.add_column(style="bold")
+    for _ in table.rows:
+        grid.add_column(justify="right")
+    for heading, cells in zip(table.columns, zip(*table.rows, strict=True), strict=True):
+        grid.add_row(Text(heading), *(Text(cell) for cell in cells))
+    return grid
+
+
+def _folded(heading: str) -> Text:
+    return Text(heading.replace(" ", "\n"))
+
+
+def _side(cells: Sequence[str]) -> Literal["left", "right"]:
+    numeric = all(not cell or cell[0].isdigit() for cell in cells)
+    return "right" if numeric else "left"

@@ -1,0 +1,273 @@
+"""Each kind of result as a table: formatted for readers, raw as a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from snnprof.render.format import (
+    integer,
+    percent,
+    quartiles,
+    ratio,
+    relative,
+    scaled,
+    spread,
+)
+from snnprof.results import ArmResult, CountResult, EnergyResult, LayerCount, Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEGA, MILLI, MIB = 1e6, 1e-3, 2.0**20
+
+
+@dataclass(frozen=True)
+class View:
+    """A formatted table.
+
+    Attributes:
+        title: one line.
+        columns: headings.
+        rows: cells, as text.
+        notes: what has to be said under it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+@singledispatch
+def view(result: Any) -> View:
+    """The table of a result."""
+    raise TypeError(f"no table for {type(result).__name__}")
+
+
+@singledispatch
+def records(result: Any) -> list[dict[str, Any]]:
+    """The raw values of a result's table, units in the names."""
+    raise TypeError(f"no table for {type(result).__name__}")
+
+
+def frame(result: Any) -> pd.DataFrame:
+    """:func:`records` as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(records(result))
+
+
+# --- synaptic operations, per layer ---------------------------------------------------------
+
+
+@records.register
+def _(result: CountResult) -> list[dict[str, Any]]:
+    per_sample = ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
+    rows = []
+    for layer in result.rows:
+        row = asdict(layer)
+        for column in per_sample:
+            row[column] = relative(row[column], result.samples)
+        rows.append(row)
+    return rows
+
+
+@view.register
+def _(result: CountResult) -> View:
+    columns = (
+        "layer",
+        "operation",
+        "input",
+        "weight",
+        "event",
+        "firing rate (%)",
+        "SOPs (M)",
+        "unrolled SOPs (M)",
+        "rate SOPs (M)",
+        "nominal MACs (M)",
+        "dense MACs (M)",
+    )
+    rows = [_layer_cells(layer, result.samples) for layer in result.rows]
+    totals = [
+        scaled(result.per_sample(column), MEGA)
+        for column in ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
+    ]
+    rows.append(("total", "", "", "", "", percent(result.firing_rate), *totals))
+    steps = "" if result.timesteps is None else f", T = {result.timesteps}"
+    title = f"Synaptic operations per sample ({result.samples} samples{steps})"
+    return View(title, columns, tuple(rows), tuple(count_notes(result)))
+
+
+def _layer_cells(layer: LayerCount, samples: int) -> tuple[str, ...]:
+    def per_sample(value: float | None) -> str:
+        return scaled(relative(value, samples), MEGA)
+
+    return (
+        layer.name + (" (stem)" if layer.stem else ""),
+        layer.op,
+        layer.input_kind,
+        layer.weight_kind,
+        layer.operation,
+        percent(layer.firing_rate),
+        per_sample(layer.synops),
+        per_sample(layer.unrolled_synops),
+        per_sample(layer.rate_synops),
+        per_sample(layer.nominal_macs),
+        per_sample(layer.dense_macs),
+    )
+
+
+def count_notes(result: CountResult) -> Iterator[str]:
+    """What was not counted, and what was wrong with the inputs."""
+    if any(layer.stem for layer in result.rows):
+        yield "The total firing rate leaves out the stem, whose input is no spike."
+    reasons: dict[str, list[str]] = {}
+    for name, reason in result.not_counted:
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        yield f"Not counted: {', '.join(names)} ({reason})."
+    if not result.not_counted:
+        yield "Not counted: nothing; every convolution and linear operation was seen."
+    if result.non_finite:
+        yield f"NaN or infinity in the input of: {', '.join(result.non_finite)}."
+
+
+# --- energy, per layer -----------------------------------------------------------------------
+
+
+@records.register
+def _(result: EnergyResult) -> list[dict[str, Any]]:
+    return [{"table": result.table, **asdict(row)} for row in result.rows]
+
+
+@view.register
+def _(result: EnergyResult) -> View:
+    columns = ("layer", "event", "events (M)", "energy (mJ)")
+    rows = [
+        (row.name, row.operation, scaled(row.events, MEGA), scaled(row.energy_j, MILLI))
+        for row in result.rows
+    ]
+    rows.append(("total", "", "", scaled(result.total_j, MILLI)))
+    title = f"Energy per sample, convention {result.table}"
+    return View(title, columns, tuple(rows), tuple(energy_notes(result)))
+
+
+def energy_notes(result: EnergyResult) -> Iterator[str]:
+    """The convention, its source and what it leaves out."""
+    yield (
+        f"Energy convention {result.table}: {result.description}. Leaves out: "
+        f"{result.leaves_out}. Source: {result.source}."
+    )
+    if result.not_billed:
+        yield f"Counted but not billed by {result.table}: {', '.join(result.not_billed)}."
+
+
+# --- arms side by side -----------------------------------------------------------------------
+
+
+@records.register
+def _(result: Report) -> list[dict[str, Any]]:
+    return [_arm_record(arm, result) for arm in result.arms]
+
+
+def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
+    base = report.arms[0]
+    first, middle, third = quartiles(arm.step_s) or (None, None, None)
+    return {
+        "model": arm.model,
+        "neuron": arm.neuron,
+        "weights": arm.weights,
+        "mode": arm.mode,
+        "timesteps": arm.timesteps,
+        "parameters": arm.parameters,
+        "size_bytes": arm.size_bytes,
+        "accuracy": arm.accuracy,
+        "firing_rate": arm.counts.firing_rate,
+        "synops": arm.counts.per_sample("synops"),
+        **{f"energy_{energy.table}_j": energy.total_j for energy in arm.energies},
+        "neuron_ops": arm.neuron_ops,
+        "step_median_s": middle,
+        "step_q1_s": first,
+        "step_q3_s": third,
+        "step_ratio": relative(middle, _median(base)),
+        "peak_bytes": arm.peak_bytes,
+        "peak_ratio": relative(arm.peak_bytes, base.peak_bytes),
+        "epochs": arm.epochs,
+        "device": report.environment.get("device"),
+    }
+
+
+def _median(arm: ArmResult) -> float | None:
+    found = quartiles(arm.step_s)
+    return None if found is None else found[1]
+
+
+@view.register
+def _(result: Report) -> View:
+    device = "GPU" if result.environment.get("device", "").startswith("CUDA") else "CPU"
+    tables = [energy.table for energy in result.arms[0].energies]
+    columns = (
+        "model",
+        "neuron",
+        "weights",
+        "mode",
+        "T",
+        "parameters",
+        "size (MB)",
+        "accuracy (%)",
+        "firing rate (%)",
+        "SOPs (M)",
+        *(f"energy {table} (mJ)" for table in tables),
+        "NOPs (M)",
+        f"step time, {device} (ms)",
+        "time ratio",
+        f"peak memory, {device} (MiB)",
+        "memory ratio",
+    )
+    rows = tuple(_arm_cells(arm, result.arms[0]) for arm in result.arms)
+    title = "Training modes side by side (SOPs, NOPs and energy per sample)"
+    return View(title, columns, rows, tuple(report_notes(result)))
+
+
+def _arm_cells(arm: ArmResult, base: ArmResult) -> tuple[str, ...]:
+    return (
+        arm.model,
+        arm.neuron,
+        arm.weights,
+        arm.mode,
+        str(arm.timesteps),
+        integer(arm.parameters),
+        scaled(arm.size_bytes, MEGA),
+        percent(arm.accuracy),
+        percent(arm.counts.firing_rate),
+        scaled(arm.counts.per_sample("synops"), MEGA),
+        *(scaled(energy.total_j, MILLI) for energy in arm.energies),
+        scaled(arm.neuron_ops, MEGA),
+        spread(arm.step_s, MILLI),
+        ratio(relative(_median(arm), _median(base))),
+        scaled(arm.peak_bytes, MIB),
+        ratio(relative(arm.peak_bytes, base.peak_bytes)),
+    )
+
+
+def report_notes(report: Report) -> Iterator[str]:
+    """Everything that has to be said under the comparison table."""
+    yield from report.notes
+    if any(arm.step_s for arm in report.arms):
+        yield (
+            "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
+            "state and inputs included. Ratios are to the first row."
+        )
+    yield "Size: weights and biases; normalisation and neuron parameters excluded."
+    yield from _unique(
+        note for arm in report.arms for energy in arm.energies for note in energy_notes(energy)
+    )
+    yield from _unique(note for arm in report.arms for note in count_notes(arm.counts))
+    yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
+
+
+def _unique(values: Iterator[str]) -> Sequence[str]:
+    return list(dict.fromkeys(values))

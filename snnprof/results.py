@@ -1,0 +1,232 @@
+"""What was measured: frozen dataclasses, base units, ``None`` for what was not measured.
+
+Everything a command prints or writes comes from these. They import nothing of ours; the
+views (:meth:`CountResult.to_frame`, :meth:`CountResult.save`) are fetched when asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+
+class _Viewed:
+    """The views that every result has."""
+
+    __slots__ = ()
+
+    def to_frame(self: Any) -> pd.DataFrame:
+        """The result as a pandas DataFrame, one row per layer or arm."""
+        from snnprof.render import views
+
+        return views.frame(self)
+
+    def save(self: Any, path: str | Path) -> None:
+        """Write .md, .csv, .tex or .json, chosen by suffix.
+
+        Raises:
+            SnnprofError: unknown suffix, or the file cannot be written.
+        """
+        from snnprof.render import files
+
+        files.save(self, path)
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """Raw totals of one layer over a whole measurement (all samples, all time steps).
+
+    Attributes:
+        name: the layer's name in the model, wrappers' prefixes stripped.
+        op: the linear operation: ``"linear"``, ``"conv2d"``, ``"conv_transpose1d"``, ...
+        input_kind: BINARY, TERNARY, INTEGER or REAL, the widest seen.
+        weight_kind: likewise, judged per output channel.
+        operation: AC or MAC: what one synaptic event of this layer is.
+        stem: True for the first counted layer when its input is REAL (the image).
+        calls: how often the operation ran.
+        firing_rate: share of non-zero elements in the input.
+        synops: synaptic events, sum over inputs of 1[x != 0] * fan-out; exact.
+        unrolled_synops: sum of abs(x) / step * fan-out, as if value k were k spikes;
+            equal to ``synops`` for BINARY and TERNARY inputs, None for REAL ones.
+        rate_synops: firing_rate * nominal_macs (the Spikformer paper's formula).
+        nominal_macs: textbook multiply-accumulates, padded taps included (as fvcore).
+        dense_macs: events if every input had been active: padded taps and zero weights
+            left out.
+        nonzeros: non-zero input elements.
+        inputs: input elements.
+        firing_rate_by_step: firing rate of each time step, where T is known.
+    """
+
+    name: str
+    op: str
+    input_kind: str
+    weight_kind: str
+    operation: str
+    stem: bool
+    calls: int
+    firing_rate: float
+    synops: int
+    unrolled_synops: int | None
+    rate_synops: float
+    nominal_macs: int
+    dense_macs: int
+    nonzeros: int
+    inputs: int
+    firing_rate_by_step: tuple[float, ...] | None = None
+
+
+COUNT_COLUMNS = ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
+
+
+@dataclass(frozen=True)
+class CountResult(_Viewed):
+    """Synaptic operations of a model over a measurement.
+
+    Attributes:
+        rows: one :class:`LayerCount` per layer, in order of first call.
+        samples: samples that went through the model.
+        timesteps: T, or None where it is not known.
+        not_counted: (name, reason) of every module and operation that was not counted.
+        non_finite: names of the layers that received NaN or infinity.
+    """
+
+    rows: tuple[LayerCount, ...]
+    samples: int
+    timesteps: int | None = None
+    not_counted: tuple[tuple[str, str], ...] = ()
+    non_finite: tuple[str, ...] = ()
+
+    def total(self, column: str) -> Any:
+        """Raw sum of a column over the layers that have a value; None if none has."""
+        values = [getattr(row, _column(column)) for row in self.rows]
+        present = [value for value in values if value is not None]
+        return sum(present) if present or not values else None
+
+    def per_sample(self, column: str) -> float | None:
+        """``total`` divided by the number of samples."""
+        total = self.total(column)
+        return None if total is None else total / self.samples
+
+    def by_layer(self) -> dict[str, LayerCount]:
+        """The rows by name."""
+        return {row.name: row for row in self.rows}
+
+    @property
+    def firing_rate(self) -> float | None:
+        """Share of non-zero elements in all counted inputs but the stem's; None if none."""
+        spiking = [row for row in self.rows if not row.stem]
+        inputs = sum(row.inputs for row in spiking)
+        return sum(row.nonzeros for row in spiking) / inputs if inputs else None
+
+
+def _column(name: str) -> str:
+    numbers = {"calls", "nonzeros", "inputs", *COUNT_COLUMNS}
+    if name not in numbers:
+        raise ValueError(f"unknown count column {name!r}; known: {', '.join(sorted(numbers))}")
+    return name
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """Energy of one layer, per sample.
+
+    Attributes:
+        name: the layer.
+        operation: what was billed: AC or MAC.
+        events: how many of them per sample.
+        energy_j: joules per sample.
+    """
+
+    name: str
+    operation: str
+    events: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class EnergyResult(_Viewed):
+    """Counts priced under one named convention.
+
+    Attributes:
+        table: the convention's name.
+        rows: one per billed layer.
+        total_j: joules per sample.
+        description: the convention in one line.
+        source: where its constants and its formula come from.
+        leaves_out: what it does not bill.
+        not_billed: names of counted layers that the convention leaves out.
+    """
+
+    table: str
+    rows: tuple[EnergyRow, ...]
+    total_j: float
+    description: str
+    source: str
+    leaves_out: str
+    not_billed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One model trained in one mode, or only counted (``epochs`` 0).
+
+    Attributes:
+        model, neuron, weights, mode: what was run.
+        timesteps: T.
+        parameters: number of trainable parameters.
+        size_bytes: bytes of the weights as they would be stored.
+        accuracy: share of test samples classified correctly.
+        counts: synaptic operations on the test samples.
+        energies: the counts priced, one per convention.
+        neuron_ops: neuron operations per sample.
+        step_s: every timed training step, seconds.
+        peak_bytes: peak allocator bytes of one training step.
+        epochs: epochs trained.
+        loss: mean training loss of the last epoch.
+    """
+
+    model: str
+    neuron: str
+    weights: str
+    mode: str
+    timesteps: int
+    parameters: int
+    size_bytes: float
+    accuracy: float | None
+    counts: CountResult
+    energies: tuple[EnergyResult, ...]
+    neuron_ops: float | None
+    step_s: tuple[float, ...]
+    peak_bytes: int | None
+    epochs: int
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Report(_Viewed):
+    """Arms side by side, and what has to be said about them.
+
+    Attributes:
+        arms: one per mode, in the order asked for.
+        environment: device, processor, versions.
+        notes: what was assumed, left out or not measured.
+    """
+
+    arms: tuple[ArmResult, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Result = CountResult | EnergyResult | Report
+
+
+def field_names(result_type: Any) -> tuple[str, ...]:
+    """The names of a result dataclass's fields, in order."""
+    return tuple(f.name for f in fields(result_type))

@@ -1,0 +1,1 @@
+"""Spiking neurons, and the frame that runs a network over time steps."""

@@ -1,0 +1,1 @@
+"""Training spiking networks, and measuring what a training step costs."""
