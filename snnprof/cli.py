@@ -41,7 +41,9 @@ class _OneLineErrors(click.Group):
         sys.exit(2)
 
 
-@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "snnprof", cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="snnprof")
 def cli() -> None:
     """Profile spiking neural networks: SOPs, energy, training time and memory.
@@ -116,17 +118,13 @@ def run_command(outputs: tuple[str, ...], **settings: Any) -> None:
     from snnprof.render.terminal import ProgressBar, show
 
     files = [check_output(output) for output in outputs if output != TERMINAL]
-    with warnings.catch_warnings():
-        warnings.showwarning = _warn
-        with ProgressBar("training") as bar:
-            report = run(progress=Progress(bar.expect, bar.step_done), **settings)
+    with warnings.catch_warnings(record=True) as caught, ProgressBar("training") as bar:
+        report = run(progress=Progress(bar.expect, bar.step_done), **settings)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        click.echo(f"Warning: {message}", err=True)
     for file in files:
         save(report, file)
     show(report)
-
-
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
 
 
 @cli.command("models")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -203,6 +204,9 @@ class SopCounter:
         Raises:
             SnnprofError: the model was never called, the last sequence is not finished, or
                 a call of the model failed half-way.
+
+        Warns:
+            RuntimeWarning: a layer received NaN or infinity; ``non_finite`` names it.
         """
         self._axis.check_complete()
         if self._failed or self._open:
@@ -223,6 +227,10 @@ class SopCounter:
             if remark:
                 not_counted.append((row.name, remark))
         not_counted += self._silent_layers()
+        if non_finite:
+            layers = ", ".join(non_finite)
+            message = f"NaN or infinity in the input of {layers}: its counts mean little"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         return CountResult(
             rows=tuple(rows),
             samples=self._axis.samples,

@@ -8,7 +8,7 @@ lives, and only :meth:`Spectrum.kind` reads them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 # More levels than this and "multiples of a step" says nothing: an 8-bit image is no spike.
 MAX_LEVELS = 64
-# Binary fractions are looked for down to 1/1024.
-_FINEST = 1024
+# Steps of which sums are exact: whole numbers and binary fractions, coarse to fine.
+_EXACT_STEPS = tuple(2.0**-power for power in range(11))
 # Elements looked at in one go: bounds the scratch memory.
 CHUNK_ELEMENTS = 1 << 22
 # Rows summed in float32: sums of up to 2^12 values of at most 2^6 levels are exact.
@@ -107,6 +107,7 @@ class Spectrum:
         self._eps = torch.finfo(dtype).eps
         self._lowest = torch.full((), math.inf, dtype=torch.float64, device=device)
         self._highest = torch.full((), -math.inf, dtype=torch.float64, device=device)
+        self._least = torch.full((), math.inf, dtype=torch.float64, device=device)
 
     def observe(self, x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
         """Look at one chunk.
@@ -120,55 +121,58 @@ class Spectrum:
             sum of all magnitudes.
         """
         lowest, highest = torch.aminmax(x)
+        work = scratch.like(x)
+        signed = not _on_host(x) or lowest.numpy() < 0
+        mass = (torch.abs(x, out=work) if signed else x).sum((0, 1))
+        active = torch.ne(x, 0, out=work).sum(1)
+        largest = torch.maximum(-lowest, highest)
+        if _on_host(x) and _all_equal(mass, active.sum(0), largest):
+            least = largest
+        else:
+            least = torch.threshold_(torch.abs(x, out=work), 0.0, math.inf).amin()
         torch.minimum(self._lowest, lowest, out=self._lowest)
         torch.maximum(self._highest, highest, out=self._highest)
-        work = scratch.like(x)
-        mass = (x if _is_known_positive(lowest) else torch.abs(x, out=work)).sum((0, 1))
-        active = torch.ne(x, 0, out=work).sum(1)
+        torch.minimum(self._least, least, out=self._least)
         return active, mass
 
-    def read(self, sums: Sequence[tuple[Tensor, Tensor]]) -> Levels:
+    def read(self, masses: Sequence[Tensor]) -> Levels:
         """The narrowest kind that all values fit. Synchronises.
 
-        No magnitude exceeds the largest, so their sum at a position is (how many are not
-        zero) * (the largest) only if each of them is the largest. If all values are whole
-        multiples of a step, so are the sums; numbers that are not would have to cancel at
-        every single position to hide.
+        If all values are whole multiples of a step, so are their sums; numbers that are not
+        would have to cancel at every single position to hide.
 
         Args:
-            sums: (active, mass) per input position, [P] each, of everything observed.
+            masses: sums of magnitudes per input position, [P], of everything observed.
         """
-        lowest, highest = float(self._lowest), float(self._highest)
+        lowest, highest, least = float(self._lowest), float(self._highest), float(self._least)
         largest = max(-lowest, highest)
         if not math.isfinite(largest):
             return Levels(Kind.REAL, math.nan, finite=False)
-        spike = Kind.TERNARY if lowest < 0 else Kind.BINARY
-        if largest == 0 or all(self._equal(m / largest, n, largest) for n, m in sums):
-            return Levels(spike, largest)
-        for step in _steps(largest):
-            if all(self._equal(m / step, (m / step).round(), step) for _, m in sums):
+        if largest == 0 or least == largest:
+            return Levels(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
+        for step in (*_EXACT_STEPS, least):
+            few = largest <= MAX_LEVELS * step
+            if few and all(self._whole(mass / step, step) for mass in masses):
                 return Levels(Kind.INTEGER, step)
         return Levels(Kind.REAL, math.nan)
 
-    def _equal(self, levels: Tensor, expected: Tensor, step: float) -> bool:
-        """Equality up to the rounding of the summands: none for a binary fraction."""
-        exact = (step * _FINEST).is_integer()
-        slack = 0.0 if exact else (4 * self._eps * levels).clamp(max=0.02)
-        return bool(((levels - expected).abs() <= slack).all())
+    def _whole(self, levels: Tensor, step: float) -> bool:
+        """True if all are whole numbers, up to the rounding of their summands."""
+        slack = 0.0 if step in _EXACT_STEPS else (4 * self._eps * levels).clamp(max=0.02)
+        return bool(((levels - levels.round()).abs() <= slack).all())
 
 
-def _is_known_positive(lowest: Tensor) -> bool:
-    """True if the host knows that no value is negative; it never waits to find out.
+def _on_host(x: Tensor) -> bool:
+    """True if the numbers are in the host's memory: to look at one waits for nothing.
 
-    On the CPU the number is already there, and numpy reads it without an operation.
+    numpy then reads them without an operation of torch.
     """
-    return lowest.device.type == "cpu" and bool(lowest.numpy() >= 0)
+    return x.device.type == "cpu"
 
 
-def _steps(largest: float) -> Iterator[float]:
-    """Steps to try: whole numbers, binary fractions, and parts of the largest value."""
-    for power in range(_FINEST.bit_length()):
-        if largest * 2**power <= MAX_LEVELS:
-            yield 2.0**-power
-    for part in range(2, MAX_LEVELS + 1):
-        yield largest / part
+def _all_equal(mass: Tensor, active: Tensor, largest: Tensor) -> bool:
+    """True if all non-zeros have the largest magnitude.
+
+    No magnitude exceeds it, so a sum of n of them is n times the largest only then.
+    """
+    return bool((mass.numpy() == active.numpy() * largest.numpy()).all())

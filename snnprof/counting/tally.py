@@ -112,7 +112,7 @@ class Accumulator:
         """What came in, and the events it caused."""
         with torch.inference_mode(False), torch.no_grad():
             self._close_fan_out()
-        levels = self._spectrum.read(tuple(self._totals.values()))
+        levels = self._spectrum.read(tuple(mass for _, mass in self._totals.values()))
         synops, mass_events = self._events.tolist()
         unrolled: int | None = int(synops)
         if levels.kind == Kind.INTEGER:

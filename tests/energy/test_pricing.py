@@ -1,0 +1,151 @@
+"""Every convention on a two-layer net, worked out by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+import snnprof
+from snnprof.energy.pricing import FORMULAS, conventions, formula, price
+from snnprof.results import CountResult, LayerCount
+
+
+def count(name: str, op: str, **changes: object) -> LayerCount:
+    row = {
+        "name": name,
+        "op": op,
+        "input_kind": "BINARY",
+        "weight_kind": "REAL",
+        "operation": "AC",
+        "stem": False,
+        "calls": 1,
+        "firing_rate": 0.5,
+        "synops": 100,
+        "unrolled_synops": 100,
+        "rate_synops": 120.0,
+        "nominal_macs": 240,
+        "dense_macs": 200,
+        "nonzeros": 10,
+        "inputs": 20,
+    }
+    return LayerCount(**(row | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def two_layers() -> CountResult:
+    """A real 1x3x3 image into a 2-channel 2x2 convolution, ones into a linear layer; 2 samples."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 2, bias=False), nn.Flatten(), Binarise(), nn.Linear(8, 3))
+    nn.init.constant_(net[0].weight, 1.0)
+    nn.init.normal_(net[3].weight)
+    image = torch.tensor([[[[0.51, 0.0, 0.0], [0.0, 0.26, 0.0], [0.0, 0.0, 0.11]]]])
+    with snnprof.SopCounter(net) as counter:
+        net(image.repeat(2, 1, 1, 1))
+    return counter.result()
+
+
+class Binarise(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x > 0.3).float()
+
+
+def test_what_the_two_layers_count(two_layers: CountResult) -> None:
+    conv, linear = two_layers.rows
+    # Corner, centre and opposite corner: 1, 4 and 1 windows, 2 channels each; 2 samples.
+    assert conv.synops == (1 + 4 + 1) * 2 * 2
+    assert conv.nominal_macs == 2 * 2 * 2 * 4 * 2  # 2x2 positions, 2 channels, 4 taps
+    assert conv.stem
+    assert conv.weight_kind == "BINARY"  # all ones
+    # Windows sum to 0.51 + 0.26, 0.26, 0.26 and 0.26 + 0.11: two above 0.3, in both channels.
+    assert linear.nonzeros == 2 * 2 * 2
+    assert linear.synops == 8 * 3
+    assert linear.rate_synops == 0.5 * 24 * 2  # 8 of 16 inputs, 8 * 3 MACs, 2 samples
+
+
+def test_operands_bills_a_binary_weight_as_accumulates(two_layers: CountResult) -> None:
+    # Per sample: 12 AC in the convolution (weights all one), 12 AC in the linear layer.
+    result = price(two_layers, "operands")
+    assert [row.operation for row in result.rows] == ["AC", "AC"]
+    assert [row.events for row in result.rows] == [12, 12]
+    assert result.total_j == pytest.approx(24 * 0.9e-12, rel=1e-12)
+
+
+def test_operands_bills_real_on_real_as_macs() -> None:
+    counts = CountResult(
+        (count("stem", "conv2d", input_kind="REAL", stem=True, unrolled_synops=None),), samples=4
+    )
+    assert price(counts, "operands").total_j == pytest.approx(100 / 4 * 4.6e-12, rel=1e-12)
+
+
+def test_operands_unrolls_integer_spikes_unless_told_otherwise() -> None:
+    counts = CountResult(
+        (count("a", "conv2d", input_kind="INTEGER", synops=100, unrolled_synops=150),), samples=1
+    )
+    assert price(counts).total_j == pytest.approx(150 * 0.9e-12, rel=1e-12)
+    assert price(counts, integer="mac").total_j == pytest.approx(100 * 4.6e-12, rel=1e-12)
+
+
+def test_operands_does_not_unroll_on_ternary_weights() -> None:
+    row = count(
+        "a", "conv2d", input_kind="INTEGER", weight_kind="TERNARY", synops=100, unrolled_synops=150
+    )
+    assert price(CountResult((row,), 1)).total_j == pytest.approx(100 * 0.9e-12, rel=1e-12)
+
+
+def test_spikformer_bills_nominal_macs_of_the_stem_and_rates_elsewhere(
+    two_layers: CountResult,
+) -> None:
+    # Per sample: stem 32 MAC * 4.6 pJ; linear 24 MACs * rate 0.5 = 12 SOP * 0.9 pJ.
+    result = price(two_layers, "spikformer")
+    assert result.total_j == pytest.approx(32 * 4.6e-12 + 12 * 0.9e-12, rel=1e-12)
+
+
+def test_hd_lif_bills_convolutions_but_the_stem(two_layers: CountResult) -> None:
+    assert price(two_layers, "hd-lif").total_j == 0
+    assert price(two_layers, "hd-lif").not_billed == ("0", "3")
+    counts = CountResult((count("c", "conv2d"), count("f", "linear")), samples=1)
+    result = price(counts, "hd-lif")
+    assert result.total_j == pytest.approx(100 * 0.9e-12, rel=1e-12)
+    assert result.not_billed == ("f",)
+
+
+@pytest.mark.parametrize(
+    ("sops_m", "millijoules"),
+    [(273.02, 0.246), (284.49, 0.256), (254.08, 0.229)],  # Tab. 2 of the HD-LIF paper
+)
+def test_hd_lif_reproduces_table_2(sops_m: float, millijoules: float) -> None:
+    counts = CountResult((count("c", "conv2d", synops=round(sops_m * 1e6)),), samples=1)
+    assert round(price(counts, "hd-lif").total_j * 1e3, 3) == millijoules
+
+
+def test_spikformer_reproduces_the_paper() -> None:
+    # Spikformer-8-512: 4.6 pJ * 4 * 86.7 M + 0.9 pJ * 11.09 G = 11.577 mJ
+    rows = (
+        count("stem", "conv2d", stem=True, input_kind="REAL", nominal_macs=4 * 86_700_000),
+        count("rest", "conv2d", rate_synops=11.09e9),
+    )
+    # 1.595 + 9.981 = 11.576; the paper's 11.577 starts from unrounded SOPs.
+    assert price(CountResult(rows, 1), "spikformer").total_j == pytest.approx(11.577e-3, rel=1e-4)
+
+
+def test_energy_per_layer_adds_up(two_layers: CountResult) -> None:
+    for name in conventions():
+        result = price(two_layers, name)
+        assert sum(row.energy_j for row in result.rows) == result.total_j
+
+
+def test_an_unknown_convention_lists_the_known_ones(two_layers: CountResult) -> None:
+    with pytest.raises(snnprof.SnnprofError, match="hd-lif, operands, spikformer"):
+        price(two_layers, "joules")
+    with pytest.raises(snnprof.SnnprofError, match="known: ac, mac"):
+        price(two_layers, integer="both")
+
+
+def test_a_formula_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="already registered"):
+        formula("operands")(FORMULAS["operands"])
+
+
+def test_every_convention_states_its_source() -> None:
+    for convention in conventions().values():
+        assert convention.source
+        assert convention.leaves_out
+        assert convention.formula in FORMULAS

@@ -1,0 +1,32 @@
+"""A small report, made by hand."""
+
+import pytest
+
+from snnprof.energy.pricing import price
+from snnprof.results import ArmResult, CountResult, LayerCount, Report
+
+
+@pytest.fixture
+def counts() -> CountResult:
+    stem = LayerCount(
+        "stem", "conv2d", "REAL", "REAL", "MAC", True, 2, 1.0, 400, None, 400.0, 400, 400, 40, 40,
+        (1.0, 1.0),
+    )  # fmt: skip
+    layer = LayerCount(
+        "fc_1", "linear", "BINARY", "REAL", "AC", False, 2, 0.25, 100, 100, 100.0, 400, 400, 10, 40,
+    )  # fmt: skip
+    return CountResult((stem, layer), 2, 2, (("att", "matmul: not counted & listed"),), ("fc_1",))
+
+
+@pytest.fixture
+def report(counts: CountResult) -> Report:
+    energies = (price(counts, "operands"), price(counts, "hd-lif"))
+
+    def arm(mode: str, step_s: tuple[float, ...], peak: int | None) -> ArmResult:
+        return ArmResult(
+            "vgg5", "lif", "fp32", mode, 2, 1000, 4000.0, 0.5, counts, energies, 60, step_s, peak,
+            3, 0.125,
+        )  # fmt: skip
+
+    arms = (arm("stbp", (0.02, 0.01, 0.03), 2**21), arm("online", (0.03, 0.03, 0.03), 2**20))
+    return Report(arms, {"device": "CPU, test", "torch": "2"}, ("A note.",))

@@ -1,0 +1,55 @@
+"""Tables and frames of every result."""
+
+import io
+
+import pytest
+
+from snnprof.render.terminal import show
+from snnprof.render.views import view
+from snnprof.results import CountResult, Report
+
+
+def test_frames_are_per_sample(counts: CountResult, report: Report) -> None:
+    frame = counts.to_frame()
+    assert frame["synops"].tolist() == [200, 50]
+    assert frame["unrolled_synops"].isna().tolist() == [True, False]
+    energy = report.arms[0].energies[0].to_frame()
+    assert energy["energy_j"].sum() == pytest.approx(report.arms[0].energies[0].total_j)
+    assert report.to_frame()["mode"].tolist() == ["stbp", "online"]
+
+
+def test_the_layers_add_up_to_the_total(counts: CountResult) -> None:
+    table = view(counts)
+    assert table.rows[-1][0] == "total"
+    assert table.rows[0][0] == "stem (stem)"
+    column = table.columns.index("dense MACs (M)")
+    per_layer = [float(row[column]) for row in table.rows]
+    assert per_layer[-1] == pytest.approx(sum(per_layer[:-1]))
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_no_cell_is_cut_at_any_width(
+    report: Report, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "dumb")
+    screen = Screen()
+    show(report, screen)
+    text = screen.getvalue()
+    for row in view(report).rows:
+        for cell in row:
+            assert cell in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+def test_a_pipe_gets_one_line_per_row(report: Report) -> None:
+    pipe = io.StringIO()
+    show(report, pipe)
+    line = next(line for line in pipe.getvalue().splitlines() if "online" in line)
+    assert line.split()[:4] == ["vgg5", "lif", "fp32", "online"]

@@ -1,0 +1,192 @@
+"""The command as its users meet it: what it prints, what it writes, how it refuses."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import snnprof
+from snnprof.cli import cli
+from snnprof.training import datasets
+from snnprof.training.datasets import Dataset
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def refused(*arguments: str) -> str:
+    """The one line that a mistake gets."""
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("Error: ")
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One short run of both modes, written in every format."""
+    folder = tmp_path_factory.mktemp("run")
+    outputs = [f"-o{folder / f'table.{suffix}'}" for suffix in ("md", "csv", "tex", "json")]
+    energies = ["--energy=operands", "--energy=spikformer", "--energy=hd-lif"]
+    result = call("run", "--epochs=3", "--timesteps=2", *energies, *outputs)
+    assert result.exit_code == 0, result.output
+    (folder / "printed").write_text(result.stdout)
+    return folder
+
+
+def test_a_run_trains_in_both_modes(trained: Path) -> None:
+    rows = list(csv.DictReader((trained / "table.csv").open()))
+    assert [row["mode"] for row in rows] == ["stbp", "online"]
+    for row in rows:
+        assert float(row["accuracy"]) > 0.9
+        assert 0 < float(row["firing_rate"]) < 1
+        assert float(row["synops"]) > 1e5
+        assert float(row["step_q1_s"]) <= float(row["step_median_s"]) <= float(row["step_q3_s"])
+        assert float(row["neuron_ops"]) == (64 * 64 + 2 * 128 * 16 + 128) * 2 * 3
+        assert int(row["parameters"]) == 289_482
+        assert row["device"].startswith("CPU")
+    assert float(rows[0]["peak_ratio"]) == float(rows[0]["step_ratio"]) == 1
+    assert float(rows[1]["peak_ratio"]) < 0.9
+
+
+def test_energies_follow_from_the_raw_counts(trained: Path) -> None:
+    report = snnprof.load(trained / "table.json")
+    assert isinstance(report, snnprof.Report)
+    for arm in report.arms:
+        rows, samples = arm.counts.rows, arm.counts.samples
+        assert samples == 360
+        assert arm.counts.timesteps == 2
+        stem, *spiking = rows
+        assert stem.stem
+        assert {row.input_kind for row in spiking} == {"BINARY"}
+        operands, spikformer, hd_lif = (energy.total_j * samples for energy in arm.energies)
+        assert operands == pytest.approx(
+            4.6e-12 * stem.synops + 0.9e-12 * sum(row.synops for row in spiking), rel=1e-9
+        )
+        assert spikformer == pytest.approx(
+            4.6e-12 * stem.nominal_macs + 0.9e-12 * sum(row.rate_synops for row in spiking),
+            rel=1e-9,
+        )
+        convolutions = [row for row in spiking if row.op == "conv2d"]
+        assert hd_lif == pytest.approx(0.9e-12 * sum(r.synops for r in convolutions), rel=1e-9)
+        # 1 to 64 channels, 9 taps, 8x8 positions, 2 time steps, 360 samples
+        assert stem.nominal_macs == 64 * 9 * 64 * 2 * 360
+
+
+def test_the_printed_table_says_what_was_assumed(trained: Path) -> None:
+    text = (trained / "printed").read_text()
+    for phrase in ("Energy convention operands", "Leaves out", "Not counted", "torch:", "seed 0"):
+        assert phrase in text
+
+
+def test_the_same_seed_gives_the_same_counts(tmp_path: Path) -> None:
+    runs = []
+    for name in ("a.json", "b.json"):
+        result = call("run", "--mode=online", "--epochs=1", "--timesteps=2", f"-o{tmp_path / name}")
+        assert result.exit_code == 0, result.output
+        runs.append(snnprof.load(tmp_path / name))
+    a, b = (run.arms[0] for run in runs if isinstance(run, snnprof.Report))
+    assert a.counts == b.counts
+    assert (a.accuracy, a.loss, a.peak_bytes) == (b.accuracy, b.loss, b.peak_bytes)
+
+
+def test_count_only_leaves_empty_what_was_not_measured(tmp_path: Path) -> None:
+    result = call("run", "--epochs=0", "--data=random", f"-o{tmp_path / 't.csv'}")
+    assert result.exit_code == 0, result.output
+    assert "untrained" in result.stdout
+    row = next(csv.DictReader((tmp_path / "t.csv").open()))
+    assert row["accuracy"] == row["step_median_s"] == row["peak_bytes"] == row["step_ratio"] == ""
+    assert float(row["synops"]) > 0
+
+
+def test_hdlif_runs_from_the_command_line() -> None:
+    result = call("run", "--neuron=hdlif", "--mode=online", "--epochs=1", "--timesteps=2")
+    assert result.exit_code == 0, result.output
+    assert "hdlif" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model=vgg6"], "unknown model 'vgg6'; known: "),
+        (["--neuron=if"], "unknown neuron 'if'; known: hdlif, lif"),
+        (["--weights=int8"], "unknown weights 'int8'"),
+        (["--mode=bptt"], "unknown mode 'bptt'; known: online, stbp"),
+        (["--energy=joules"], "unknown energy convention 'joules'; known: hd-lif, operands"),
+        (["--data=mnist"], "unknown data set 'mnist'; known: digits, random"),
+        (["--timesteps=0"], "timesteps=0: must be at least 1"),
+        (["--timesteps=four"], "'four' is not a valid integer"),
+        (["--batch-size=0"], "batch_size=0: must be at least 1"),
+        (["--batch-size=5000"], "batch_size=5000 is more than the 1437 training images"),
+        (["--epochs=-1"], "epochs=-1"),
+        (["--image-size=0"], "image_size=0"),
+        (["--image-size=2"], "too small for 2 poolings"),
+        (["--device=tpu"], "unknown device 'tpu'; known: auto, cpu, cuda"),
+        (["-otable.xls"], "unknown suffix '.xls'"),
+        (["-onowhere/table.md"], "there is no directory 'nowhere'"),
+        (["--wings"], "No such option"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
+    assert message in refused("run", *arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none() -> None:
+    assert "torch finds none here" in refused("run", "--device=cuda")
+
+
+def test_nothing_is_trained_before_everything_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("snnprof.experiment.train", lambda *_: pytest.fail("trained"))
+    for bad in ("--mode=x", "--energy=x", "--model=x", f"-o{tmp_path / 'x'}", "--timesteps=0"):
+        refused("run", "--mode=stbp", bad)
+
+
+def broken_data(image_size: int | None, seed: int) -> Dataset:
+    data = datasets.random(8, seed)
+    data.test_images[0, 0, 0, 0] = float("nan")
+    return data
+
+
+def test_nan_in_an_input_is_a_warning_and_with_strict_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(datasets.DATASETS, "broken", broken_data)
+    output = tmp_path / "t.json"
+    arguments = ["run", "--data=broken", "--epochs=0", "--mode=stbp", f"-o{output}"]
+    message = refused(*arguments, "--strict")
+    assert "features.0.0" in message
+    assert not output.exists()
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"Warning: NaN or infinity in the input of .*features\.0\.0", result.stderr)
+    assert "NaN or infinity in the input of: features.0.0" in result.stdout
+    report = snnprof.load(output)
+    assert isinstance(report, snnprof.Report)
+    assert report.arms[0].counts.non_finite[0] == "features.0.0"
+
+
+def test_models_and_tables_are_listed() -> None:
+    models = call("models").stdout
+    assert "9,228,362" in models
+    assert "vgg5" in models
+    assert "features.0.0.weight" in call("models", "vgg5").stdout
+    assert "unknown model 'x'" in refused("models", "x")
+    tables = call("energy-tables").stdout
+    assert "operands: MAC 4.6 pJ, AC 0.9 pJ" in tables
+    assert "Horowitz" in tables
+
+
+def test_help_teaches() -> None:
+    text = " ".join(call("run", "--help").stdout.split())
+    for phrase in ("--mode", "online, stbp", "Examples:", "hd-lif, operands, spikformer"):
+        assert phrase in text
+    assert snnprof.__name__ in call("--version").stdout

@@ -1,0 +1,43 @@
+"""What the package promises from outside."""
+
+import subprocess
+import sys
+
+import snnprof
+
+
+def test_public_names_are_locked() -> None:
+    assert snnprof.__all__ == [
+        "ArmResult",
+        "CountResult",
+        "EnergyResult",
+        "EnergyRow",
+        "LayerCount",
+        "Report",
+        "SnnprofError",
+        "SopCounter",
+        "load",
+        "models",
+        "neuron_ops",
+        "price",
+        "reset",
+        "run",
+        "save",
+        "size_bytes",
+    ]
+    for name in snnprof.__all__:
+        assert hasattr(snnprof, name)
+
+
+def test_import_stays_light() -> None:
+    code = (
+        "import sys, snnprof; "
+        "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_errors_are_value_errors() -> None:
+    assert issubclass(snnprof.SnnprofError, ValueError)
