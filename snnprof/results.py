@@ -110,9 +110,9 @@ class CountResult(_Viewed):
         return sum(present) if present or not values else None
 
     def per_sample(self, column: str) -> float | None:
-        """``total`` divided by the number of samples."""
+        """``total`` divided by the number of samples; None without samples."""
         total = self.total(column)
-        return None if total is None else total / self.samples
+        return None if total is None or not self.samples else total / self.samples
 
     def by_layer(self) -> dict[str, LayerCount]:
         """The rows by name."""

@@ -34,6 +34,7 @@ LINEAR: dict[Callable[..., Any], str] = {F.linear: "linear"}
 _TENSOR_PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "vdot")
 _TENSOR_SUMMED_PRODUCTS = ("addmm", "addmm_", "baddbmm", "baddbmm_", "addbmm", "addbmm_", "addmv")
 _TORCH_PRODUCTS = ("einsum", "tensordot", "inner", "chain_matmul", "bilinear", "lstm", "gru")
+_TORCH_RARE = ("outer", "conv_tbc", "convolution", "_convolution", "cudnn_convolution")
 _TORCH_CELLS = ("rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 _FUNCTIONAL = ("bilinear", "scaled_dot_product_attention", "multi_head_attention_forward")
 
@@ -44,13 +45,15 @@ def _uncounted() -> dict[Callable[..., Any], str]:
         found[getattr(torch.Tensor, name)] = name.strip("_")
         if hasattr(torch, name):
             found[getattr(torch, name)] = name
-    for name in _TORCH_PRODUCTS + _TORCH_CELLS:
+    for name in _TORCH_PRODUCTS + _TORCH_CELLS + _TORCH_RARE:
         found[getattr(torch, name)] = name
         if hasattr(torch._VF, name):
             found[getattr(torch._VF, name)] = name
     for name in _FUNCTIONAL:
         found[getattr(F, name)] = name
+    found[torch.Tensor.outer] = "outer"
     found[torch.linalg.multi_dot] = "multi_dot"
+    found[torch.linalg.vecdot] = "vecdot"
     found[torch.linalg.matmul] = "matmul"
     return found
 
@@ -59,12 +62,24 @@ UNCOUNTED: dict[Callable[..., Any], str] = _uncounted()
 
 
 class Capture(TorchFunctionMode):
-    """Passes torch functions through; tells ``observe`` of the watched ones first."""
+    """Passes torch functions through; tells ``observe`` of the watched ones first.
 
-    def __init__(self, watched: Iterable[Callable[..., Any]], observe: Observer) -> None:
+    Args:
+        watched: functions to tell of.
+        observe: told before the call, while its input is still in the processor's cache.
+        note_failure: told where a call that was observed then fails.
+    """
+
+    def __init__(
+        self,
+        watched: Iterable[Callable[..., Any]],
+        observe: Observer,
+        note_failure: Callable[[], None],
+    ) -> None:
         super().__init__()
         self._watched = frozenset(watched)
         self._observe = observe
+        self._note_failure = note_failure
 
     def __torch_function__(
         self,
@@ -73,17 +88,43 @@ class Capture(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func in self._watched:
-            # Before the call, while its input is still in the processor's cache.
-            self._observe(func, args, kwargs or {})
-        return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        if func not in self._watched:
+            return func(*args, **kwargs)
+        ours: Exception | None = None
+        try:
+            self._observe(func, args, kwargs)
+        except Exception as error:  # an invalid call is torch's to refuse, in its own words
+            ours = error
+        try:
+            out = func(*args, **kwargs)
+        except BaseException:
+            if ours is None:
+                self._note_failure()
+            raise
+        if ours is not None:
+            raise ours
+        return out
 
 
 def operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Input and weight of a convolution or linear call."""
     x: Tensor = args[0] if args else kwargs["input"]
     weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
-    return x, weight
+    return x, weight.unsqueeze(0) if weight.dim() == 1 else weight
+
+
+def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
+    """Why these operands cannot be counted, or None."""
+    if x.layout != torch.strided or weight.layout != torch.strided:
+        return "a sparse operand"
+    if x.is_complex() or weight.is_complex() or x.is_quantized or weight.is_quantized:
+        return f"operands of type {x.dtype} and {weight.dtype}"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "inside a transform of torch.func"
+    if x.numel() == 0:
+        return "an empty input"
+    return None
 
 
 _PLAIN_LINEAR = LinearCall("linear", F.linear, (), groups=1, feature_dims=1)

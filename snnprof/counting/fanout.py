@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, as_float
+from snnprof.counting.operands import Scratch, as_float, on_host
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,24 @@ class LinearCall:
         return weight.numel() * positions.numel()
 
 
-def fan_out(
-    call: LinearCall, weight: Tensor, row_shape: torch.Size, scratch: Scratch
-) -> tuple[Tensor, torch.Size]:
+def count_synapses(call: LinearCall, weight: Tensor, scratch: Scratch) -> Tensor:
+    """Non-zero weights, summed over the output channels of each group.
+
+    Returns:
+        float64 whole numbers: a weight of one output channel per group.
+    """
+    weight = as_float(weight.detach())
+    mask = torch.ne(weight, 0, out=scratch.like(weight))
+    return call.sum_output_channels(mask).double()
+
+
+def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[Tensor, torch.Size]:
     """Synapses out of every input position.
 
     Args:
         call: the operation.
-        weight: as the operation received it.
+        synapses: of :func:`count_synapses`.
         row_shape: shape of one row of its input, e.g. [C_in, H, W].
-        scratch: work buffers.
 
     Returns:
         float64 tensor of ``row_shape``, flattened, of whole numbers; and the shape of one row
@@ -93,89 +101,73 @@ def fan_out(
     # through them) must not see this small graph of ours.
     unhooked = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
     with torch.inference_mode(False), torch.enable_grad(), unhooked:
-        weight = as_float(weight.detach())
-        mask = torch.ne(weight, 0, out=scratch.like(weight))
-        channels = call.sum_output_channels(mask).double()
         row = torch.zeros(
-            (1, *row_shape), dtype=torch.float64, device=weight.device, requires_grad=True
+            (1, *row_shape), dtype=torch.float64, device=synapses.device, requires_grad=True
         )
-        out = call.apply(row, channels)
+        out = call.apply(row, synapses)
         (gradient,) = torch.autograd.grad(out.sum(), row)
     return gradient.flatten(), out.shape[1:]
 
 
-class WeightJudge:
-    """Running verdict on a weight's kind, per output channel, read only at the end."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._one_magnitude = torch.ones((), dtype=torch.bool, device=device)
-        self._few_levels = torch.ones((), dtype=torch.bool, device=device)
-        self._negative = torch.zeros((), dtype=torch.bool, device=device)
-
-    def observe(self, channels: Tensor, scratch: Scratch) -> None:
-        """Look at a weight, [C_out, N]."""
-        eps = torch.finfo(channels.dtype).eps
-        magnitude = torch.abs(as_float(channels), out=scratch.like(as_float(channels)))
-        largest = magnitude.amax(1)
-        least = torch.threshold(magnitude, 0.0, torch.inf).amin(1)
-        self._one_magnitude &= ((least == largest) | (largest == 0)).all()
-        self._negative |= channels.amin() < 0
-        levels = magnitude.div_(least.unsqueeze(1))
-        misfit = (levels - levels.round()).abs_().amax()
-        self._few_levels &= misfit <= MAX_LEVELS * eps
-        self._few_levels &= (largest / least <= MAX_LEVELS).all()
-
-    def kind(self) -> Kind:
-        """Synchronises."""
-        if bool(self._one_magnitude):
-            return Kind.TERNARY if bool(self._negative) else Kind.BINARY
-        return Kind.INTEGER if bool(self._few_levels) else Kind.REAL
-
-
-class Synapses:
+class FanOut:
     """The fan-out of one weight, kept while the weight cannot have changed.
 
     A weight that is the same tensor with the same version counter has the same zero
     pattern. A weight made anew for every call (a quantiser's output) is looked at anew.
 
     Attributes:
-        fan_out: float64 [P], flattened.
+        call: the operation.
+        per_input: float64 [P], flattened.
         row_size: P, input elements of one row.
         nominal_macs: per row.
     """
 
-    def __init__(self, call: LinearCall, x: Tensor, weight: Tensor, scratch: Scratch) -> None:
+    def __init__(self, call: LinearCall, x: Tensor, weight: Tensor, synapses: Tensor) -> None:
         self.call = call
-        self._feature_shape = call.row_shape(x)
+        self._synapses = synapses
+        self._row_shape = call.row_shape(x)
         self._shape = x.shape
+        self.row_size = self._row_shape.numel()
+        self.per_input, out_shape = fan_out(call, synapses, self._row_shape)
+        self.nominal_macs = call.nominal_macs(weight, self._row_shape, out_shape)
+        self.follow(weight)
+
+    def follow(self, weight: Tensor) -> None:
+        """Take this for the weight from now on; it has the same synapses."""
         self._weight = weakref.ref(weight)
         self._version = None if weight.is_inference() else weight._version
-        self.row_size = self._feature_shape.numel()
-        self.fan_out, out_shape = fan_out(call, weight, self._feature_shape, scratch)
-        self.nominal_macs = call.nominal_macs(weight, self._feature_shape, out_shape)
 
-    def hold_for(self, call: LinearCall, x: Tensor, weight: Tensor) -> bool:
-        """True if a call with these operands has this fan-out."""
+    def holds_for(self, call: LinearCall, x: Tensor, weight: Tensor) -> bool:
+        """True if a call with these operands surely has this fan-out."""
         return (
             self._weight() is weight
             and self._version is not None
             and self._version == weight._version
-            and (x.shape == self._shape or call.row_shape(x) == self._feature_shape)
-            and call.settings == self.call.settings
+            and self._is_alike(call, x)
         )
+
+    def equals(self, call: LinearCall, x: Tensor, synapses: Tensor) -> bool:
+        """True if such a call has this fan-out, as far as can be told without waiting."""
+        return (
+            on_host(synapses)
+            and self._is_alike(call, x)
+            and bool((synapses.numpy() == self._synapses.numpy()).all())
+        )
+
+    def _is_alike(self, call: LinearCall, x: Tensor) -> bool:
+        same_rows = x.shape == self._shape or call.row_shape(x) == self._row_shape
+        return same_rows and call.settings == self.call.settings
 
     @property
     def weight(self) -> Tensor | None:
         """The weight, if it is still alive."""
         return self._weight()
 
-    def changed_unseen(self, scratch: Scratch) -> bool:
-        """True if the weight, still alive, has another zero pattern under the same version.
+    def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
+        """Whether the weight has other synapses under the same version, as a tensor.
 
-        Writing through ``.data`` leaves the version counter as it was. Synchronises.
+        Writing through ``.data`` leaves the version counter as it was.
         """
-        weight = self._weight()
-        if weight is None or self._version is None or weight._version != self._version:
-            return False
-        now, _ = fan_out(self.call, weight, self._feature_shape, scratch)
-        return not torch.equal(now, self.fan_out)
+        if self._version is None or weight._version != self._version:
+            return torch.zeros((), dtype=torch.bool, device=weight.device)
+        return (count_synapses(self.call, weight, scratch) != self._synapses).any()

@@ -21,7 +21,8 @@ MAX_LEVELS = 64
 _EXACT_STEPS = tuple(2.0**-power for power in range(11))
 # Elements looked at in one go: bounds the scratch memory.
 CHUNK_ELEMENTS = 1 << 22
-# Rows summed in float32: sums of up to 2^12 values of at most 2^6 levels are exact.
+# Rows summed in float32: 2^12 values of at most 2^6 levels, weighted by less than 2^6, have
+# sums below 2^24 levels, which are exact.
 CHUNK_ROWS = 1 << 12
 
 
@@ -73,7 +74,14 @@ def is_unrolled(input_kind: str, weight_kind: str, integer: str = "ac") -> bool:
 
 def as_float(x: Tensor) -> Tensor:
     """x in a type that sums of small whole numbers are exact in: float32 or float64."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+    if x.dtype in (torch.float32, torch.float64):
+        return x
+    return x.float() if x.is_floating_point() else x.double()
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """Relative rounding error of numbers of this type; 0 for whole numbers."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
 
 
 class Scratch:
@@ -104,16 +112,18 @@ class Spectrum:
     """Running extremes of a stream of tensors, kept where the tensors live."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._eps = torch.finfo(dtype).eps
+        self._eps = rounding(dtype)
         self._lowest = torch.full((), math.inf, dtype=torch.float64, device=device)
         self._highest = torch.full((), -math.inf, dtype=torch.float64, device=device)
         self._least = torch.full((), math.inf, dtype=torch.float64, device=device)
+        self._rows = 0
+        self._weighted: dict[int, Tensor] = {}  # by width
 
     def observe(self, x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
         """Look at one chunk.
 
         Args:
-            x: float32 or float64, shape [K, R, P], R at most ``CHUNK_ROWS``.
+            x: float32 or float64, shape [K, R, P], K * R at most ``CHUNK_ROWS``.
             scratch: work buffers.
 
         Returns:
@@ -122,24 +132,35 @@ class Spectrum:
         """
         lowest, highest = torch.aminmax(x)
         work = scratch.like(x)
-        signed = not _on_host(x) or lowest.numpy() < 0
+        signed = not on_host(x) or lowest.numpy() < 0
         mass = (torch.abs(x, out=work) if signed else x).sum((0, 1))
         active = torch.ne(x, 0, out=work).sum(1)
         largest = torch.maximum(-lowest, highest)
-        if _on_host(x) and _all_equal(mass, active.sum(0), largest):
-            least = largest
-        else:
-            least = torch.threshold_(torch.abs(x, out=work), 0.0, math.inf).amin()
+        if not on_host(x) or not _all_equal(mass, active.sum(0), largest):
+            magnitude = torch.abs(x, out=work)
+            self._weigh(magnitude)
+            least = torch.threshold_(magnitude, 0.0, math.inf).amin()
+            torch.minimum(self._least, least, out=self._least)
+        elif largest.numpy() > 0:
+            torch.minimum(self._least, largest, out=self._least)
         torch.minimum(self._lowest, lowest, out=self._lowest)
         torch.maximum(self._highest, highest, out=self._highest)
-        torch.minimum(self._least, least, out=self._least)
         return active, mass
+
+    def _weigh(self, magnitude: Tensor) -> None:
+        """Sum the rows once more, each with another weight, for :meth:`read`."""
+        rows = magnitude.flatten(0, 1)
+        weights = _row_weights(self._rows, len(rows), rows)
+        self._rows += len(rows)
+        found = (weights @ rows).double()
+        width = rows.shape[1]
+        self._weighted[width] = self._weighted.get(width, 0) + found
 
     def read(self, masses: Sequence[Tensor]) -> Levels:
         """The narrowest kind that all values fit. Synchronises.
 
-        If all values are whole multiples of a step, so are their sums; numbers that are not
-        would have to cancel at every single position to hide.
+        If all values are whole multiples of a step, so are their sums, weighted or not.
+        Numbers that are not would have to cancel in both, at every single position.
 
         Args:
             masses: sums of magnitudes per input position, [P], of everything observed.
@@ -151,8 +172,10 @@ class Spectrum:
         if largest == 0 or least == largest:
             return Levels(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
         for step in (*_EXACT_STEPS, least):
-            few = largest <= MAX_LEVELS * step
-            if few and all(self._whole(mass / step, step) for mass in masses):
+            if largest <= MAX_LEVELS * step and all(
+                self._whole(numbers / step, step)
+                for numbers in (*masses, *self._weighted.values(), self._least, self._highest)
+            ):
                 return Levels(Kind.INTEGER, step)
         return Levels(Kind.REAL, math.nan)
 
@@ -162,7 +185,13 @@ class Spectrum:
         return bool(((levels - levels.round()).abs() <= slack).all())
 
 
-def _on_host(x: Tensor) -> bool:
+def _row_weights(first: int, count: int, like: Tensor) -> Tensor:
+    """Scrambled whole numbers from 1 to 61, row by row; no generator is drawn from."""
+    rows = torch.arange(first, first + count, device=like.device)
+    return (rows * 2654435761 // 128 % 61 + 1).to(like.dtype)
+
+
+def on_host(x: Tensor) -> bool:
     """True if the numbers are in the host's memory: to look at one waits for nothing.
 
     numpy then reads them without an operation of torch.

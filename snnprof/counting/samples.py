@@ -104,16 +104,16 @@ class SampleAxis:
     def at(self, x: Tensor) -> tuple[int, int]:
         """First time step and number of time steps in a layer's input; (0, 0) if unknown.
 
-        Several steps are recognised where the first dimension is T * B (or k times that),
-        or the first two are T and B: time-major, as every multi-step library lays it out.
+        Several steps are recognised where the first dimension is T * B, or the first two are
+        T and B: time-major, as every multi-step library lays it out.
         """
         if self.timesteps is None:
             return 0, 1
         if self._steps == 1:
             return self._first, 1
         rows = x.shape[0]
-        flat = self._batch > 0 and rows % (self._steps * self._batch) == 0
-        split = rows == self._steps and x.dim() > 1 and x.shape[1] == self._batch
+        flat = rows == self._steps * self._batch
+        split = rows == self._steps and x.dim() > 2 and x.shape[1] == self._batch
         return (self._first, self._steps) if flat or split else (0, 0)
 
     def check_complete(self) -> None:

@@ -1,0 +1,159 @@
+"""The running sums of one layer, kept on its device until somebody asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from snnprof.counting.fanout import FanOut, LinearCall, count_synapses
+from snnprof.counting.operands import (
+    CHUNK_ELEMENTS,
+    CHUNK_ROWS,
+    Kind,
+    Levels,
+    Scratch,
+    Spectrum,
+    as_float,
+)
+from snnprof.counting.weights import WeightJudge
+
+_CHANGED_UNSEEN = (
+    "its zero weights changed through .data, which leaves no trace: counted with the zeros it "
+    "had first; count again without changing weights that way"
+)
+
+
+class Accumulator:
+    """What is summed on the device. Only :meth:`read` waits for it.
+
+    Sums are kept per input position while the fan-out stays the same, and multiplied with it
+    when it changes. All are whole numbers (or, for ``mass``, multiples of the step) in
+    float64, exact up to 2^53.
+    """
+
+    def __init__(self, x: Tensor, steps: int, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._fan_out: FanOut | None = None
+        self._rows = 0  # rows seen with the present fan-out
+        self._totals: dict[torch.Size, tuple[Tensor, Tensor]] = {}
+        with torch.inference_mode(False), torch.no_grad():
+            zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
+            self._active = self._mass = zeros(0)  # [P]: non-zero inputs, sum of magnitudes
+            self._events = zeros(2)  # of past fan-outs: active * fan-out, mass * fan-out
+            self._dense = zeros(())
+            self._by_step = zeros(steps)
+            self._spectrum = Spectrum(x.device, x.dtype)
+            self._weights = WeightJudge(x.device)
+            self._changed_unseen = torch.zeros((), dtype=torch.bool, device=x.device)
+
+    def fan_out_of(self, call: LinearCall, x: Tensor, weight: Tensor) -> FanOut | None:
+        """The present fan-out, if it is that of these operands."""
+        held = self._fan_out
+        return held if held is not None and held.holds_for(call, x, weight) else None
+
+    def take_fan_out(self, call: LinearCall, x: Tensor, weight: Tensor) -> FanOut:
+        """Find the fan-out of these operands and count with it from now on."""
+        held = self._fan_out
+        with torch.inference_mode(False), torch.no_grad():
+            synapses = count_synapses(call, weight, self._scratch)
+            new = held is None or held.weight is not weight
+            if held is not None and held.equals(call, x, synapses):
+                held.follow(weight)
+            else:
+                self._close_fan_out()
+                held = self._fan_out = FanOut(call, x, weight, synapses)
+                self._active = torch.zeros_like(held.per_input)
+                self._mass = torch.zeros_like(held.per_input)
+            if new:  # the same tensor is judged again when the block ends
+                self._judge(held, weight)
+        return held
+
+    def _close_fan_out(self) -> None:
+        """Book what was seen with the present fan-out."""
+        if self._fan_out is None:
+            return
+        fan_out = self._fan_out.per_input
+        self._events += torch.stack((self._active @ fan_out, self._mass @ fan_out))
+        self._dense += self._rows * fan_out.sum()
+        active, mass = self._totals.get(fan_out.shape, (0, 0))
+        self._totals[fan_out.shape] = (self._active + active, self._mass + mass)
+        self._active, self._mass = torch.zeros_like(fan_out), torch.zeros_like(fan_out)
+        self._rows = 0
+
+    def _judge(self, fan_out: FanOut, weight: Tensor) -> None:
+        channels = fan_out.call.by_output_channel(weight.detach())
+        self._weights.observe(channels, self._scratch)
+
+    def absorb(self, x: Tensor, first: int, steps: int) -> None:
+        """Count x, whose first dimension holds ``steps`` time steps from ``first`` on."""
+        width = self._active.numel()
+        with torch.inference_mode(False), torch.no_grad():
+            x = as_float(x).reshape(steps, -1, width)
+            self._rows += steps * x.shape[1]
+            rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
+            for chunk in x.split(rows, dim=1):
+                active, mass = self._spectrum.observe(chunk, self._scratch)
+                self._mass += mass
+                self._active += active[0] if steps == 1 else active.sum(0)
+                if self._by_step.shape[0] > 1:
+                    self._book_steps(active.sum(1), first)
+
+    def _book_steps(self, nonzeros: Tensor, first: int) -> None:
+        """Add [K] to the time steps from ``first`` on, modulo T."""
+        period, steps = self._by_step.shape[0], nonzeros.shape[0]
+        if first + steps <= period:
+            self._by_step[first : first + steps] += nonzeros
+        else:
+            at = torch.arange(first, first + steps, device=nonzeros.device) % period
+            self._by_step.index_add_(0, at, nonzeros.double())
+
+    def settle(self) -> None:
+        """Look at the weight while it is what was counted with."""
+        held = self._fan_out
+        weight = None if held is None else held.weight
+        if held is None or weight is None:
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            self._changed_unseen |= held.changed_unseen(weight, self._scratch)
+            self._judge(held, weight)
+
+    def read(self) -> Counted:
+        """Everything, as numbers. Waits for the device."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._close_fan_out()
+        levels = self._spectrum.read(tuple(mass for _, mass in self._totals.values()))
+        synops, mass_events = self._events.tolist()
+        unrolled: int | None = int(synops)
+        if levels.kind == Kind.INTEGER:
+            unrolled = round(mass_events / levels.step)
+        elif levels.kind == Kind.REAL:
+            unrolled = None
+        nonzeros = sum(int(active.sum()) for active, _ in self._totals.values())
+        by_step = tuple(int(n) for n in self._by_step.tolist())
+        return Counted(
+            levels=levels,
+            weight_kind=self._weights.kind(),
+            synops=int(synops),
+            unrolled_synops=unrolled,
+            dense_macs=int(self._dense),
+            nonzeros=nonzeros,
+            nonzeros_by_step=by_step if len(by_step) > 1 else (nonzeros,),
+            remark=_CHANGED_UNSEEN if bool(self._changed_unseen) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What an accumulator found; the fields as in :class:`snnprof.LayerCount`."""
+
+    levels: Levels
+    weight_kind: Kind
+    synops: int
+    unrolled_synops: int | None
+    dense_macs: int
+    nonzeros: int
+    nonzeros_by_step: tuple[int, ...]
+    remark: str | None

@@ -1,0 +1,41 @@
+"""What kind of numbers a weight holds, judged per output channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, as_float, on_host, rounding
+
+
+class WeightJudge:
+    """Running verdict on all the weights that a layer used, read only at the end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._one_magnitude = torch.ones((), dtype=torch.bool, device=device)
+        self._few_levels = torch.ones((), dtype=torch.bool, device=device)
+        self._negative = torch.zeros((), dtype=torch.bool, device=device)
+
+    def observe(self, channels: Tensor, scratch: Scratch) -> None:
+        """Look at a weight, [C_out, N]."""
+        if on_host(channels) and not self._few_levels.numpy():
+            return  # REAL, the widest, already
+        tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)
+        channels = as_float(channels)
+        magnitude = torch.abs(channels, out=scratch.like(channels))
+        largest = magnitude.amax(1)
+        whole = (magnitude == magnitude.round()).all(1)
+        least = torch.threshold_(magnitude, 0.0, torch.inf).amin(1)
+        self._negative |= channels.amin() < 0
+        self._one_magnitude &= ((least == largest) | (largest == 0)).all()
+        # Whole multiples of 1 or of the channel's least magnitude; zeros are infinite now.
+        unit = torch.where(whole, 1.0, least)
+        levels = magnitude.div_(unit.unsqueeze(1))
+        misfit = (levels - levels.round()).nan_to_num_(0.0).abs_().amax()
+        self._few_levels &= (misfit <= tolerance) & (largest <= MAX_LEVELS * unit).all()
+
+    def kind(self) -> Kind:
+        """Synchronises."""
+        if bool(self._one_magnitude):
+            return Kind.TERNARY if bool(self._negative) else Kind.BINARY
+        return Kind.INTEGER if bool(self._few_levels) else Kind.REAL
