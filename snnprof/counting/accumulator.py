@@ -13,11 +13,10 @@ from snnprof.counting.operands import (
     CHUNK_ELEMENTS,
     CHUNK_ROWS,
     Kind,
-    Levels,
     Scratch,
-    Spectrum,
     as_float,
 )
+from snnprof.counting.spectrum import Levels, Spectrum
 from snnprof.counting.weights import WeightJudge
 
 _CHANGED_UNSEEN = (
@@ -94,12 +93,12 @@ class Accumulator:
             x = as_float(x).reshape(steps, -1, width)
             self._rows += steps * x.shape[1]
             rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
-            for chunk in x.split(rows, dim=1):
-                active, mass = self._spectrum.observe(chunk, self._scratch)
-                self._mass += mass
-                self._active += active[0] if steps == 1 else active.sum(0)
+            for chunk in x.split(rows, dim=1) if x.shape[1] > rows else (x,):
+                sums = self._spectrum.observe(chunk, self._scratch)
+                self._mass += sums.mass
+                self._active += sums.active
                 if self._by_step.shape[0] > 1:
-                    self._book_steps(active.sum(1), first)
+                    self._book_steps(sums.by_step.sum(1), first)
 
     def _book_steps(self, nonzeros: Tensor, first: int) -> None:
         """Add [K] to the time steps from ``first`` on, modulo T."""

@@ -1,0 +1,161 @@
+"""What values a layer receives, decided over a whole measurement without waiting for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy
+import torch
+from torch import Tensor
+
+from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, on_host, rounding
+
+# Steps of which sums are exact: whole numbers and binary fractions, coarse to fine.
+_EXACT_STEPS = tuple(2.0**-power for power in range(11))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The values a layer received: their kind and, but for REAL ones, their step."""
+
+    kind: Kind
+    step: float
+    finite: bool = True
+
+
+class Spectrum:
+    """What values a stream of tensors holds, kept where the tensors live.
+
+    On the host the numbers are at hand, so that what a chunk does not need is left out. On
+    any other device nothing is looked at before :meth:`read`.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._eps = rounding(dtype)
+        self._lowest: float | Tensor = math.inf
+        self._highest: float | Tensor = -math.inf
+        self._least: float | Tensor = math.inf
+        if device.type != "cpu":
+            full = partial(torch.full, (), dtype=torch.float64, device=device)
+            self._lowest, self._highest, self._least = (
+                full(math.inf),
+                full(-math.inf),
+                full(math.inf),
+            )
+        self._rows = 0
+        self._weighted: dict[int, Tensor] = {}  # by width
+
+    def observe(self, x: Tensor, scratch: Scratch) -> Sums:
+        """Look at one chunk.
+
+        Args:
+            x: float32 or float64, shape [K, R, P], K * R at most ``CHUNK_ROWS``.
+            scratch: work buffers.
+        """
+        lowest, highest = torch.aminmax(x)
+        if on_host(x):
+            return self._observe_here(x, float(lowest.numpy()), float(highest.numpy()), scratch)
+        return self._observe_there(x, lowest, highest, scratch)
+
+    def _observe_here(self, x: Tensor, lowest: float, highest: float, scratch: Scratch) -> Sums:
+        work = scratch.like(x)
+        mass = (torch.abs(x, out=work) if lowest < 0 else x).sum((0, 1))
+        sums = Sums.of(torch.ne(x, 0, out=work), mass)
+        largest = max(-lowest, highest)
+        # No magnitude exceeds the largest: a sum of n of them is n times the largest only
+        # if each of them is.
+        if not (mass.numpy() == sums.active.numpy() * numpy.float64(largest)).all():
+            least = float(self._least_of(torch.abs(x, out=work)).numpy())
+            self._least = min(float(self._least), least)
+        elif largest > 0:
+            self._least = min(float(self._least), largest)
+        if math.isfinite(largest):
+            self._lowest = min(float(self._lowest), lowest)
+            self._highest = max(float(self._highest), highest)
+        else:
+            self._lowest = self._highest = math.nan
+        return sums
+
+    def _observe_there(self, x: Tensor, lowest: Tensor, highest: Tensor, scratch: Scratch) -> Sums:
+        work = scratch.like(x)
+        mass = torch.abs(x, out=work).sum((0, 1))
+        sums = Sums.of(torch.ne(x, 0, out=work), mass)
+        least = self._least_of(torch.abs(x, out=work))
+        assert isinstance(self._least, Tensor)
+        assert isinstance(self._lowest, Tensor)
+        assert isinstance(self._highest, Tensor)
+        self._least = torch.minimum(self._least, least)
+        self._lowest = torch.minimum(self._lowest, lowest)
+        self._highest = torch.maximum(self._highest, highest)
+        return sums
+
+    def _least_of(self, magnitude: Tensor) -> Tensor:
+        """The least non-zero magnitude; overwrites what it is given.
+
+        On the way the rows are summed once more, each with another weight, for :meth:`read`.
+        """
+        rows = magnitude.flatten(0, 1)
+        weights = _row_weights(self._rows, len(rows), rows)
+        self._rows += len(rows)
+        found, width = (weights @ rows).double(), rows.shape[1]
+        self._weighted[width] = self._weighted.get(width, 0) + found
+        return torch.threshold_(magnitude, 0.0, math.inf).amin()
+
+    def read(self, masses: Sequence[Tensor]) -> Levels:
+        """The narrowest kind that all values fit. Synchronises.
+
+        If all values are whole multiples of a step, so are their sums, weighted or not.
+        Numbers that are not would have to cancel in both, at every single position.
+
+        Args:
+            masses: sums of magnitudes per input position, [P], of everything observed.
+        """
+        lowest, highest, least = float(self._lowest), float(self._highest), float(self._least)
+        largest = max(-lowest, highest)
+        if not math.isfinite(largest):
+            return Levels(Kind.REAL, math.nan, finite=False)
+        if largest == 0 or least == largest:
+            return Levels(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
+        extremes = torch.tensor([least, largest], dtype=torch.float64)
+        for step in (*_EXACT_STEPS, least):
+            if largest <= MAX_LEVELS * step and all(
+                self._whole(numbers / step, step)
+                for numbers in (extremes, *masses, *self._weighted.values())
+            ):
+                return Levels(Kind.INTEGER, step)
+        return Levels(Kind.REAL, math.nan)
+
+    def _whole(self, levels: Tensor, step: float) -> bool:
+        """True if all are whole numbers, up to the rounding of their summands."""
+        slack = 0.0 if step in _EXACT_STEPS else (4 * self._eps * levels).clamp(max=0.02)
+        return bool(((levels - levels.round()).abs() <= slack).all())
+
+
+def _row_weights(first: int, count: int, like: Tensor) -> Tensor:
+    """Scrambled whole numbers from 1 to 61, row by row; no generator is drawn from."""
+    rows = torch.arange(first, first + count, device=like.device)
+    return (rows * 2654435761 // 128 % 61 + 1).to(like.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over one chunk [K, R, P].
+
+    Attributes:
+        active: [P], how many values are non-zero.
+        mass: [P], sum of magnitudes.
+        by_step: [K, P], ``active`` per time step.
+    """
+
+    active: Tensor
+    mass: Tensor
+    by_step: Tensor
+
+    @staticmethod
+    def of(mask: Tensor, mass: Tensor) -> Sums:
+        """From a mask of ones, [K, R, P]."""
+        by_step = mask.sum(1)
+        return Sums(by_step[0] if len(by_step) == 1 else by_step.sum(0), mass, by_step)
