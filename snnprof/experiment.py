@@ -17,7 +17,7 @@ from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neurons import neuron_ops
 from snnprof.spiking.size import size_bytes
 from snnprof.training.datasets import Dataset, load
-from snnprof.training.modes import find_mode
+from snnprof.training.modes import MODES
 from snnprof.training.trainer import WARMUP_STEPS, Arm, Recipe, evaluate, make_arm, steps_of, train
 
 EPOCHS = 8
@@ -117,7 +117,7 @@ def check(modes: Sequence[str], energy: Sequence[str]) -> None:
     if not modes:
         raise SnnprofError("no mode was given: there is nothing to run")
     for name in modes:
-        find_mode(name)
+        MODES.find(name)
     for name in energy:
         convention(name)
 

@@ -10,6 +10,7 @@ from importlib import resources
 
 from snnprof.counting.operands import Operation, is_unrolled, operation
 from snnprof.errors import SnnprofError, known
+from snnprof.registry import Registry
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
 
 
@@ -37,22 +38,10 @@ class Convention:
 # What one layer is billed for: the operation, raw events over the measurement, joules each.
 Bill = tuple[Operation, float, float]
 Formula = Callable[[LayerCount, Convention, str], Bill | None]
-FORMULAS: dict[str, Formula] = {}
+FORMULAS: Registry[Formula] = Registry("energy formula")
 
 
-def formula(name: str) -> Callable[[Formula], Formula]:
-    """Register a pricing formula; a duplicate name raises ValueError."""
-
-    def register(function: Formula) -> Formula:
-        if name in FORMULAS:
-            raise ValueError(f"energy formula {name!r} is already registered")
-        FORMULAS[name] = function
-        return function
-
-    return register
-
-
-@formula("operands")
+@FORMULAS.register("operands")
 def _operands(row: LayerCount, convention: Convention, integer: str) -> Bill:
     """E = E_AC * events or E_MAC * events, by the kinds of the layer's operands."""
     assert convention.mac_j is not None
@@ -64,7 +53,7 @@ def _operands(row: LayerCount, convention: Convention, integer: str) -> Bill:
     return Operation.AC, row.synops, convention.ac_j
 
 
-@formula("spikformer")
+@FORMULAS.register("spikformer")
 def _spikformer(row: LayerCount, convention: Convention, integer: str) -> Bill:
     """E = E_MAC * FLOPs of the stem + E_AC * sum of (rate * FLOPs): Spikformer, Eq. 11-12."""
     assert convention.mac_j is not None
@@ -73,7 +62,7 @@ def _spikformer(row: LayerCount, convention: Convention, integer: str) -> Bill:
     return Operation.AC, row.rate_synops, convention.ac_j
 
 
-@formula("hd-lif")
+@FORMULAS.register("hd-lif")
 def _hd_lif(row: LayerCount, convention: Convention, integer: str) -> Bill | None:
     """E = E_AC * exact SOPs of the convolutions, stem left out."""
     if row.stem or not row.op.startswith("conv"):
@@ -143,7 +132,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
 
 def _rows(counts: CountResult, chosen: Convention, integer: str) -> Iterator[EnergyRow]:
     for row in counts.rows:
-        bill = FORMULAS[chosen.formula](row, chosen, integer)
+        bill = FORMULAS.find(chosen.formula)(row, chosen, integer)
         if bill is not None:
             kind, events, joules = bill
             per_sample = events / counts.samples

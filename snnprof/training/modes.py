@@ -12,34 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from snnprof.errors import known
+from snnprof.registry import Registry
 from snnprof.spiking.neurons import detach, reset
 
 # (model, sequence [T, B, ...], target [B], optimizer) -> loss, detached
 Mode = Callable[[nn.Module, Tensor, Tensor, Optimizer], Tensor]
-MODES: dict[str, Mode] = {}
+MODES: Registry[Mode] = Registry("mode")
 
 
-def mode(name: str) -> Callable[[Mode], Mode]:
-    """Register a training mode; a duplicate name raises ValueError."""
-
-    def register(function: Mode) -> Mode:
-        if name in MODES:
-            raise ValueError(f"training mode {name!r} is already registered")
-        MODES[name] = function
-        return function
-
-    return register
-
-
-def find_mode(name: str) -> Mode:
-    """The mode of that name; an unknown one raises SnnprofError with the known ones."""
-    if name not in MODES:
-        raise known("mode", name, MODES)
-    return MODES[name]
-
-
-@mode("stbp")
+@MODES.register("stbp")
 def stbp(model: nn.Module, sequence: Tensor, target: Tensor, optimizer: Optimizer) -> Tensor:
     """Spatio-temporal backpropagation: all T steps forward, then once back through time.
 
@@ -54,7 +35,7 @@ def stbp(model: nn.Module, sequence: Tensor, target: Tensor, optimizer: Optimize
     return loss.detach()
 
 
-@mode("online")
+@MODES.register("online")
 def online(model: nn.Module, sequence: Tensor, target: Tensor, optimizer: Optimizer) -> Tensor:
     """Online training: m detached between steps, a backward pass of loss_t / T at each.
 

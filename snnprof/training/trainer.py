@@ -15,7 +15,7 @@ from snnprof.errors import SnnprofError
 from snnprof.results import CountResult
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.datasets import Dataset
-from snnprof.training.modes import find_mode
+from snnprof.training.modes import MODES
 from snnprof.training.step import StepTimer, peak_bytes
 
 WARMUP_STEPS = 5
@@ -53,7 +53,7 @@ class Arm:
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One training step; after the warm-up the first is for memory, the rest for time."""
-        run_batch = find_mode(self.mode)
+        run_batch = MODES.find(self.mode)
         sequence = images.expand(self.model.timesteps, *images.shape)
 
         def run() -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import snnprof
-from snnprof.energy.pricing import FORMULAS, conventions, formula, price
+from snnprof.energy.pricing import FORMULAS, conventions, price
 from snnprof.results import CountResult, LayerCount
 
 
@@ -141,7 +141,7 @@ def test_an_unknown_convention_lists_the_known_ones(two_layers: CountResult) -> 
 
 def test_a_formula_is_registered_once() -> None:
     with pytest.raises(ValueError, match="already registered"):
-        formula("operands")(FORMULAS["operands"])
+        FORMULAS.register("operands")(FORMULAS["operands"])
 
 
 def test_every_convention_states_its_source() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 import snnprof
 from snnprof.models import create
 from snnprof.spiking.neurons import neurons_of
-from snnprof.training.modes import MODES, find_mode, mode
+from snnprof.training.modes import MODES
 
 
 class NoStep(torch.optim.SGD):
@@ -27,7 +27,7 @@ def gradients(name: str, timesteps: int, neuron: str = "lif") -> tuple[list[torc
     optimizer = NoStep(network.parameters(), lr=0.1)
     torch.manual_seed(1)
     sequence = torch.randn(timesteps, 4, 1, 8, 8, dtype=torch.float64)
-    find_mode(name)(network, sequence, torch.arange(4), optimizer)
+    MODES.find(name)(network, sequence, torch.arange(4), optimizer)
     return [p.grad for p in network.parameters() if p.grad is not None], optimizer.steps
 
 
@@ -79,12 +79,12 @@ def test_online_differs_from_stbp_beyond_one_step() -> None:
 
 def test_an_unknown_mode_lists_the_known_ones() -> None:
     with pytest.raises(snnprof.SnnprofError, match="known: online, stbp"):
-        find_mode("bptt")
+        MODES.find("bptt")
 
 
 def test_a_mode_is_registered_once() -> None:
     with pytest.raises(ValueError, match="already registered"):
-        mode("stbp")(MODES["stbp"])
+        MODES.register("stbp")(MODES["stbp"])
 
 
 def test_modes_reset_what_a_broken_sequence_left() -> None:
@@ -92,12 +92,12 @@ def test_modes_reset_what_a_broken_sequence_left() -> None:
     network(torch.randn(1, 4, 1, 8, 8))  # one step of two
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for name in MODES:
-        find_mode(name)(network, torch.randn(2, 3, 1, 8, 8), torch.arange(3), optimizer)
+        MODES.find(name)(network, torch.randn(2, 3, 1, 8, 8), torch.arange(3), optimizer)
 
 
 def test_modes_serve_any_module_of_time_steps() -> None:
     linear = nn.Linear(4, 3)
     optimizer = torch.optim.SGD(linear.parameters(), lr=0.1)
     for name in MODES:
-        loss = find_mode(name)(linear, torch.randn(2, 5, 4), torch.zeros(5).long(), optimizer)
+        loss = MODES.find(name)(linear, torch.randn(2, 5, 4), torch.zeros(5).long(), optimizer)
         assert torch.isfinite(loss)

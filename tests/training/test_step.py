@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.models import create
-from snnprof.training.modes import find_mode
+from snnprof.training.modes import MODES
 from snnprof.training.step import StepTimer, peak_bytes
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def test_cpu_peaks_are_the_same_in_every_run_and_flat_online() -> None:
         sequence = images.expand(timesteps, *images.shape)
 
         def step() -> Tensor:
-            return find_mode(mode)(network, sequence, labels, optimizer)
+            return MODES.find(mode)(network, sequence, labels, optimizer)
 
         step()
         return peak_bytes(step, network, optimizer, (images, labels), CPU)[0]
