@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import torch
 
 from snnprof.energy.pricing import conventions
 from snnprof.environment import DEVICES
@@ -30,15 +31,27 @@ class _OneLineErrors(click.Group):
         kwargs["standalone_mode"] = False
         try:
             return super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return None
         except click.ClickException as error:
             message = error.format_message()
         except SnnprofError as error:
             message = str(error)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = "out of memory: try fewer time steps, smaller images or smaller batches"
         except click.Abort:
             click.echo("Stopped; nothing was written.", err=True)
             sys.exit(130)
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "can't allocate memory" in str(error)
 
 
 @click.group(
@@ -90,7 +103,13 @@ def _listed(names: Sequence[str]) -> str:
     show_default=True,
     help=f"Energy convention, one column each; repeat it. One of: {_listed([*conventions()])}.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of weights, batches, random data.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of weights, batches, random data.",
+)
 @click.option("--device", default="auto", show_default=True, help=f"One of: {_listed(DEVICES)}.")
 @click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
 @click.option(
@@ -118,7 +137,8 @@ def run_command(outputs: tuple[str, ...], **settings: Any) -> None:
     from snnprof.render.terminal import ProgressBar, show
 
     files = [check_output(output) for output in outputs if output != TERMINAL]
-    with warnings.catch_warnings(record=True) as caught, ProgressBar("training") as bar:
+    bar = ProgressBar("training", shown=settings["epochs"] > 0)
+    with warnings.catch_warnings(record=True) as caught, bar:
         report = run(progress=Progress(bar.expect, bar.step_done), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)

@@ -40,13 +40,13 @@ def run(
     *,
     neuron: str = "lif",
     weights: str = "fp32",
-    modes: Sequence[str] = ("stbp", "online"),
+    modes: str | Sequence[str] = ("stbp", "online"),
     timesteps: int = 4,
     data: str = "digits",
     image_size: int | None = None,
     epochs: int = EPOCHS,
     batch_size: int = BATCH_SIZE,
-    energy: Sequence[str] = ("operands",),
+    energy: str | Sequence[str] = ("operands",),
     seed: int = 0,
     device: str = "auto",
     strict: bool = False,
@@ -57,12 +57,12 @@ def run(
 
     Args:
         model, neuron, weights, timesteps, **variants: as :func:`snnprof.models.create`.
-        modes: training modes, one arm each.
+        modes: a training mode or several, one arm each.
         data: "digits" or "random".
         image_size: pixels; None for the data's own.
         epochs: 0 counts the untrained network only.
         batch_size: samples per step.
-        energy: conventions to price under.
+        energy: a convention or several to price under.
         seed: of weights, batches and random data.
         device: "auto", "cpu" or "cuda".
         strict: raise where a layer's input is not finite, instead of saying so.
@@ -75,6 +75,7 @@ def run(
         SnnprofError: a wrong name or value, before any training starts; a training that
             diverges.
     """
+    modes, energy = _names(modes), _names(energy)
     check(modes, energy)
     recipe = Recipe(epochs, batch_size)
     where = choose_device(device)
@@ -110,6 +111,11 @@ def run(
         notes=tuple(notes(results, loaded, recipe, seed)),
         environment=describe(where),
     )
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, each once."""
+    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
 
 
 def check(modes: Sequence[str], energy: Sequence[str]) -> None:
@@ -165,7 +171,7 @@ def notes(results: Sequence[ArmResult], data: Dataset, recipe: Recipe, seed: int
         )
         return
     yield (
-        f"Training: {recipe.epochs} epochs, batch {recipe.batch_size}, SGD (learning rate "
+        f"Training: epochs {recipe.epochs}, batch {recipe.batch_size}, SGD (learning rate "
         f"{recipe.learning_rate:g}, Nesterov momentum {recipe.momentum:g}, weight decay "
         f"{recipe.weight_decay:g}), cosine annealing, seed {seed}; one run per mode, incomplete "
         "batches dropped."
@@ -178,3 +184,5 @@ def notes(results: Sequence[ArmResult], data: Dataset, recipe: Recipe, seed: int
         )
     else:
         yield "Step time: not measured, the training was too short."
+    if any(result.peak_bytes is None for result in results):
+        yield "Peak memory: not measured, the training was too short."

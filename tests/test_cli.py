@@ -131,6 +131,8 @@ def test_hdlif_runs_from_the_command_line() -> None:
         (["-otable.xls"], "unknown suffix '.xls'"),
         (["-onowhere/table.md"], "there is no directory 'nowhere'"),
         (["--wings"], "No such option"),
+        (["--seed=-1"], "is not in the range"),
+        (["--epochs=0", "--timesteps=1000000000"], "out of memory"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
@@ -190,3 +192,15 @@ def test_help_teaches() -> None:
     for phrase in ("--mode", "online, stbp", "Examples:", "hd-lif, operands, spikformer"):
         assert phrase in text
     assert snnprof.__name__ in call("--version").stdout
+
+
+def test_no_arguments_teach_too() -> None:
+    result = call()
+    assert result.exit_code == 0
+    assert "Commands:" in result.stdout
+
+
+def test_names_given_twice_or_alone_are_one_arm() -> None:
+    report = snnprof.run(modes="stbp", energy=["hd-lif", "hd-lif"], epochs=0, data="random")
+    assert [arm.mode for arm in report.arms] == ["stbp"]
+    assert [energy.table for energy in report.arms[0].energies] == ["hd-lif"]

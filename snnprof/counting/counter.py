@@ -36,7 +36,7 @@ LAYER_TYPES = ("conv", "linear", "attention")
 
 
 class SopCounter:
-    """Counts the synaptic operations of everything that runs inside its ``with`` block.
+    """Counts the synaptic operations of every call of a model inside its ``with`` block.
 
     Args:
         model: any module.
@@ -63,6 +63,8 @@ class SopCounter:
         batch_dim: int = 0,
         timesteps: int | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise SnnprofError(f"model is a {type(model).__name__}, not a torch.nn.Module")
         for name in layers:
             if name not in LAYER_TYPES:
                 raise known("layer type", name, LAYER_TYPES)
@@ -140,7 +142,7 @@ class SopCounter:
             tally = self._recent.get(frame.name)
             if tally is None or not tally.is_of(op, weight):
                 tally = self._recent[frame.name] = self._tally(frame, op, weight)
-            tally.add(call, x, weight, self._axis.at(x))
+            tally.add(call, x, weight, self._axis.at(x), self._axis.calls)
 
     def _tally(self, frame: Frame, op: str, weight: Tensor) -> Tally:
         name = frame.name
@@ -161,7 +163,8 @@ class SopCounter:
                 a call of the model failed half-way.
 
         Warns:
-            RuntimeWarning: a layer received NaN or infinity; ``non_finite`` names it.
+            RuntimeWarning: a layer received NaN or infinity (``non_finite`` names it), or its
+                weight was written through ``.data``.
         """
         self._axis.check_complete()
         if self._failed or self._position.unfinished:
@@ -184,9 +187,10 @@ class SopCounter:
             if remark:
                 remarks.append((row.name, remark))
         if non_finite:
-            layers = ", ".join(non_finite)
-            message = f"NaN or infinity in the input of {layers}: its counts mean little"
+            message = f"NaN or infinity in the input of {', '.join(non_finite)}: counted as events"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
+        for name, remark in remarks:
+            warnings.warn(f"{name}: {remark}", RuntimeWarning, stacklevel=2)
         return CountResult(
             rows=tuple(rows),
             samples=self._axis.samples,
@@ -200,8 +204,10 @@ class SopCounter:
         root = self._names[self._model]
         if self._position.other_threads:
             yield root, "called from a thread other than the counter's"
+        for name in sorted(self._position.outside):
+            yield name, "called outside a call of the model"
         counted = {key[0] for key, tally in self._tallies.items() if not tally.empty}
-        listed = {name for name, _ in self._uncounted}
+        listed = {name for name, _ in self._uncounted} | self._position.outside
         for module, name in self._names.items():
             if isinstance(module, torch.jit.ScriptModule):
                 yield name, "TorchScript: runs outside Python, no hook sees it"

@@ -43,6 +43,7 @@ class Position:
 
     Attributes:
         entered: names of the modules that ran.
+        outside: names of the modules that ran outside a call of the root.
         other_threads: True if the root was called from a thread other than this one.
     """
 
@@ -61,6 +62,7 @@ class Position:
         self._finished = 0
         self._thread = threading.get_ident()
         self.entered: set[str] = set()
+        self.outside: set[str] = set()
         self.other_threads = False
 
     def attach(self, undo: ExitStack) -> None:
@@ -114,9 +116,13 @@ class Position:
     def _enter(
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if self._stack and self._followed():
+        if not self._followed():
+            return
+        if self._stack:
             self._stack.append(Frame(name, module, _first(args, kwargs)))
             self.entered.add(name)
+        else:
+            self.outside.add(name)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if self._stack and self._stack[-1].module is module and self._followed():

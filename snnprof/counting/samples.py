@@ -34,19 +34,20 @@ class SampleAxis:
     Attributes:
         timesteps: T, or None where it is not known.
         samples: samples begun so far.
+        calls: calls of the root so far.
     """
 
     def __init__(self, root: object, batch_dim: int, timesteps: int | None) -> None:
-        if timesteps is not None and timesteps < 1:
-            raise SnnprofError(f"timesteps={timesteps}: there must be at least 1 time step")
-        if batch_dim < 0:
-            raise SnnprofError(f"batch_dim={batch_dim}: count dimensions from 0")
+        if timesteps is not None and (not isinstance(timesteps, int) or timesteps < 1):
+            raise SnnprofError(f"timesteps={timesteps}: must be a whole number, at least 1")
+        if not isinstance(batch_dim, int) or batch_dim < 0:
+            raise SnnprofError(f"batch_dim={batch_dim}: must be a dimension, counted from 0")
         self._root = root if isinstance(root, StatesItsSequence) else None
         self._batch_dim = batch_dim
         self._stepwise = timesteps is not None
         self.timesteps = timesteps
         self.samples = 0
-        self._calls = 0
+        self.calls = 0
         self._first = 0  # time step at which the present call starts
         self._steps = 1  # time steps of the present call
         self._batch = 0
@@ -63,7 +64,7 @@ class SampleAxis:
         if x is None:
             raise SnnprofError("the model was called without a tensor: no batch to read")
         steps, batch = self._steps_and_batch(x)
-        self._calls += 1
+        self.calls += 1
         self._first = self._next
         if self._first == 0:
             self.samples += batch
@@ -93,7 +94,7 @@ class SampleAxis:
         return x.shape[0], batch
 
     def _agree(self, timesteps: int) -> None:
-        if self.timesteps is None and self._calls == 0:
+        if self.timesteps is None and self.calls == 0:
             self.timesteps = timesteps
         if self.timesteps != timesteps:
             raise SnnprofError(
@@ -117,12 +118,14 @@ class SampleAxis:
         return (self._first, self._steps) if flat or split else (0, 0)
 
     def check_complete(self) -> None:
-        """Raise SnnprofError where the last sequence is not finished, or none began."""
-        if self._calls == 0:
+        """Raise SnnprofError where nothing ran, or the last sequence is not finished."""
+        if self.calls == 0:
             raise SnnprofError("the model was never called inside the counter: nothing to report")
+        if self.samples == 0:
+            raise SnnprofError("the model was only called with empty batches: nothing to report")
         if self._next != 0:
             raise SnnprofError(
-                f"the model was called {self._calls} times with timesteps={self.timesteps}: "
+                f"the model was called {self.calls} times with timesteps={self.timesteps}: "
                 f"the last sequence stopped after {self._next} steps; call it "
                 f"{self.timesteps} times for every batch"
             )

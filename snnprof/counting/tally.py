@@ -33,6 +33,7 @@ class Tally:
         self._inputs = 0
         self._nominal_macs = 0
         self._steps_known = True
+        self._root_call = 0
         self._shelf = Shelf(period or 1)
         self._accumulator: Accumulator | None = None
 
@@ -45,7 +46,9 @@ class Tally:
         """True if the last call counted here was of this very weight."""
         return self._weight is not None and self._weight() is weight and self.op == op
 
-    def add(self, call: LinearCall, x: Tensor, weight: Tensor, at: tuple[int, int]) -> None:
+    def add(
+        self, call: LinearCall, x: Tensor, weight: Tensor, at: tuple[int, int], root_call: int
+    ) -> None:
         """Count one call.
 
         Args:
@@ -54,11 +57,14 @@ class Tally:
             weight: its weight.
             at: first time step and number of time steps that x holds, major in x's first
                 dimension; (0, 0) where this is not known.
+            root_call: number of the root's call that this is part of.
         """
         size = x.numel()
         first, steps = at
-        if steps == 0:
-            self._steps_known, steps = False, 1
+        # Seen again in the same call of the root, it may well hold one step each time.
+        if steps == 0 or (steps > 1 and root_call == self._root_call):
+            self._steps_known, steps = False, max(1, steps)
+        self._root_call = root_call
         if self._accumulator is None:
             self._accumulator = Accumulator(x, self._period or 1, self._scratch)
         x = x.detach()
@@ -98,9 +104,9 @@ class Tally:
         count = LayerCount(
             name=self.name,
             op=self.op,
-            input_kind=found.levels.kind,
-            weight_kind=found.weight_kind,
-            operation=operation(found.levels.kind, found.weight_kind),
+            input_kind=found.levels.kind.value,
+            weight_kind=found.weight_kind.value,
+            operation=operation(found.levels.kind, found.weight_kind).value,
             stem=False,
             calls=self._calls,
             firing_rate=found.nonzeros / self._inputs,

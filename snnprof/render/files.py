@@ -61,10 +61,9 @@ def check_output(path: str | Path) -> Path:
         SnnprofError: unknown suffix, no such directory, a directory, or no permission.
     """
     target = Path(path)
-    if target.suffix not in WRITERS:
+    if target.suffix.lower() not in WRITERS:
         raise SnnprofError(
-            f"output {str(path)!r}: unknown suffix {target.suffix!r}; known: "
-            f"{', '.join(WRITERS)}, and - for the terminal"
+            f"output {str(path)!r}: unknown suffix {target.suffix!r}; known: {', '.join(WRITERS)}"
         )
     if target.is_dir():
         raise SnnprofError(f"output {str(path)!r} is a directory: name a file")
@@ -87,9 +86,9 @@ def save(result: Result, path: str | Path) -> None:
         SnnprofError: see :func:`check_output`, or the system refuses to write.
     """
     target = check_output(path)
-    text = WRITERS[target.suffix](result)
+    text = WRITERS[target.suffix.lower()](result)
     try:
-        _replace(target, text)
+        _replace(target.resolve(), text)
     except OSError as error:
         raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
 

@@ -41,8 +41,10 @@ def show(result: Result, file: IO[str] | None = None) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a plain table."""
-    _console(None).print(_grid(columns, rows))
+    """Print a plain table; its last column is folded where it does not fit."""
+    grid = _grid(columns, rows)
+    grid.columns[-1].no_wrap = False
+    _console(None).print(grid)
 
 
 def _console(file: IO[str] | None) -> Console:
@@ -51,9 +53,14 @@ def _console(file: IO[str] | None) -> Console:
 
 
 class ProgressBar(Progress):
-    """A progress bar on standard error; silent where that is no terminal."""
+    """A progress bar on standard error; silent where that is no terminal.
 
-    def __init__(self, label: str) -> None:
+    Args:
+        label: what is going on.
+        shown: False for no bar at all.
+    """
+
+    def __init__(self, label: str, shown: bool = True) -> None:
         super().__init__(
             TextColumn(label),
             BarColumn(),
@@ -61,7 +68,7 @@ class ProgressBar(Progress):
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (shown and sys.stderr.isatty()),
         )
         self._bar = self.add_task(label, total=None)
 

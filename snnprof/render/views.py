@@ -124,6 +124,9 @@ def count_notes(result: CountResult) -> Iterator[str]:
     """What was not counted, and what was wrong with the inputs."""
     if any(layer.stem for layer in result.rows):
         yield "The total firing rate leaves out the stem, whose input is no spike."
+    elif result.rows:
+        first = result.rows[0]
+        yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
     reasons: dict[str, list[str]] = {}
     for name, reason in result.not_counted:
         reasons.setdefault(reason, []).append(name)
@@ -262,6 +265,7 @@ def report_notes(report: Report) -> Iterator[str]:
             "state and inputs included. Ratios are to the first row."
         )
     yield "Size: weights and biases; normalisation and neuron parameters excluded."
+    yield "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset)."
     yield from _unique(
         note for arm in report.arms for energy in arm.energies for note in energy_notes(energy)
     )

@@ -405,3 +405,34 @@ def test_functional_and_module_layers_sum_up_alike():
 
     layer, x = nn.Conv2d(2, 3, 3, padding=1), spikes(2, 2, 5, 5)
     assert measure(ByHand(layer), x).total("synops") == measure(layer, x).total("synops")
+
+
+def test_rates_of_steps_are_not_given_where_a_layer_runs_in_a_loop_over_time():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 2, 3)
+
+        def forward(self, x):
+            return torch.stack([self.conv(step) for step in x])
+
+    # T = B = C: a step [B, C, H, W] looks like a sequence [T, B, ...].
+    row = measure(Loop(), spikes(4, 4, 4, 6, 6), batch_dim=1).rows[0]
+    assert row.firing_rate_by_step is None
+
+
+def test_layers_called_outside_the_model_are_listed():
+    model = nn.Sequential(nn.Linear(4, 3))
+    with SopCounter(model) as counter:
+        model(torch.ones(1, 4))
+        model[0](torch.ones(1, 4))
+    result = counter.result()
+    assert result.total("synops") == 12
+    assert ("0", "called outside a call of the model") in result.not_counted
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(SnnprofError, match=r"not a torch\.nn\.Module"):
+        SopCounter(lambda x: x)
+    with pytest.raises(SnnprofError, match="whole number"):
+        SopCounter(nn.Linear(1, 1), timesteps=2.5)
