@@ -22,11 +22,13 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/overhead.py
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
+	rm -rf build
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt '.[test,check]'
 	touch $@
 
 $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
+	rm -rf build
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
 	touch $@
 

@@ -83,8 +83,8 @@ def create(
         "image_size": image_size,
     }
     for key, value in sizes.items():
-        if value < 1:
-            raise SnnprofError(f"{key}={value}: must be at least 1")
+        if not isinstance(value, int) or value < 1:
+            raise SnnprofError(f"{key}={value}: must be at least 1, and whole")
     make = NEURONS[neuron]
     build = MODELS[name].build
     return build(lambda: make(timesteps), timesteps, num_classes, in_channels, image_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import torch
 from snnprof.energy.pricing import conventions
 from snnprof.environment import DEVICES
 from snnprof.errors import SnnprofError
-from snnprof.experiment import BATCH_SIZE, EPOCHS, Progress, run
+from snnprof.experiment import BATCH_SIZE, EPOCHS, LEARNING_RATE, Progress, run
 from snnprof.models import MODELS, WEIGHTS, create, list_models
 from snnprof.render.files import check_output, save
 from snnprof.spiking.neurons import NEURONS
@@ -65,8 +64,6 @@ def cli() -> None:
     Start with:
       snnprof run --model vgg5 --mode stbp --mode online -o table.md
     """
-    # The memory profiler's C++ side logs to standard error what no user can use.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -96,6 +93,7 @@ def _listed(names: Sequence[str]) -> str:
     "--epochs", default=EPOCHS, show_default=True, help="0 counts the untrained network only."
 )
 @click.option("--batch-size", default=BATCH_SIZE, show_default=True, help="Samples per step.")
+@click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of SGD.")
 @click.option(
     "--energy",
     multiple=True,
@@ -142,9 +140,9 @@ def run_command(outputs: tuple[str, ...], **settings: Any) -> None:
         report = run(progress=Progress(bar.expect, bar.step_done), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
+    show(report)
     for file in files:
         save(report, file)
-    show(report)
 
 
 @cli.command("models")

@@ -22,6 +22,7 @@ from snnprof.training.trainer import WARMUP_STEPS, Arm, Recipe, evaluate, make_a
 
 EPOCHS = 8
 BATCH_SIZE = 64
+LEARNING_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def run(
     image_size: int | None = None,
     epochs: int = EPOCHS,
     batch_size: int = BATCH_SIZE,
+    learning_rate: float = LEARNING_RATE,
     energy: str | Sequence[str] = ("operands",),
     seed: int = 0,
     device: str = "auto",
@@ -62,6 +64,7 @@ def run(
         image_size: pixels; None for the data's own.
         epochs: 0 counts the untrained network only.
         batch_size: samples per step.
+        learning_rate: at the start of the annealing.
         energy: a convention or several to price under.
         seed: of weights, batches and random data.
         device: "auto", "cpu" or "cuda".
@@ -77,7 +80,7 @@ def run(
     """
     modes, energy = _names(modes), _names(energy)
     check(modes, energy)
-    recipe = Recipe(epochs, batch_size)
+    recipe = Recipe(epochs, batch_size, learning_rate)
     where = choose_device(device)
     loaded = load(data, image_size, seed).to(where)
 

@@ -6,7 +6,7 @@ views (:meth:`CountResult.to_frame`, :meth:`CountResult.save`) are fetched when 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class EnergyResult(_Viewed):
         source: where its constants and its formula come from.
         leaves_out: what it does not bill.
         not_billed: names of counted layers that the convention leaves out.
+        not_counted: as in the counts: what no energy is given for.
     """
 
     table: str
@@ -171,6 +172,7 @@ class EnergyResult(_Viewed):
     source: str
     leaves_out: str
     not_billed: tuple[str, ...] = ()
+    not_counted: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,3 @@ class Report(_Viewed):
 
 
 Result = CountResult | EnergyResult | Report
-
-
-def field_names(result_type: Any) -> tuple[str, ...]:
-    """The names of a result dataclass's fields, in order."""
-    return tuple(f.name for f in fields(result_type))

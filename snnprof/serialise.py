@@ -33,7 +33,7 @@ def from_json(text: str) -> Result:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         raise SnnprofError(f"not JSON: {error}") from error
-    if not isinstance(document, dict) or document.get("kind") not in _KINDS:
+    if not isinstance(document, dict) or str(document.get("kind")) not in _KINDS:
         raise SnnprofError(f"not a snnprof result; known kinds: {', '.join(sorted(_KINDS))}")
     version = document.get("snnprof_schema")
     if version != SCHEMA_VERSION:
@@ -42,8 +42,8 @@ def from_json(text: str) -> Result:
             "snnprof that wrote the file"
         )
     try:
-        result: Result = _decode(_KINDS[document["kind"]], document.get("result"))
-    except (KeyError, TypeError) as error:
+        result: Result = _decode(_KINDS[document["kind"]], dict(document["result"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise SnnprofError(f"a damaged snnprof result: {error!r}") from error
     return result
 

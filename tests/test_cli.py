@@ -15,7 +15,10 @@ from snnprof.training.datasets import Dataset
 
 
 def call(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments)
+    device = (
+        ["--device=cpu"] if arguments[:1] == ("run",) and "--device" not in str(arguments) else []
+    )
+    return CliRunner().invoke(cli, [*arguments, *device])
 
 
 def refused(*arguments: str) -> str:
@@ -123,6 +126,9 @@ def test_hdlif_runs_from_the_command_line() -> None:
         (["--timesteps=0"], "timesteps=0: must be at least 1"),
         (["--timesteps=four"], "'four' is not a valid integer"),
         (["--batch-size=0"], "batch_size=0: must be at least 1"),
+        (["--batch-size=1"], "batch_size=1"),
+        (["--learning-rate=0"], "learning_rate=0"),
+        ([f"-o{300 * 'x'}.md"], "too long"),
         (["--batch-size=5000"], "batch_size=5000 is more than the 1437 training images"),
         (["--epochs=-1"], "epochs=-1"),
         (["--image-size=0"], "image_size=0"),
@@ -201,6 +207,19 @@ def test_no_arguments_teach_too() -> None:
 
 
 def test_names_given_twice_or_alone_are_one_arm() -> None:
-    report = snnprof.run(modes="stbp", energy=["hd-lif", "hd-lif"], epochs=0, data="random")
+    report = snnprof.run(
+        modes="stbp", energy=["hd-lif", "hd-lif"], epochs=0, data="random", device="cpu"
+    )
     assert [arm.mode for arm in report.arms] == ["stbp"]
     assert [energy.table for energy in report.arms[0].energies] == ["hd-lif"]
+
+
+def test_nan_while_training_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def poisoned(image_size: int | None, seed: int) -> Dataset:
+        data = datasets.random(8, seed)
+        data.train_images[0, 0, 0, 0] = float("nan")
+        return data
+
+    monkeypatch.setitem(datasets.DATASETS, "poisoned", poisoned)
+    message = refused("run", "--data=poisoned", "--epochs=1", "--mode=stbp")
+    assert "not finite" in message or "the loss is nan" in message

@@ -44,7 +44,7 @@ class Accumulator:
             self._events = zeros(2)  # of past fan-outs: active * fan-out, mass * fan-out
             self._dense = zeros(())
             self._by_step = zeros(steps)
-            self._spectrum = Spectrum(x.device, x.dtype)
+            self._spectrum = Spectrum(x)
             self._weights = WeightJudge(x.device)
             self._changed_unseen = torch.zeros((), dtype=torch.bool, device=x.device)
 
@@ -58,7 +58,6 @@ class Accumulator:
         held = self._fan_out
         with torch.inference_mode(False), torch.no_grad():
             synapses = count_synapses(call, weight, self._scratch)
-            new = held is None or held.weight is not weight
             if held is not None and held.equals(call, x, synapses):
                 held.follow(weight)
             else:
@@ -66,8 +65,7 @@ class Accumulator:
                 held = self._fan_out = FanOut(call, x, weight, synapses)
                 self._active = torch.zeros_like(held.per_input)
                 self._mass = torch.zeros_like(held.per_input)
-            if new:  # the same tensor is judged again when the block ends
-                self._judge(held, weight)
+            self._judge(held, weight)
         return held
 
     def _close_fan_out(self) -> None:

@@ -109,9 +109,9 @@ class SopCounter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._active is not None:
-            self._active.close()
-        self._active = None
+        active, self._active = self._active, None
+        if active is not None:
+            active.close()
 
     def _settle(self) -> None:
         """Look at the weights while they are what was counted."""
@@ -221,6 +221,6 @@ _NO_OPERATION = "called, but no convolution or linear operation was seen in it"
 
 def _reason(func: Callable[..., Any]) -> str:
     if func in UNCOUNTED:
-        return f"{UNCOUNTED[func]}: not a convolution or linear operation"
+        return f"{UNCOUNTED[func]}: not counted yet"
     op = CONVOLUTIONS.get(func) or LINEAR[func]
     return f"{op}: left out by layers="

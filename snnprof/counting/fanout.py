@@ -106,7 +106,7 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
         )
         out = call.apply(row, synapses)
         (gradient,) = torch.autograd.grad(out.sum(), row)
-    return gradient.flatten(), out.shape[1:]
+    return gradient.flatten().round(), out.shape[1:]
 
 
 class FanOut:

@@ -33,12 +33,13 @@ class Spectrum:
     any other device nothing is looked at before :meth:`read`.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._eps = rounding(dtype)
+    def __init__(self, x: Tensor) -> None:
+        self._eps = rounding(x.dtype)
+        device, host = x.device, on_host(x)
         self._lowest: float | Tensor = math.inf
         self._highest: float | Tensor = -math.inf
         self._least: float | Tensor = math.inf
-        if device.type != "cpu":
+        if not host:
             full = partial(torch.full, (), dtype=torch.float64, device=device)
             self._lowest, self._highest, self._least = (
                 full(math.inf),
@@ -66,7 +67,7 @@ class Spectrum:
         sums = Sums.of(torch.ne(x, 0, out=work), mass)
         largest = max(-lowest, highest)
         # No magnitude exceeds the largest: a sum of n of them is n times the largest only
-        # if each of them is.
+        # if each of them is (to within the rounding of the sum).
         if not (mass.numpy() == sums.active.numpy() * numpy.float64(largest)).all():
             least = float(self._least_of(torch.abs(x, out=work)).numpy())
             self._least = min(float(self._least), least)
@@ -100,7 +101,8 @@ class Spectrum:
         rows = magnitude.flatten(0, 1)
         weights = _row_weights(self._rows, len(rows), rows)
         self._rows += len(rows)
-        found, width = (weights @ rows).double(), rows.shape[1]
+        # No matrix product: autocast would have it in half precision.
+        found, width = (rows * weights.unsqueeze(1)).sum(0).double(), rows.shape[1]
         self._weighted[width] = self._weighted.get(width, 0) + found
         return torch.threshold_(magnitude, 0.0, math.inf).amin()
 
@@ -120,17 +122,18 @@ class Spectrum:
         if largest == 0 or least == largest:
             return Levels(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
         extremes = torch.tensor([least, largest], dtype=torch.float64)
+        # Rounding grows with the weights: they are for the steps without any.
+        exact = (extremes, *masses, *self._weighted.values())
         for step in (*_EXACT_STEPS, least):
-            if largest <= MAX_LEVELS * step and all(
-                self._whole(numbers / step, step)
-                for numbers in (extremes, *masses, *self._weighted.values())
-            ):
+            sums = exact if step in _EXACT_STEPS else (extremes, *masses)
+            few = largest <= MAX_LEVELS * step
+            if few and all(self._whole(numbers / step, step) for numbers in sums):
                 return Levels(Kind.INTEGER, step)
         return Levels(Kind.REAL, math.nan)
 
     def _whole(self, levels: Tensor, step: float) -> bool:
         """True if all are whole numbers, up to the rounding of their summands."""
-        slack = 0.0 if step in _EXACT_STEPS else (4 * self._eps * levels).clamp(max=0.02)
+        slack = 0.0 if step in _EXACT_STEPS else (4 * self._eps * levels).clamp(max=0.25)
         return bool(((levels - levels.round()).abs() <= slack).all())
 
 

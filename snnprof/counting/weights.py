@@ -18,7 +18,7 @@ class WeightJudge:
 
     def observe(self, channels: Tensor, scratch: Scratch) -> None:
         """Look at a weight, [C_out, N]."""
-        if on_host(channels) and not self._few_levels.numpy():
+        if on_host(channels) and not (self._few_levels.numpy() or self._one_magnitude.numpy()):
             return  # REAL, the widest, already
         tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)
         channels = as_float(channels)

@@ -127,6 +127,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
         source=chosen.source,
         leaves_out=chosen.leaves_out,
         not_billed=tuple(row.name for row in counts.rows if row.name not in billed),
+        not_counted=counts.not_counted,
     )
 
 

@@ -65,6 +65,8 @@ def check_output(path: str | Path) -> Path:
         raise SnnprofError(
             f"output {str(path)!r}: unknown suffix {target.suffix!r}; known: {', '.join(WRITERS)}"
         )
+    if len(target.name) > 200:
+        raise SnnprofError(f"output {str(path)!r}: the name is too long")
     if target.is_dir():
         raise SnnprofError(f"output {str(path)!r} is a directory: name a file")
     if not target.parent.is_dir():
@@ -105,7 +107,7 @@ def _replace(target: Path, text: str) -> None:
         try:
             file.write(text)
             file.close()
-            _take_permissions(file.name)
+            _take_permissions(file.name, target)
             os.replace(file.name, target)
         except BaseException:
             file.close()
@@ -113,8 +115,11 @@ def _replace(target: Path, text: str) -> None:
             raise
 
 
-def _take_permissions(name: str) -> None:
-    """Temporary files are private; a result gets what the user's umask gives any file."""
+def _take_permissions(name: str, target: Path) -> None:
+    """Temporary files are private: give it the old file's mode, or what the umask leaves."""
+    if target.exists():
+        os.chmod(name, target.stat().st_mode & 0o777)
+        return
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(name, 0o666 & ~umask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
@@ -123,19 +123,24 @@ def _layer_cells(layer: LayerCount, samples: int) -> tuple[str, ...]:
 def count_notes(result: CountResult) -> Iterator[str]:
     """What was not counted, and what was wrong with the inputs."""
     if any(layer.stem for layer in result.rows):
-        yield "The total firing rate leaves out the stem, whose input is no spike."
+        yield "SOPs include the stem; the total firing rate leaves it out: its input is no spike."
     elif result.rows:
         first = result.rows[0]
         yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
-    reasons: dict[str, list[str]] = {}
-    for name, reason in result.not_counted:
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
-        yield f"Not counted: {', '.join(names)} ({reason})."
+    yield from not_counted_notes(result.not_counted)
     if not result.not_counted:
         yield "Not counted: nothing; every convolution and linear operation was seen."
     if result.non_finite:
         yield f"NaN or infinity in the input of: {', '.join(result.non_finite)}."
+
+
+def not_counted_notes(not_counted: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """One line per reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in not_counted:
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        yield f"Not counted: {', '.join(names)} ({reason})."
 
 
 # --- energy, per layer -----------------------------------------------------------------------
@@ -155,7 +160,8 @@ def _(result: EnergyResult) -> View:
     ]
     rows.append(("total", "", "", scaled(result.total_j, MILLI)))
     title = f"Energy per sample, convention {result.table}"
-    return View(title, columns, tuple(rows), tuple(energy_notes(result)))
+    notes = (*energy_notes(result), *not_counted_notes(result.not_counted))
+    return View(title, columns, tuple(rows), notes)
 
 
 def energy_notes(result: EnergyResult) -> Iterator[str]:

@@ -16,7 +16,7 @@ _FP32_BYTES = 4
 def size_bytes(model: nn.Module, accounting: str = "packed") -> float:
     """Bytes of the stored weights; normalisation and neuron parameters excluded.
 
-    Every weight is stored as fp32 (4 bytes), so the three accountings agree.
+    No weight is quantised yet: "packed" and "paper" are the bytes of the weights' own type.
 
     Args:
         model: any module.
@@ -28,9 +28,12 @@ def size_bytes(model: nn.Module, accounting: str = "packed") -> float:
     if accounting not in ACCOUNTINGS:
         raise known("size accounting", accounting, ACCOUNTINGS)
     weights = {
-        id(parameter): parameter.numel()
+        id(parameter): parameter
         for module in model.modules()
         if not isinstance(module, _NOT_WEIGHTS)
         for parameter in module.parameters(recurse=False)
     }
-    return _FP32_BYTES * sum(weights.values())
+    return sum(
+        w.numel() * (_FP32_BYTES if accounting == "fp32" else w.element_size())
+        for w in weights.values()
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -92,6 +93,8 @@ def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, T
 
 
 def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
+    # The profiler's C++ side logs to standard error what no user can use.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         result = step()

@@ -23,11 +23,14 @@ WARMUP_STEPS = 5
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: SGD with Nesterov momentum and cosine annealing (seed, section 1)."""
+    """How to train: SGD with Nesterov momentum and cosine annealing, as the HD-LIF authors do.
+
+    The learning rate is ours: theirs, 0.01, is for 300 epochs.
+    """
 
     epochs: int
     batch_size: int
-    learning_rate: float = 0.1
+    learning_rate: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
@@ -36,6 +39,10 @@ class Recipe:
             raise SnnprofError(f"epochs={self.epochs}: must be 0 (count only) or more")
         if self.batch_size < 1:
             raise SnnprofError(f"batch_size={self.batch_size}: must be at least 1")
+        if self.epochs and self.batch_size == 1:
+            raise SnnprofError("batch_size=1: batch norm needs at least 2 samples to train on")
+        if not self.learning_rate > 0:
+            raise SnnprofError(f"learning_rate={self.learning_rate}: must be above 0")
 
 
 @dataclass
@@ -76,10 +83,12 @@ class Arm:
         """Mean loss of the epoch; SnnprofError if the training has diverged."""
         loss = float(torch.stack(self.losses).mean())
         self.losses.clear()
-        if not math.isfinite(loss):
+        broken = [n for n, p in self.model.named_parameters() if not p.isfinite().all()]
+        if not math.isfinite(loss) or broken:
+            what = f"the loss is {loss}" if not broken else f"{broken[0]} is not finite"
             raise SnnprofError(
-                f"mode {self.mode!r}: the loss is {loss} in epoch {epoch + 1}: try a lower "
-                "learning rate"
+                f"mode {self.mode!r}: {what} after epoch {epoch + 1}: look for NaN in the data, "
+                "or try a lower learning_rate"
             )
         return loss
 
