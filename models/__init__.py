@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from snnprof.errors import SnnprofError, known
 from snnprof.models.vgg import vgg5, vgg11
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import NEURONS, Neuron
+from snnprof.spiking.neurons import NeuronMaker, neuron_maker
 
-# Makes one layer of neurons.
-NeuronMaker = Callable[[], Neuron]
-# (make_neuron, timesteps, num_classes, in_channels, image_size) -> network
-Builder = Callable[[NeuronMaker, int, int, int, int], SpikingNetwork]
+
+class Builder(Protocol):
+    """Makes a network; a model's own options come as further keywords."""
+
+    def __call__(
+        self,
+        make_neuron: NeuronMaker,
+        timesteps: int,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+    ) -> SpikingNetwork: ...
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A network and the input it is usually seen with."""
+    """A network and the input it is usually seen with.
+
+    Attributes:
+        options: keywords of its own that it takes besides the neuron's variants, each with
+            the values it may have.
+    """
 
     build: Builder
     in_channels: int
     image_size: int
     source: str
+    options: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
 
 
 MODELS: dict[str, ModelInfo] = {
@@ -47,7 +62,7 @@ def create(
     num_classes: int = 10,
     in_channels: int = 3,
     image_size: int = 32,
-    **variants: bool,
+    **variants: object,
 ) -> SpikingNetwork:
     """Build a network.
 
@@ -59,7 +74,8 @@ def create(
         num_classes: outputs.
         in_channels: channels of the image.
         image_size: height and width of the image in pixels.
-        **variants: variants of the neuron; there is none yet.
+        **variants: options of the network (``connect`` of a SEW-ResNet) and variants of the
+            neuron.
 
     Returns:
         A network from [T, B, C, H, W], or an image [B, C, H, W] that it repeats T times, to
@@ -70,12 +86,8 @@ def create(
     """
     if name not in MODELS:
         raise known("model", name, MODELS)
-    if neuron not in NEURONS:
-        raise known("neuron", neuron, NEURONS)
     if weights not in WEIGHTS:
         raise known("weights", weights, WEIGHTS)
-    for variant in variants:
-        raise SnnprofError(f"unknown variant {variant!r}: {neuron!r} has no variants yet")
     sizes = {
         "timesteps": timesteps,
         "num_classes": num_classes,
@@ -85,6 +97,11 @@ def create(
     for key, value in sizes.items():
         if not isinstance(value, int) or value < 1:
             raise SnnprofError(f"{key}={value}: must be at least 1, and whole")
-    make = NEURONS[neuron]
-    build = MODELS[name].build
-    return build(lambda: make(timesteps), timesteps, num_classes, in_channels, image_size)
+    info = MODELS[name]
+    options = {key: value for key, value in variants.items() if key in info.options}
+    for key, option in options.items():
+        if option not in info.options[key]:
+            raise known(f"{key} of {name}", str(option), map(str, info.options[key]))
+    others = {key: value for key, value in variants.items() if key not in info.options}
+    make_neuron = neuron_maker(neuron, timesteps, **others)
+    return info.build(make_neuron, timesteps, num_classes, in_channels, image_size, **options)

@@ -10,13 +10,13 @@ spiking networks (Rathi & Roy, DIET-SNN, 2020).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from snnprof.errors import SnnprofError
 from snnprof.spiking.network import PerStep, SpikingNetwork
-from snnprof.spiking.neurons import Neuron
+from snnprof.spiking.neurons import NeuronMaker
 
 POOL = 0  # in a plan, between numbers of channels
 
@@ -39,13 +39,14 @@ class VGG(SpikingNetwork):
         self,
         plan: Sequence[int],
         hidden: Sequence[int],
-        make_neuron: Callable[[], Neuron],
+        make_neuron: NeuronMaker,
         timesteps: int,
         num_classes: int,
         in_channels: int,
         image_size: int,
     ) -> None:
-        super().__init__(timesteps, (in_channels, image_size, image_size))
+        last = f"classifier.{1 + 2 * len(hidden)}.0"
+        super().__init__(timesteps, (in_channels, image_size, image_size), ("features.0.0", last))
         poolings = plan.count(POOL)
         if image_size < 2**poolings:
             raise SnnprofError(
@@ -59,7 +60,7 @@ class VGG(SpikingNetwork):
                 layers.append(PerStep(nn.MaxPool2d(2)))
                 continue
             convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-            layers += [PerStep(convolution, nn.BatchNorm2d(width)), make_neuron()]
+            layers += [PerStep(convolution, nn.BatchNorm2d(width)), make_neuron(width)]
             channels = width
         self.features = nn.Sequential(*layers)
 
@@ -67,7 +68,7 @@ class VGG(SpikingNetwork):
         layers = [PerStep(nn.Flatten())]
         for width in hidden:
             linear = nn.Linear(features, width, bias=False)
-            layers += [PerStep(linear, nn.BatchNorm1d(width)), make_neuron()]
+            layers += [PerStep(linear, nn.BatchNorm1d(width)), make_neuron(width)]
             features = width
         layers.append(PerStep(nn.Linear(features, num_classes)))
         self.classifier = nn.Sequential(*layers)
@@ -78,7 +79,7 @@ class VGG(SpikingNetwork):
 
 
 def vgg5(
-    make_neuron: Callable[[], Neuron],
+    make_neuron: NeuronMaker,
     timesteps: int,
     num_classes: int,
     in_channels: int,
@@ -90,7 +91,7 @@ def vgg5(
 
 
 def vgg11(
-    make_neuron: Callable[[], Neuron],
+    make_neuron: NeuronMaker,
     timesteps: int,
     num_classes: int,
     in_channels: int,

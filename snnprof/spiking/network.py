@@ -30,12 +30,20 @@ class SpikingNetwork(nn.Module, ABC):
     Args:
         timesteps: T.
         image_shape: [C, H, W] of one image.
+        full_precision: names of the layers that are never quantised: the first convolution
+            and the classifier.
     """
 
-    def __init__(self, timesteps: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        timesteps: int,
+        image_shape: tuple[int, int, int],
+        full_precision: tuple[str, ...],
+    ) -> None:
         super().__init__()
         self.timesteps = timesteps
         self.image_shape = torch.Size(image_shape)
+        self.full_precision = full_precision
 
     @abstractmethod
     def run_steps(self, x: Tensor) -> Tensor:

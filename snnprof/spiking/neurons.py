@@ -7,12 +7,12 @@ from the membrane potential that the last call left. :func:`reset` forgets it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from snnprof.errors import SnnprofError
+from snnprof.errors import SnnprofError, known
 from snnprof.spiking.surrogates import triangle_spike
 
 
@@ -62,8 +62,9 @@ class Neuron(nn.Module, ABC):
 
     operations_per_step = 3
 
-    def __init__(self) -> None:
+    def __init__(self, timesteps: int) -> None:
         super().__init__()
+        self.timesteps = timesteps
         self.membrane: Tensor | None = None
         self.steps_run = 0
         self.last_steps = 0
@@ -105,7 +106,7 @@ class LIF(Neuron):
     """
 
     def __init__(self, timesteps: int, leak: float = 0.5, threshold: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(timesteps)
         self.leak = leak
         self.threshold = threshold
 
@@ -124,7 +125,7 @@ class HDLIF(Neuron):
     """
 
     def __init__(self, timesteps: int) -> None:
-        super().__init__()
+        super().__init__(timesteps)
         self.leak_logit = nn.Parameter(torch.zeros(timesteps))
         self.threshold_logit = nn.Parameter(torch.zeros(timesteps))
 
@@ -139,7 +140,40 @@ class HDLIF(Neuron):
         return hdlif_step(membrane, current, leak, threshold)
 
 
-NEURONS: dict[str, Callable[[int], Neuron]] = {"lif": LIF, "hdlif": HDLIF}
+class NeuronMaker(Protocol):
+    """Makes one layer of neurons, as the networks ask for them."""
+
+    def __call__(self, channels: int, *, second: bool = False) -> Neuron:
+        """A layer of neurons.
+
+        Args:
+            channels: channels (features of a linear layer) of its input, dimension 2 of
+                [T, B, C, ...].
+            second: True for the second neuron of a block, which is the one that the
+                parallel variant replaces.
+        """
+        ...
+
+
+NEURONS: dict[str, type[Neuron]] = {"lif": LIF, "hdlif": HDLIF}
+
+
+def neuron_maker(name: str, timesteps: int, **variants: object) -> NeuronMaker:
+    """What makes the neurons of a network.
+
+    Raises:
+        SnnprofError: an unknown neuron or variant.
+    """
+    if name not in NEURONS:
+        raise known("neuron", name, NEURONS)
+    for variant in variants:
+        raise SnnprofError(f"unknown variant {variant!r}: {name!r} has no variants yet")
+    kind = NEURONS[name]
+
+    def make(channels: int, *, second: bool = False) -> Neuron:
+        return kind(timesteps)
+
+    return make
 
 
 def neurons_of(model: nn.Module) -> list[Neuron]:
