@@ -40,7 +40,8 @@ class Accumulator:
         self._totals: dict[torch.Size, tuple[Tensor, Tensor]] = {}
         with torch.inference_mode(False), torch.no_grad():
             zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
-            self._active = self._mass = zeros(0)  # [P]: non-zero inputs, sum of magnitudes
+            # [P]: non-zero inputs, sum of magnitudes; of inputs that are all 0 or 1, both
+            self._active = self._mass = self._spikes = zeros(0)
             self._events = zeros(2)  # of past fan-outs: active * fan-out, mass * fan-out
             self._dense = zeros(())
             self._by_step = zeros(steps)
@@ -63,8 +64,7 @@ class Accumulator:
             else:
                 self._close_fan_out()
                 held = self._fan_out = FanOut(call, x, weight, synapses)
-                self._active = torch.zeros_like(held.per_input)
-                self._mass = torch.zeros_like(held.per_input)
+                self._start_sums(held.per_input)
             self._judge(held, weight)
         return held
 
@@ -73,12 +73,17 @@ class Accumulator:
         if self._fan_out is None:
             return
         fan_out = self._fan_out.per_input
+        self._active += self._spikes
+        self._mass += self._spikes
         self._events += torch.stack((self._active @ fan_out, self._mass @ fan_out))
         self._dense += self._rows * fan_out.sum()
         active, mass = self._totals.get(fan_out.shape, (0, 0))
         self._totals[fan_out.shape] = (self._active + active, self._mass + mass)
-        self._active, self._mass = torch.zeros_like(fan_out), torch.zeros_like(fan_out)
+        self._start_sums(fan_out)
         self._rows = 0
+
+    def _start_sums(self, like: Tensor) -> None:
+        self._active, self._mass, self._spikes = (torch.zeros_like(like) for _ in range(3))
 
     def _judge(self, fan_out: FanOut, weight: Tensor) -> None:
         channels = fan_out.call.by_output_channel(weight.detach())
@@ -93,8 +98,11 @@ class Accumulator:
             rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
             for chunk in x.split(rows, dim=1) if x.shape[1] > rows else (x,):
                 sums = self._spectrum.observe(chunk, self._scratch)
-                self._mass += sums.mass
-                self._active += sums.active
+                if sums.mass is sums.active:
+                    self._spikes += sums.active
+                else:
+                    self._mass += sums.mass
+                    self._active += sums.active
                 if self._by_step.shape[0] > 1:
                     self._book_steps(sums.by_step.sum(1), first)
 
@@ -102,7 +110,7 @@ class Accumulator:
         """Add [K] to the time steps from ``first`` on, modulo T."""
         period, steps = self._by_step.shape[0], nonzeros.shape[0]
         if first + steps <= period:
-            self._by_step[first : first + steps] += nonzeros
+            self._by_step.narrow(0, first, steps).add_(nonzeros)
         else:
             at = torch.arange(first, first + steps, device=nonzeros.device) % period
             self._by_step.index_add_(0, at, nonzeros.double())

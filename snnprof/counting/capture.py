@@ -7,6 +7,7 @@ seen with the quantised weight, a functional call is seen like a module's.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -125,6 +126,37 @@ def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
     if x.numel() == 0:
         return "an empty input"
     return None
+
+
+class SeenCall:
+    """A call that was looked at, to know the next one like it at a glance.
+
+    Args:
+        func: the operation.
+        args: what it was called with: input, weight, bias, settings.
+        call: what was made of it.
+    """
+
+    def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], call: LinearCall) -> None:
+        x: Tensor = args[0]
+        self.call = call
+        self._func = func
+        self._weight = weakref.ref(args[1])
+        self._like = (x.shape, x.dtype, x.layout)
+        self._settings = args[3:]
+
+    def recurs(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """True if this is the same call again, of other values."""
+        if func is not self._func or kwargs or args[1] is not self._weight():
+            return False
+        x: Tensor = args[0]
+        return (
+            (x.shape, x.dtype, x.layout) == self._like
+            and args[3:] == self._settings
+            and torch._C._functorch.peek_interpreter_stack() is None
+        )
 
 
 _PLAIN_LINEAR = LinearCall("linear", F.linear, (), groups=1, feature_dims=1)

@@ -19,6 +19,7 @@ from snnprof.counting.capture import (
     LINEAR,
     UNCOUNTED,
     Capture,
+    SeenCall,
     linear_call,
     operands,
     unpadded,
@@ -86,6 +87,7 @@ class SopCounter:
         self._scratch = Scratch()
         self._tallies: dict[tuple[str, str, torch.Size], Tally] = {}
         self._recent: dict[str, Tally] = {}  # the last used in each module
+        self._seen: dict[str, tuple[SeenCall, Tally]] = {}  # the last call in each module
         self._uncounted: dict[tuple[str, str], None] = {}
         self._failed = False
 
@@ -132,17 +134,26 @@ class SopCounter:
             self._uncounted[(frame.name, _reason(func))] = None
             return
         with torch._C.DisableTorchFunction():  # a counter around this one must not see ours
+            seen = self._seen.get(frame.name)
+            if seen is not None and seen[0].recurs(func, args, kwargs):
+                last, known_tally = seen
+                known_tally.add(
+                    last.call, args[0], args[1], self._axis.at(args[0]), self._axis.calls
+                )
+                return
             x, weight = operands(args, kwargs)
             reason = why_not_countable(x, weight)
             if reason is not None:
                 self._uncounted[(frame.name, f"{op}: {reason}")] = None
                 return
             call = linear_call(func, args, kwargs)
-            call, x = unpadded(call, frame.module, frame.given, x)
+            call, inner = unpadded(call, frame.module, frame.given, x)
             tally = self._recent.get(frame.name)
             if tally is None or not tally.is_of(op, weight):
                 tally = self._recent[frame.name] = self._tally(frame, op, weight)
-            tally.add(call, x, weight, self._axis.at(x), self._axis.calls)
+            tally.add(call, inner, weight, self._axis.at(inner), self._axis.calls)
+            if inner is x and not kwargs and weight is args[1]:
+                self._seen[frame.name] = (SeenCall(func, args, call), tally)
 
     def _tally(self, frame: Frame, op: str, weight: Tensor) -> Tally:
         name = frame.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ CHUNK_ELEMENTS = 1 << 22
 # Rows summed in float32: 2^12 values of at most 2^6 levels, weighted by less than 2^6, have
 # sums below 2^24 levels, which are exact.
 CHUNK_ROWS = 1 << 12
+_ALL = (0, 1, 2)
 
 
 class Kind(StrEnum):
@@ -75,6 +77,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._slots: dict[torch.dtype, tuple[Tensor, Tensor, Any]] = {}
 
     def like(self, x: Tensor) -> Tensor:
         """An uninitialised tensor of x's shape, dtype and device."""
@@ -83,6 +86,20 @@ class Scratch:
         if buffer is None or buffer.numel() < size:
             buffer = self._buffers[x.device, x.dtype] = x.new_empty(size)
         return buffer[:size].view(x.shape)
+
+    def extremes(self, x: Tensor) -> tuple[float, float]:
+        """Least and largest value of a tensor on the host, [K, R, P]; NaN where x has one.
+
+        Written to a place that numpy looks at too: to fetch a number from a new tensor takes
+        longer than to find it.
+        """
+        if x.dtype not in self._slots:
+            slots = torch.empty(2, dtype=x.dtype)
+            self._slots[x.dtype] = (slots[0], slots[1], slots.numpy())
+        least, largest, seen = self._slots[x.dtype]
+        torch.amin(x, _ALL, out=least)
+        torch.amax(x, _ALL, out=largest)
+        return float(seen[0]), float(seen[1])
 
 
 def on_host(x: Tensor) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -56,10 +55,21 @@ class Spectrum:
             x: float32 or float64, shape [K, R, P], K * R at most ``CHUNK_ROWS``.
             scratch: work buffers.
         """
-        lowest, highest = torch.aminmax(x)
-        if on_host(x):
-            return self._observe_here(x, float(lowest.numpy()), float(highest.numpy()), scratch)
-        return self._observe_there(x, lowest, highest, scratch)
+        if not on_host(x):
+            return self._observe_there(x, x.amin(), x.amax(), scratch)
+        if all_zero_or_one(x, scratch):
+            return self._observe_spikes(x)
+        return self._observe_here(x, *scratch.extremes(x), scratch)
+
+    def _observe_spikes(self, x: Tensor) -> Sums:
+        """Zeros and ones, known to be so: their number is their sum."""
+        sums = Sums.of(x)
+        self._lowest = min(float(self._lowest), 0.0)
+        self._highest = max(float(self._highest), 0.0)
+        if not (float(self._least) <= 1.0 <= float(self._highest)) and sums.active.numpy().any():
+            self._highest = max(float(self._highest), 1.0)
+            self._least = min(float(self._least), 1.0)
+        return sums
 
     def _observe_here(self, x: Tensor, lowest: float, highest: float, scratch: Scratch) -> Sums:
         work = scratch.like(x)
@@ -68,7 +78,7 @@ class Spectrum:
         largest = max(-lowest, highest)
         # No magnitude exceeds the largest: a sum of n of them is n times the largest only
         # if each of them is (to within the rounding of the sum).
-        if not (mass.numpy() == sums.active.numpy() * numpy.float64(largest)).all():
+        if not (mass.numpy() == (sums.active * largest).numpy()).all():
             least = float(self._least_of(torch.abs(x, out=work)).numpy())
             self._least = min(float(self._least), least)
         elif largest > 0:
@@ -137,6 +147,15 @@ class Spectrum:
         return bool(((levels - levels.round()).abs() <= slack).all())
 
 
+def all_zero_or_one(x: Tensor, scratch: Scratch) -> bool:
+    """True if every value is 0 or 1: the only roots of x - x * x, and no other float rounds to one.
+
+    Two passes where the general way takes four.
+    """
+    rest = torch.addcmul(x, x, x, value=-1, out=scratch.like(x))
+    return scratch.extremes(rest) == (0.0, 0.0)  # NaN is not
+
+
 def _row_weights(first: int, count: int, like: Tensor) -> Tensor:
     """Scrambled whole numbers from 1 to 61, row by row; no generator is drawn from."""
     rows = torch.arange(first, first + count, device=like.device)
@@ -158,7 +177,8 @@ class Sums:
     by_step: Tensor
 
     @staticmethod
-    def of(mask: Tensor, mass: Tensor) -> Sums:
-        """From a mask of ones, [K, R, P]."""
+    def of(mask: Tensor, mass: Tensor | None = None) -> Sums:
+        """From a mask of ones, [K, R, P]; it is its own mass if none is given."""
         by_step = mask.sum(1)
-        return Sums(by_step[0] if len(by_step) == 1 else by_step.sum(0), mass, by_step)
+        active = by_step[0] if len(by_step) == 1 else by_step.sum(0)
+        return Sums(active, active if mass is None else mass, by_step)
