@@ -2,7 +2,9 @@
 
 A block is convolution, batch norm, neuron, twice; its output spikes are then joined to its
 input spikes, element by element, by one of three functions. ADD makes spikes of 0, 1, 2, ...
-(the counter calls them INTEGER); AND and IAND keep them binary.
+(the counter calls them INTEGER); AND and IAND keep them binary. The last two are logic on
+spikes of 0 and 1: with neurons whose spikes are other numbers (HD-LIF) the formulas still run,
+but mean nothing.
 
 Fang et al., Deep residual learning in spiking neural networks, NeurIPS 2021.
 """
