@@ -1,16 +1,21 @@
 """VGG with spiking neurons: convolution, batch norm, neuron; max pooling of spikes.
 
 The first convolution sees the image itself (direct encoding); the last linear layer has no
-neuron, its output at each time step is the network's.
+neuron, its output at each time step is the network's. Every second neuron layer in order is
+a "second" one, which the parallel variant replaces: in the plans where convolutions come in
+pairs between poolings, the second of each pair.
 
 Simonyan & Zisserman, Very deep convolutional networks for large-scale image recognition,
 ICLR 2015. The small form with three convolutions and two linear layers is usual in work on
-spiking networks (Rathi & Roy, DIET-SNN, 2020).
+spiking networks (Rathi & Roy, DIET-SNN, 2020); the one for event cameras is the VGG-SNN of
+Deng et al., Temporal efficient training, ICLR 2022, with one linear layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import cycle
 
 from torch import Tensor, nn
 
@@ -53,6 +58,7 @@ class VGG(SpikingNetwork):
                 f"image_size={image_size} is too small for {poolings} poolings: give at least "
                 f"{2**poolings}"
             )
+        seconds = cycle((False, True))
         layers: list[nn.Module] = []
         channels = in_channels
         for width in plan:
@@ -60,7 +66,8 @@ class VGG(SpikingNetwork):
                 layers.append(PerStep(nn.MaxPool2d(2)))
                 continue
             convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-            layers += [PerStep(convolution, nn.BatchNorm2d(width)), make_neuron(width)]
+            neuron = make_neuron(width, second=next(seconds))
+            layers += [PerStep(convolution, nn.BatchNorm2d(width)), neuron]
             channels = width
         self.features = nn.Sequential(*layers)
 
@@ -68,7 +75,8 @@ class VGG(SpikingNetwork):
         layers = [PerStep(nn.Flatten())]
         for width in hidden:
             linear = nn.Linear(features, width, bias=False)
-            layers += [PerStep(linear, nn.BatchNorm1d(width)), make_neuron(width)]
+            neuron = make_neuron(width, second=next(seconds))
+            layers += [PerStep(linear, nn.BatchNorm1d(width)), neuron]
             features = width
         layers.append(PerStep(nn.Linear(features, num_classes)))
         self.classifier = nn.Sequential(*layers)
@@ -78,25 +86,12 @@ class VGG(SpikingNetwork):
         return out
 
 
-def vgg5(
-    make_neuron: NeuronMaker,
-    timesteps: int,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-) -> VGG:
-    """Three convolutions and two linear layers."""
-    plan = (64, POOL, 128, 128, POOL)
-    return VGG(plan, (128,), make_neuron, timesteps, num_classes, in_channels, image_size)
-
-
-def vgg11(
-    make_neuron: NeuronMaker,
-    timesteps: int,
-    num_classes: int,
-    in_channels: int,
-    image_size: int,
-) -> VGG:
-    """Configuration A with one linear layer, as used for CIFAR."""
-    plan = (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL)
-    return VGG(plan, (), make_neuron, timesteps, num_classes, in_channels, image_size)
+# The first as small as the digits; then configurations A and D, and the one for 48x48 events.
+vgg5 = partial(VGG, (64, POOL, 128, 128, POOL), (128,))
+vgg11 = partial(VGG, (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL), ())
+vgg16 = partial(
+    VGG,
+    (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL),
+    (),
+)
+vgg_dvs = partial(VGG, (64, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL), ())
