@@ -1,143 +1,47 @@
-"""Spiking neurons: the step equations as pure functions, and modules that run them.
+"""The neurons by name, as networks and the command line ask for them.
 
-Every module takes [T, B, ...] and returns [T, B, ...], one result per time step, and goes on
-from the membrane potential that the last call left. :func:`reset` forgets it.
+A specification is a name, followed by variants: ``"hdlif+four_bit+parallel"``,
+``"lif+surrogate=arctan+leak=0.9"``.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import inspect
+from collections.abc import Mapping
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-
 from snnprof.errors import SnnprofError, known
-from snnprof.spiking.surrogates import triangle_spike
+from snnprof.registry import Registry
+from snnprof.spiking.hdlif import HDLIF, hdlif_step
+from snnprof.spiking.lif import LIF, IntegerLIF, LIFSettings, lif_step
+from snnprof.spiking.neuron import (
+    NEURON_OPS,
+    Neuron,
+    detach,
+    neuron_ops,
+    neurons_of,
+    register_neuron_ops,
+    reset,
+)
 
-
-def lif_step(
-    membrane: Tensor | None, current: Tensor, leak: float, threshold: float
-) -> tuple[Tensor, Tensor]:
-    """One step of the leaky integrate-and-fire neuron with soft reset.
-
-    m = leak * m + I;  s = threshold * H(m - threshold);  m = m - s.
-
-    Returns:
-        The spike (0 or threshold) and the membrane potential after the reset.
-    """
-    charged = current if membrane is None else leak * membrane + current
-    spike = threshold * triangle_spike(charged - threshold)
-    return spike, charged - spike
-
-
-def hdlif_step(
-    membrane: Tensor | None, current: Tensor, leak: Tensor, threshold: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One step of the hybrid-driven LIF neuron, whose spike is a floating-point number.
-
-    m = leak * m + I;  s = ReLU(m - threshold);  m = m - s, so that a fired membrane is left
-    at the threshold. Its derivatives are ds/dm = 1 where it fires and dm/dm_before = 0 after
-    a spike, leak otherwise (seed, Eq. S1): no surrogate is needed.
-
-    Returns:
-        The spike and the membrane potential after the reset.
-    """
-    charged = current if membrane is None else leak * membrane + current
-    spike = torch.relu(charged - threshold)
-    return spike, charged - spike
-
-
-class Neuron(nn.Module, ABC):
-    """A layer of neurons with a membrane potential.
-
-    Attributes:
-        membrane: potential after the last time step, or None at rest.
-        operations_per_step: neuron operations per neuron and time step (NOPs): charge,
-            fire, reset.
-        steps_run: time steps since the last reset.
-        last_steps: time steps of the present or, after a reset, of the last sequence.
-        neurons: neurons per sample, as of the last call; None before it.
-    """
-
-    operations_per_step = 3
-
-    def __init__(self, timesteps: int) -> None:
-        super().__init__()
-        self.timesteps = timesteps
-        self.membrane: Tensor | None = None
-        self.steps_run = 0
-        self.last_steps = 0
-        self.neurons: int | None = None
-
-    @abstractmethod
-    def step(self, membrane: Tensor | None, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Spike and next membrane potential at time step ``steps_run``; [B, ...] each."""
-
-    def forward(self, currents: Tensor) -> Tensor:
-        """Run all T time steps of ``currents``, [T, B, ...]."""
-        self.neurons = currents[0, 0].numel()
-        spikes = []
-        for current in currents:
-            spike, self.membrane = self.step(self.membrane, current)
-            self.steps_run += 1
-            spikes.append(spike)
-        self.last_steps = self.steps_run
-        return torch.stack(spikes)
-
-    def reset(self) -> None:
-        """Back to rest; the next call starts at time step 0."""
-        self.membrane = None
-        self.steps_run = 0
-
-    def detach(self) -> None:
-        """Cut the membrane potential from the graph of the steps before."""
-        if self.membrane is not None:
-            self.membrane = self.membrane.detach()
-
-
-class LIF(Neuron):
-    """Leaky integrate-and-fire, triangle surrogate of width 1, soft reset.
-
-    Args:
-        timesteps: T (not used: the parameters are the same at every step).
-        leak: factor on the membrane per time step.
-        threshold: firing threshold and height of a spike.
-    """
-
-    def __init__(self, timesteps: int, leak: float = 0.5, threshold: float = 1.0) -> None:
-        super().__init__(timesteps)
-        self.leak = leak
-        self.threshold = threshold
-
-    def step(self, membrane: Tensor | None, current: Tensor) -> tuple[Tensor, Tensor]:
-        return lif_step(membrane, current, self.leak, self.threshold)
-
-
-class HDLIF(Neuron):
-    """Hybrid-driven LIF: leak and threshold are learnt, one of each per time step.
-
-    leak_t = sigmoid(leak_logit[t]) and threshold_t = sigmoid(threshold_logit[t]), both 0.5
-    at the start.
-
-    Args:
-        timesteps: T.
-    """
-
-    def __init__(self, timesteps: int) -> None:
-        super().__init__(timesteps)
-        self.leak_logit = nn.Parameter(torch.zeros(timesteps))
-        self.threshold_logit = nn.Parameter(torch.zeros(timesteps))
-
-    def step(self, membrane: Tensor | None, current: Tensor) -> tuple[Tensor, Tensor]:
-        t = self.steps_run
-        if t >= len(self.leak_logit):
-            raise SnnprofError(
-                f"time step {t + 1} of neurons made for {len(self.leak_logit)}: call "
-                "snnprof.reset(model) before the next sequence"
-            )
-        leak, threshold = self.leak_logit[t].sigmoid(), self.threshold_logit[t].sigmoid()
-        return hdlif_step(membrane, current, leak, threshold)
+__all__ = [
+    "HDLIF",
+    "LIF",
+    "IntegerLIF",
+    "LIFSettings",
+    "NEURONS",
+    "NEURON_OPS",
+    "Neuron",
+    "NeuronMaker",
+    "detach",
+    "hdlif_step",
+    "lif_step",
+    "neuron_maker",
+    "neuron_ops",
+    "neurons_of",
+    "register_neuron_ops",
+    "reset",
+]
 
 
 class NeuronMaker(Protocol):
@@ -155,51 +59,116 @@ class NeuronMaker(Protocol):
         ...
 
 
-NEURONS: dict[str, type[Neuron]] = {"lif": LIF, "hdlif": HDLIF}
+class NeuronKind(Protocol):
+    """From T and variants (keywords with defaults) to what makes the layers."""
+
+    def __call__(self, timesteps: int) -> NeuronMaker: ...
 
 
-def neuron_maker(name: str, timesteps: int, **variants: object) -> NeuronMaker:
-    """What makes the neurons of a network.
+NEURONS: Registry[NeuronKind] = Registry("neuron")
 
-    Raises:
-        SnnprofError: an unknown neuron or variant.
-    """
-    if name not in NEURONS:
-        raise known("neuron", name, NEURONS)
-    for variant in variants:
-        raise SnnprofError(f"unknown variant {variant!r}: {name!r} has no variants yet")
-    kind = NEURONS[name]
+
+@NEURONS.register("lif")
+def lif(
+    timesteps: int,
+    *,
+    leak: float = 0.5,
+    threshold: float = 1.0,
+    surrogate: str = "triangle",
+    reset: str = "soft",
+    detach_reset: bool = False,
+) -> NeuronMaker:
+    """Leaky integrate-and-fire, :class:`LIF`."""
+    settings = LIFSettings(leak, threshold, surrogate, reset, detach_reset)
 
     def make(channels: int, *, second: bool = False) -> Neuron:
-        return kind(timesteps)
+        return LIF(timesteps, settings)
 
     return make
 
 
-def neurons_of(model: nn.Module) -> list[Neuron]:
-    """Every neuron layer of ours in the model."""
-    return [module for module in model.modules() if isinstance(module, Neuron)]
+@NEURONS.register("ilif")
+def ilif(timesteps: int, *, leak: float = 0.5, levels: int = 4) -> NeuronMaker:
+    """Integer LIF, :class:`IntegerLIF`."""
+
+    def make(channels: int, *, second: bool = False) -> Neuron:
+        return IntegerLIF(timesteps, leak, levels)
+
+    return make
 
 
-def reset(model: nn.Module) -> None:
-    """Put every neuron of ours in the model back to rest."""
-    for neuron in neurons_of(model):
-        neuron.reset()
+@NEURONS.register("hdlif")
+def hdlif(
+    timesteps: int,
+    *,
+    four_bit: bool = False,
+    parallel: bool = False,
+    mem_bn: bool = False,
+    seca: bool = False,
+    literal: bool = False,
+) -> NeuronMaker:
+    """Hybrid-driven LIF, :class:`HDLIF`; ``parallel`` is for the second of each block."""
+
+    def make(channels: int, *, second: bool = False) -> Neuron:
+        return HDLIF(
+            timesteps,
+            channels,
+            four_bit=four_bit,
+            parallel=parallel and second,
+            mem_bn=mem_bn,
+            seca=seca,
+            literal=literal,
+        )
+
+    return make
 
 
-def detach(model: nn.Module) -> None:
-    """Cut every neuron of ours from the graph of the time steps before."""
-    for neuron in neurons_of(model):
-        neuron.detach()
+def neuron_maker(specification: str, timesteps: int, **variants: object) -> NeuronMaker:
+    """What makes the neurons of a network.
 
+    Args:
+        specification: a name of :data:`NEURONS`, variants behind plus signs.
+        timesteps: T.
+        **variants: more variants.
 
-def neuron_ops(model: nn.Module) -> int | None:
-    """Neuron operations (NOPs) per sample of the last run.
-
-    3 per neuron and time step: charge, fire, reset. None if the model has no neuron of ours
-    or has not run.
+    Raises:
+        SnnprofError: an unknown neuron or variant, or a value that the variant cannot have.
     """
-    run = [(n, n.neurons) for n in neurons_of(model) if n.neurons is not None]
-    if not run:
-        return None
-    return sum(n.operations_per_step * count * n.last_steps for n, count in run)
+    name, *written = specification.split("+")
+    kind = NEURONS.find(name)
+    given = dict(variants)
+    for item in written:
+        key, equals, value = item.partition("=")
+        given[key] = value if equals else True
+    return kind(timesteps, **_checked(name, kind, given))
+
+
+def _checked(name: str, kind: NeuronKind, given: Mapping[str, object]) -> dict[str, object]:
+    """The variants in the type of their defaults."""
+    parameters = inspect.signature(kind).parameters
+    takes = {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    checked = {}
+    for key, value in given.items():
+        if key not in takes:
+            raise known(f"variant of {name}", key, takes)
+        checked[key] = _as(type(takes[key]), f"{name}+{key}", value)
+    return checked
+
+
+_SWITCH = {"true": True, "false": False}
+
+
+def _as(kind: type, what: str, value: object) -> object:
+    """A value, perhaps written as text, in the type that is wanted."""
+    if kind is bool:
+        switch = _SWITCH.get(str(value).lower())
+        if switch is None:
+            raise SnnprofError(f"{what}={value}: a switch, true or false")
+        return switch
+    if isinstance(value, bool):
+        raise SnnprofError(f"{what} needs a value: {what}=...")
+    try:
+        converted: object = kind(value)
+    except (TypeError, ValueError):
+        raise SnnprofError(f"{what}={value}: must be a number ({kind.__name__})") from None
+    return converted

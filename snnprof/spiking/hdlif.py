@@ -1,0 +1,309 @@
+"""The hybrid-driven LIF neuron of the seed, and its variants.
+
+Rethinking SNN Online Training and Deployment: Gradient-Coherent Learning via Hybrid-Driven LIF
+Model (arXiv 2410.07547).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from snnprof.spiking.neuron import Neuron
+
+_FOUR_BIT_LEVELS = 15
+_FOUR_BIT_STEPS = 4  # per unit of the membrane
+_SECA_KERNEL = 5
+
+
+def hdlif_step(
+    membrane: Tensor | None,
+    current: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    literal: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """One step of the hybrid-driven LIF neuron, differentiated by torch: the definition.
+
+    m = leak * m + I;  s = ReLU(m - threshold), a floating-point number;  m = m - s, so that a
+    fired membrane is left at the threshold. Read literally, the seed's Eq. S1 also admits
+    s = m where m >= threshold, which leaves 0. Either way ds/dm = 1 where it fires (the
+    threshold itself included) and dm_next/dm = 0 after a spike, leak otherwise: no surrogate
+    is needed.
+
+    Args:
+        membrane: [B, ...], None at rest.
+        current: [B, ...].
+        leak, threshold: scalars of this time step.
+        literal: s = m where m >= threshold.
+
+    Returns:
+        The spike and the membrane potential after the reset.
+    """
+    charged = current if membrane is None else leak * membrane + current
+    fires = charged >= threshold
+    spike = torch.where(fires, charged if literal else charged - threshold, 0.0)
+    return spike, charged - spike
+
+
+class _HDLIFSequence(torch.autograd.Function):
+    """K steps of :func:`hdlif_step`.
+
+    From rest it saves the membrane after each reset: where that lies on the threshold, the
+    neuron has fired. From any other state, and read literally (a fired membrane is left at 0,
+    which silence can reach too), it saves the membrane before each step and a byte that tells.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        currents: Tensor,
+        membrane: Tensor | None,
+        leak: Tensor,
+        threshold: Tensor,
+        literal: bool,
+        four_bit: bool,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        spikes = torch.empty_like(currents)
+        left = torch.empty_like(currents) if keep else None
+        tell = literal or membrane is not None
+        fired = torch.empty_like(currents, dtype=torch.bool) if keep and tell else None
+        last = membrane
+        for t, (current, height) in enumerate(
+            zip(currents, threshold.to(currents.dtype), strict=True)
+        ):
+            m = torch.empty_like(current) if left is None else left[t]
+            if last is None:
+                m.copy_(current)
+            else:
+                torch.mul(last, leak[t], out=m).add_(current)
+            if fired is not None:
+                torch.ge(m, height, out=fired[t])
+            _fire_(m, height, spikes[t], literal)
+            last = m
+        assert last is not None, "an input has at least one time step"
+        if four_bit:
+            four_bit_(spikes)
+        before = left[:-1] if left is not None and fired is not None else left
+        ctx.save_for_backward(before, fired, membrane, leak, threshold)
+        ctx.literal = literal
+        ctx.set_materialize_grads(False)
+        return spikes, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """dL/dm = dL/ds where it fired, dL/dm' where not (m' is m after the reset).
+
+        Unless read literally, a fired m' is the threshold, and s falls as that rises.
+        """
+        left, fired, membrane, leak, threshold = ctx.saved_tensors
+        to_spikes, to_left = grads
+        some = to_spikes if to_spikes is not None else to_left
+        if some is None:
+            return (None,) * len(ctx.needs_input_grad)
+        to_currents = some.new_zeros((len(leak), *left.shape[1:]))
+        to_leak, to_threshold = torch.zeros_like(leak), torch.zeros_like(threshold)
+        _, needs_membrane, needs_leak, needs_threshold, *_ = ctx.needs_input_grad
+        moves = needs_threshold and not ctx.literal
+        for t in reversed(range(len(leak))):
+            fires = left[t] == threshold[t].to(left.dtype) if fired is None else fired[t]
+            to_charged = to_currents[t]
+            if to_spikes is not None:
+                torch.mul(to_spikes[t], fires, out=to_charged)
+                if moves:
+                    to_threshold[t] -= to_charged.sum()
+            if to_left is not None:
+                if moves:
+                    to_threshold[t] += (to_left * fires).sum()
+                to_charged.add_(to_left.masked_fill(fires, 0))
+            before = left[t - 1] if t else membrane
+            if needs_leak and before is not None:
+                to_leak[t] = (to_charged * before).sum()
+            to_left = to_charged * leak[t] if t or needs_membrane else None
+        return to_currents, to_left, to_leak, to_threshold, None, None, None
+
+
+def _fire_(membrane: Tensor, threshold: Tensor, spike: Tensor, literal: bool) -> None:
+    """Write the spike, and reset the membrane, in place."""
+    if literal:
+        fires = membrane >= threshold
+        torch.mul(membrane, fires, out=spike)
+        membrane.masked_fill_(fires, 0)
+    else:
+        torch.sub(membrane, threshold, out=spike).clamp_min_(0)
+        torch.minimum(membrane, threshold, out=membrane)
+
+
+class _StatelessFire(torch.autograd.Function):
+    """s = ReLU(I - threshold_t) for K steps that know nothing of each other; saves a byte."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, currents: Tensor, threshold: Tensor, literal: bool, four_bit: bool, keep: bool
+    ) -> Tensor:
+        per_step = threshold.to(currents.dtype).reshape(-1, *[1] * (currents.dim() - 1))
+        fires = currents >= per_step
+        spikes = currents * fires if literal else torch.sub(currents, per_step).clamp_min_(0)
+        if four_bit:
+            four_bit_(spikes)
+        ctx.save_for_backward(fires if keep else None, threshold)
+        ctx.literal = literal
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        fires, threshold = ctx.saved_tensors
+        to_currents = grads[0] * fires
+        to_threshold = None
+        if ctx.needs_input_grad[1]:
+            to_threshold = torch.zeros_like(threshold)
+            if not ctx.literal:
+                to_threshold -= to_currents.flatten(1).sum(1)
+        return to_currents, to_threshold, None, None, None
+
+
+def four_bit_(spikes: Tensor) -> Tensor:
+    """clamp(round(4 s), 0, 15) / 4, in place; the gradient passes unchanged.
+
+    The membrane is reset by the spike as it was before.
+    """
+    return spikes.mul_(_FOUR_BIT_STEPS).round_().clamp_(0, _FOUR_BIT_LEVELS).div_(_FOUR_BIT_STEPS)
+
+
+class ChannelNorm(_BatchNorm):
+    """Batch norm over [B, C, ...] with any number of trailing dimensions."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+class MembraneNorm(nn.Module):
+    """Mem-BN: m <- sigmoid(p_t) * BN_t(m) + sigmoid(q_t) * m, a batch norm per time step.
+
+    Args:
+        timesteps: T.
+        channels: channels of the membrane [B, C, ...]. p and q start at 0, where each sigmoid
+            is one half (their start is not stated in the seed).
+    """
+
+    def __init__(self, timesteps: int, channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(timesteps))
+        self.norm_logit = nn.Parameter(torch.zeros(timesteps))
+        self.pass_logit = nn.Parameter(torch.zeros(timesteps))
+
+    def forward(self, membrane: Tensor, step: int) -> Tensor:
+        """The membrane [B, C, ...] of time step ``step``."""
+        normed: Tensor = self.norms[step](membrane)
+        share, rest = self.norm_logit[step].sigmoid(), self.pass_logit[step].sigmoid()
+        return share * normed + rest * membrane
+
+
+class ChannelAttention(nn.Module):
+    """SECA: every channel scaled by the sigmoid of a 5-tap convolution over channel means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(1, 1, _SECA_KERNEL, padding=_SECA_KERNEL // 2, bias=False)
+
+    def forward(self, current: Tensor) -> Tensor:
+        """The current [B, C, ...] of one time step, scaled.
+
+        Step by step: the rounding of a convolution depends on how many rows it gets.
+        """
+        means = current.flatten(2).mean(2) if current.dim() > 2 else current
+        scale = self.mix(means.unsqueeze(1)).sigmoid()
+        scaled: Tensor = current * scale.reshape(*means.shape, *[1] * (current.dim() - 2))
+        return scaled
+
+
+class HDLIF(Neuron):
+    """Hybrid-driven LIF neurons: leak and threshold are learnt, one of each per time step.
+
+    leak_t = sigmoid(leak_logit[t]) and threshold_t = sigmoid(threshold_logit[t]), both 0.5
+    at the start. The equations are those of :func:`hdlif_step`.
+
+    Args:
+        timesteps: T.
+        channels: channels of the input [K, B, C, ...]; needed for ``mem_bn`` only.
+        four_bit: spikes in 16 steps of 1/4: clamp(round(4 s), 0, 15) / 4.
+        parallel: stateless: s = ReLU(I_t - threshold_t).
+        mem_bn: the charged membrane is normalised, see :class:`MembraneNorm`.
+        seca: the currents are scaled per channel, see :class:`ChannelAttention`.
+        literal: s = m where m >= threshold, which leaves the membrane at 0.
+
+    Saves for the backward pass, per neuron and step: the membrane (4 bytes in float32), one
+    byte more if it does not start from rest or is read literally; a byte alone if ``parallel``.
+
+    Raises:
+        SnnprofError: more time steps than the neurons have parameters for.
+    """
+
+    def __init__(
+        self,
+        timesteps: int,
+        channels: int = 1,
+        *,
+        four_bit: bool = False,
+        parallel: bool = False,
+        mem_bn: bool = False,
+        seca: bool = False,
+        literal: bool = False,
+    ) -> None:
+        super().__init__(timesteps)
+        self.four_bit = four_bit
+        self.parallel = parallel
+        self.literal = literal
+        if parallel:
+            self.operations_per_step = 1
+        else:
+            self.leak_logit = nn.Parameter(torch.zeros(timesteps))
+        self.threshold_logit = nn.Parameter(torch.zeros(timesteps))
+        self.membrane_norm = MembraneNorm(timesteps, channels) if mem_bn else None
+        self.channel_attention = ChannelAttention() if seca else None
+
+    def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        self.check_steps_left(len(currents))
+        steps = slice(self.steps_run, self.steps_run + len(currents))
+        threshold = self.threshold_logit[steps].sigmoid()
+        if self.channel_attention is not None:
+            currents = torch.stack([self.channel_attention(current) for current in currents])
+        if self.parallel:
+            return self._run_stateless(currents, threshold), None
+        leak = self.leak_logit[steps].sigmoid()
+        if self.membrane_norm is None:
+            return self._fire(currents, membrane, leak, threshold)
+        spikes = []
+        for t, current in enumerate(currents):
+            charged = current if membrane is None else leak[t] * membrane + current
+            normed = self.membrane_norm(charged, self.steps_run + t).unsqueeze(0)
+            spike, membrane = self._fire(normed, None, leak[t : t + 1], threshold[t : t + 1])
+            spikes.append(spike)
+        return torch.cat(spikes), membrane
+
+    def _run_stateless(self, currents: Tensor, threshold: Tensor) -> Tensor:
+        if self.membrane_norm is not None:
+            normed = [self.membrane_norm(c, self.steps_run + t) for t, c in enumerate(currents)]
+            currents = torch.stack(normed)
+        keep = torch.is_grad_enabled()
+        spikes: Tensor = _StatelessFire.apply(  # type: ignore[no-untyped-call]
+            currents, threshold, self.literal, self.four_bit, keep
+        )
+        return spikes
+
+    def _fire(
+        self, currents: Tensor, membrane: Tensor | None, leak: Tensor, threshold: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        keep = torch.is_grad_enabled()
+        spikes: Tensor
+        spikes, left = _HDLIFSequence.apply(  # type: ignore[no-untyped-call]
+            currents, membrane, leak, threshold, self.literal, self.four_bit, keep
+        )
+        return spikes, left

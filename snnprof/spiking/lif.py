@@ -1,0 +1,240 @@
+"""Leaky integrate-and-fire neurons, with binary and with integer spikes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snnprof.errors import SnnprofError, known
+from snnprof.spiking.neuron import Neuron
+from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
+
+RESETS = ("hard", "soft")
+
+
+@dataclass(frozen=True)
+class LIFSettings:
+    """What a LIF neuron is made of.
+
+    Attributes:
+        leak: factor on the membrane per time step.
+        threshold: firing threshold and height of a spike.
+        surrogate: one of :data:`~snnprof.spiking.surrogates.SURROGATES`.
+        reset: "soft" subtracts the spike from the membrane, "hard" sets it to 0.
+        detach_reset: True if no gradient flows through the reset.
+    """
+
+    leak: float = 0.5
+    threshold: float = 1.0
+    surrogate: str = "triangle"
+    reset: str = "soft"
+    detach_reset: bool = False
+
+    def __post_init__(self) -> None:
+        SURROGATES.find(self.surrogate)
+        if self.reset not in RESETS:
+            raise known("reset", self.reset, RESETS)
+        if not self.threshold > 0:
+            raise SnnprofError(f"threshold={self.threshold}: must be above 0")
+
+
+_DEFAULT = LIFSettings()
+
+
+def lif_step(
+    membrane: Tensor | None, current: Tensor, settings: LIFSettings = _DEFAULT
+) -> tuple[Tensor, Tensor]:
+    """One step of the LIF neuron, differentiated by torch: the definition.
+
+    m = leak * m + I;  s = threshold * H(m - threshold);  then m = m - s (soft reset) or
+    m = m * (1 - H) (hard reset).
+
+    Args:
+        membrane: [B, ...], None at rest.
+        current: [B, ...].
+        settings: of the neuron.
+
+    Returns:
+        The spike (0 or threshold) and the membrane potential after the reset.
+    """
+    charged = current if membrane is None else settings.leak * membrane + current
+    fired = surrogate_spike(charged - settings.threshold, settings.surrogate)
+    spike = settings.threshold * fired
+    by_reset = fired.detach() if settings.detach_reset else fired
+    if settings.reset == "hard":
+        return spike, charged * (1 - by_reset)
+    return spike, charged - settings.threshold * by_reset
+
+
+class _LIFSequence(torch.autograd.Function):
+    """K steps of :func:`lif_step`; saves the charged membrane, from which all else follows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, currents: Tensor, membrane: Tensor | None, settings: LIFSettings, keep: bool
+    ) -> tuple[Tensor, Tensor]:
+        spikes = torch.empty_like(currents)
+        charged = torch.empty_like(currents if keep else currents[:1])
+        left = membrane
+        for t, current in enumerate(currents):
+            m = charged[t if keep else 0]
+            if left is None:
+                m.copy_(current)
+            else:
+                torch.mul(left, settings.leak, out=m).add_(current)
+            spike = torch.ge(m, settings.threshold, out=spikes[t])
+            if settings.threshold != 1:
+                spike.mul_(settings.threshold)
+            left = _after_reset(m, spike, settings)
+        assert left is not None, "an input has at least one time step"
+        ctx.save_for_backward(charged if keep else None)
+        ctx.settings = settings
+        ctx.set_materialize_grads(False)
+        return spikes, left
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        (charged,) = ctx.saved_tensors
+        settings: LIFSettings = ctx.settings
+        to_spikes, to_left = grads
+        to_currents = torch.empty_like(charged)
+        for t in reversed(range(len(charged))):
+            to_spike = None if to_spikes is None else to_spikes[t]
+            # Worked out in the place where it belongs: no memory but the result's.
+            distance = torch.sub(charged[t], settings.threshold, out=to_currents[t])
+            slope = SURROGATES[settings.surrogate](distance)
+            to_charged = _lif_step_backward(slope, charged[t], to_spike, to_left, settings)
+            if to_charged.data_ptr() != to_currents[t].data_ptr():
+                to_currents[t] = to_charged
+            to_left = to_currents[t] * settings.leak if t or ctx.needs_input_grad[1] else None
+        return to_currents, to_left, None, None
+
+
+def _after_reset(charged: Tensor, spike: Tensor, settings: LIFSettings) -> Tensor:
+    if settings.reset == "hard":
+        return charged.masked_fill(spike != 0, 0)
+    return charged - spike
+
+
+def _lif_step_backward(
+    slope: Tensor,
+    charged: Tensor,
+    to_spike: Tensor | None,
+    to_left: Tensor | None,
+    settings: LIFSettings,
+) -> Tensor:
+    """dL/dm from dL/ds and dL/dm' (m' is m after the reset); overwrites the slope h.
+
+    With h the surrogate's dH/dm: ds/dm = threshold * h, and dm'/dm is 1 - threshold * h (soft)
+    or (1 - H) - m * h (hard), without the term in h where the reset is detached.
+    """
+    hard, threshold = settings.reset == "hard", settings.threshold
+    if to_left is None:
+        return slope.zero_() if to_spike is None else slope.mul_(to_spike).mul_(threshold)
+    through_spike = torch.zeros_like(slope) if to_spike is None else to_spike * threshold
+    if not settings.detach_reset:
+        if hard:
+            through_spike.addcmul_(to_left, charged, value=-1)
+        else:
+            through_spike.sub_(to_left, alpha=threshold)
+    if hard:
+        to_left = to_left.masked_fill(charged >= threshold, 0)
+    return slope.mul_(through_spike).add_(to_left)
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire neurons.
+
+    Args:
+        timesteps: T (not used: the parameters are the same at every step).
+        settings: leak, threshold, surrogate and reset.
+
+    Saves the charged membrane for the backward pass, 4 bytes per neuron and step in float32.
+    """
+
+    def __init__(self, timesteps: int, settings: LIFSettings = _DEFAULT) -> None:
+        super().__init__(timesteps)
+        self.settings = settings
+
+    def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        keep = torch.is_grad_enabled()
+        spikes: Tensor
+        spikes, membrane = _LIFSequence.apply(currents, membrane, self.settings, keep)  # type: ignore[no-untyped-call]
+        return spikes, membrane
+
+
+class _IntegerLIFSequence(torch.autograd.Function):
+    """K steps of the integer LIF; saves one byte per neuron and step."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, currents: Tensor, membrane: Tensor | None, leak: float, levels: int, keep: bool
+    ) -> tuple[Tensor, Tensor]:
+        spikes = torch.empty_like(currents)
+        inside = torch.empty_like(currents, dtype=torch.bool) if keep else None
+        left = membrane
+        for t, current in enumerate(currents):
+            m = current.clone() if left is None else torch.mul(left, leak).add_(current)
+            if inside is not None:
+                torch.logical_and(m >= 0, m <= levels, out=inside[t])
+            left = m.sub_(torch.round(m, out=spikes[t]).clamp_(0, levels))
+        assert left is not None, "an input has at least one time step"
+        ctx.save_for_backward(inside)
+        ctx.leak = leak
+        ctx.set_materialize_grads(False)
+        return spikes, left
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """ds/dm = 1 inside [0, levels], else 0; m' = m - s."""
+        (inside,) = ctx.saved_tensors
+        to_spikes, to_left = grads
+        some = to_spikes if to_spikes is not None else to_left
+        if some is None:
+            return (None,) * len(ctx.needs_input_grad)
+        to_currents = some.new_zeros(inside.shape)
+        for t in reversed(range(len(inside))):
+            if to_spikes is not None:
+                to_currents[t] = to_spikes[t] * inside[t]
+            if to_left is not None:
+                to_currents[t] += to_left.masked_fill(inside[t], 0)
+            to_left = to_currents[t] * ctx.leak
+        return to_currents, to_left if ctx.needs_input_grad[1] else None, None, None, None
+
+
+class IntegerLIF(Neuron):
+    """LIF neurons whose spike is a whole number: value k stands for k spikes.
+
+    m = leak * m + I;  s = clip(round(m), 0, levels);  m = m - s. The gradient passes where
+    0 <= m <= levels.
+
+    Source: Luo et al., Integer-valued training and spike-driven inference (I-LIF), ECCV 2024.
+
+    Args:
+        timesteps: T (not used).
+        leak: factor on the membrane per time step.
+        levels: largest spike.
+
+    Saves one byte per neuron and step.
+    """
+
+    def __init__(self, timesteps: int, leak: float = 0.5, levels: int = 4) -> None:
+        super().__init__(timesteps)
+        if levels < 1:
+            raise SnnprofError(f"levels={levels}: must be at least 1")
+        self.leak = leak
+        self.levels = levels
+
+    def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        keep = torch.is_grad_enabled()
+        spikes: Tensor
+        spikes, membrane = _IntegerLIFSequence.apply(  # type: ignore[no-untyped-call]
+            currents, membrane, self.leak, self.levels, keep
+        )
+        return spikes, membrane
