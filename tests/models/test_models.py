@@ -178,7 +178,7 @@ def test_macs_of_an_unknown_network() -> None:
         ({"name": "vgg5", "neuron": "if"}, "unknown neuron 'if'; known: hdlif"),
         ({"name": "vgg5", "weights": "int8"}, "unknown weights 'int8'; known: "),
         ({"name": "vgg5", "timesteps": 0}, "timesteps=0"),
-        ({"name": "vgg5", "wings": True}, "unknown variant 'wings'"),
+        ({"name": "vgg5", "wings": True}, "unknown variant of lif 'wings'; known: "),
         ({"name": "vgg5", "connect": "add"}, "connect"),  # an option of another network
         ({"name": "vgg11", "image_size": 8}, "give at least 32"),
         ({"name": "vgg16", "image_size": 31}, "give at least 32"),
