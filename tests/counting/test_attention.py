@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from snnprof.counting import spectrum, weights
 from snnprof.counting.counter import SopCounter
@@ -478,6 +480,36 @@ def test_a_scaled_sign_per_channel_is_ternary():
     assert (row.weight_kind, row.operation) == ("TERNARY", "AC")
 
 
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda m, x: torch.bmm(x, m.w3), "TERNARY"),  # an output per batch, with one scale
+        (lambda m, x: torch.addbmm(ZERO, x, m.w3), "REAL"),  # each output mixes two scales
+        (lambda m, x: torch.linalg.vecdot(x[:, 0, 0, None], m.w3[:, 0], dim=0), "REAL"),
+        (lambda m, x: torch.einsum("bij,bjk->ik", x, m.w3), "REAL"),
+        (lambda m, x: torch.einsum("bij,bjk", x, m.w3), "REAL"),  # "->ik" is implied
+        (lambda m, x: torch.einsum("...ij,...jk", x, m.w3), "TERNARY"),
+        (lambda m, x: torch.tensordot(x, m.w3, ([0], [0])), "REAL"),
+    ],
+)
+def test_output_channels_of_a_parameter_are_those_that_are_not_summed(function, kind: str):
+    model = Weighted(function)
+    scales = torch.tensor([1.0, math.pi])[:, None, None]
+    model.w3 = nn.Parameter(torch.tensor([1.0, -1.0, 1.0]).expand(2, 4, 3) * scales)
+    (row,) = measure(model, (torch.ones(2, 5, 4),)).rows
+    assert (row.name, row.weight_kind) == ("w3", kind)
+
+
+def test_a_layer_that_multiplies_by_hand_is_not_said_to_be_unseen():
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (2 * self.weight).t()
+
+    result = measure(nn.Sequential(Doubled(4, 3)), (torch.ones(2, 4),))
+    assert [row.name for row in result.rows] == ["0.matmul"]
+    assert result.not_counted == ()
+
+
 def test_a_layers_weight_used_by_hand_goes_by_the_layer():
     (row,) = measure(Weighted(lambda m, x: x @ m.fc.weight.t()), (torch.ones(2, 4),)).rows
     assert (row.name, row.synops) == ("fc", 24)  # 2 * 4 * 3
@@ -679,6 +711,17 @@ def test_multihead_attention_with_other_sizes_of_keys_and_values():
     ]
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_multihead_attention_with_padded_keys(need_weights: bool):
+    attn = nn.MultiheadAttention(4, 2, batch_first=True, bias=False)
+    x = torch.rand(2, 3, 4) + 1
+    padded = torch.tensor([[False, False, True], [False, True, True]])
+    run = lambda x: attn(x, x, x, padded, need_weights)[0]  # noqa: E731
+    result = measure(Run(run), (x,))
+    # 3 queries * (2 + 1 keys left) * 4 features (2 heads of 2)
+    assert [row.synops for row in result.rows if row.nnz_synops][1] == 36
+
+
 def test_without_attention_the_projections_are_counted_and_the_products_listed():
     attn = nn.MultiheadAttention(8, 2)
     x = torch.rand(3, 2, 8)
@@ -702,8 +745,6 @@ def test_dropout_draws_as_without_the_counter():
 
 
 def test_training_is_bit_identical_and_backward_adds_nothing():
-    from torch.utils.checkpoint import checkpoint
-
     def train(recompute: bool) -> list[Tensor]:
         x = draw("REAL", (4, 2, 5, 8), 3).requires_grad_()
         function = Run(lambda x: (x @ x.mT).softmax(-1) @ x)
@@ -747,6 +788,25 @@ def test_the_path_of_other_devices_agrees(kind: str, monkeypatch: pytest.MonkeyP
     assert len(here.rows) == 3
 
 
+def test_the_host_never_waits_for_the_device_before_the_result():
+    names: list[str] = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.append(str(func).split(".")[1])
+            return func(*args, **(kwargs or {}))
+
+    model = Run(lambda x: F.scaled_dot_product_attention(x @ x.mT, x, x, is_causal=True))
+    waiting = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique"}
+    with SopCounter(nn.Sequential(model), batch_dim=1) as counter, Recorder():
+        for seed in range(3):
+            counter._model(draw("INTEGER", (2, 3, 4, 4), seed))
+        assert len(names) > 50
+        assert not waiting.intersection(names)
+        counter.result()
+    assert waiting.intersection(names)  # the recorder does see them
+
+
 def test_autocast_does_not_change_the_count():
     a, b = draw("INTEGER", (4000, 64), 0), draw("BINARY", (64, 4), 1)
     plain = one_row(lambda a, b: a @ b, a, b)
@@ -755,10 +815,12 @@ def test_autocast_does_not_change_the_count():
 
 
 def test_not_finite_operands_are_named():
-    a = torch.tensor([[1.0, math.nan]])
-    with pytest.warns(RuntimeWarning, match=r"Run\.matmul"):
-        result = measure(Run(lambda a: a @ a.mT), (a,))
-    assert result.non_finite == ("Run.matmul",)
+    wrong, right = torch.tensor([[1.0, math.nan]]), torch.ones(1, 2)
+    for a, b in ((wrong, right), (right, wrong)):
+        with pytest.warns(RuntimeWarning, match=r"Run\.matmul"):
+            result = measure(Run(lambda a, b: a @ b.mT), (a, b))
+        assert result.non_finite == ("Run.matmul",)
+        assert result.rows[0].synops == 2
 
 
 def test_no_warning_comes_of_counting_attention():
