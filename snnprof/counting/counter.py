@@ -49,8 +49,8 @@ class SopCounter:
         batch_dim: batch dimension of the model's input; 1 for [T, B, ...].
         timesteps: T, if the model is called once per time step.
 
-    Forward hooks know where the model is; a torch-function mode sees the operands that the
-    convolutions and linear operations really receive. Outputs, gradients, parameters,
+    Forward hooks know where the model is; a torch-function mode sees the operands that
+    convolutions, linear operations and products of activations really receive. Outputs, gradients, parameters,
     buffers, random state and flags stay as they are, and nothing is left behind. Backward
     passes and the recomputation of checkpointed activations add nothing. Compiled modules
     run eagerly inside the block, because hooks added after compilation do not run.
@@ -208,7 +208,8 @@ class SopCounter:
             name = self._row_name(weight or f"{where}.{product.op}")
             tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
             self._tallies[key] = tally
-        tally.add(product, self._axis.at(product.a), self._axis.calls)
+        at = self._axis.at(product.a) if product.a.dim() else (0, 0)
+        tally.add(product, at, self._axis.calls)
         self._counted_in |= {weight or where, where}
         if product.note:
             self._uncounted[(tally.name, product.note)] = None

@@ -395,6 +395,8 @@ def test_time_steps_of_a_product():
     calls = [(step,) for step in x]
     result = measure(Run(lambda x: x @ x.mT), *calls, timesteps=3)
     assert result.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
+    scalar = measure(Run(lambda x: torch.einsum(",i", x.sum(), x[0, 0, 0])), (x,), batch_dim=1)
+    assert scalar.rows[0].firing_rate_by_step is None
     looped = measure(Run(lambda x: [step @ step.mT for step in x]), (x,), batch_dim=1)
     assert looped.rows[0].firing_rate_by_step is None
 
