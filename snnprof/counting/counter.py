@@ -50,10 +50,11 @@ class SopCounter:
         timesteps: T, if the model is called once per time step.
 
     Forward hooks know where the model is; a torch-function mode sees the operands that
-    convolutions, linear operations and products of activations really receive. Outputs, gradients, parameters,
-    buffers, random state and flags stay as they are, and nothing is left behind. Backward
-    passes and the recomputation of checkpointed activations add nothing. Compiled modules
-    run eagerly inside the block, because hooks added after compilation do not run.
+    convolutions, linear operations and products of activations really receive. Outputs,
+    gradients, parameters, buffers, random state and flags stay as they are, and nothing is
+    left behind. Backward passes and the recomputation of checkpointed activations add
+    nothing. Compiled modules run eagerly inside the block, because hooks added after
+    compilation do not run.
 
     Raises:
         SnnprofError: an unknown layer type, or (from inside the block) an input whose
