@@ -55,6 +55,8 @@ class LayerCount:
         synops: synaptic events, sum over inputs of 1[x != 0] * fan-out; exact.
         unrolled_synops: sum of abs(x) / step * fan-out, as if value k were k spikes;
             equal to ``synops`` for BINARY and TERNARY inputs, None for REAL ones.
+        nnz_synops: of a product of two activations, the events if b had no zero: non-zero
+            elements of a times the output columns that each feeds; None for other layers.
         rate_synops: firing_rate * nominal_macs (the Spikformer paper's formula).
         nominal_macs: textbook multiply-accumulates, padded taps included (as fvcore).
         dense_macs: events if every input had been active: padded taps and zero weights
@@ -80,9 +82,17 @@ class LayerCount:
     nonzeros: int
     inputs: int
     firing_rate_by_step: tuple[float, ...] | None = None
+    nnz_synops: int | None = None
 
 
-COUNT_COLUMNS = ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
+COUNT_COLUMNS = (
+    "synops",
+    "unrolled_synops",
+    "nnz_synops",
+    "rate_synops",
+    "nominal_macs",
+    "dense_macs",
+)
 
 
 @dataclass(frozen=True)
