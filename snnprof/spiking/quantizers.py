@@ -56,14 +56,15 @@ def binarise(weight: Tensor, channels: Channels) -> Tensor:
     """
     by_channel = channels.split(weight)
     scale = by_channel.abs().mean((1, 3), keepdim=True, dtype=torch.float64).to(weight.dtype)
-    return torch.where(by_channel < 0, -scale, scale).reshape(weight.shape)
+    # Adding 0 makes -0 positive; copysign is ten times as fast as torch.where on the CPU.
+    return torch.copysign(scale, by_channel + 0.0).reshape(weight.shape)
 
 
 def ternarise(weight: Tensor, channels: Channels | None = None) -> Tensor:
     """W_t = alpha * sign(W) * 1[|W| > Delta], Delta = 0.7 * mean |W|, one alpha per layer.
 
-    alpha is the mean of |W| over |W| > Delta, 0 where there is none. A weight that is not
-    finite does not vanish among the zeros: NaN makes every weight NaN, infinity stays.
+    alpha is the mean of |W| over |W| > Delta, 0 where there is none. If any W is NaN or
+    infinite, every W_t is NaN: a training that diverged must not look like zeros.
 
     Args:
         weight: latent weight, any shape.
@@ -73,13 +74,12 @@ def ternarise(weight: Tensor, channels: Channels | None = None) -> Tensor:
     """
     magnitude = weight.abs()
     threshold = TERNARY_THRESHOLD * magnitude.mean(dtype=torch.float64)
-    threshold = threshold.clamp_max(torch.finfo(weight.dtype).max)
     # One-dimensional, so that the comparison is made in float64, without rounding Delta.
-    dropped = magnitude <= threshold.reshape(1)
-    kept = weight.numel() - dropped.sum()
-    total = magnitude.masked_fill_(dropped, 0).sum(dtype=torch.float64)
-    scale = (total / kept.clamp_min(1)).to(weight.dtype)
-    return torch.copysign(scale, weight).masked_fill_(dropped, 0)
+    kept = magnitude > threshold.reshape(1)
+    shrunk = weight * kept  # not torch.where: NaN and infinity times 0 are NaN
+    total = shrunk.abs().sum(dtype=torch.float64)
+    scale = (total / kept.sum().clamp_min(1)).to(weight.dtype)
+    return shrunk.sign_().mul_(scale)
 
 
 def within_one(weight: Tensor) -> Tensor:

@@ -191,6 +191,7 @@ def test_layers_of_zeros(scheme: str) -> None:
     snnprof.unpack(snnprof.pack(model), fresh)
     assert fresh.weight.tolist() == [[0.0] * 3] * 2
     assert not torch.signbit(fresh.weight).any()
+    assert not torch.signbit(latent_weight(fresh)).any()
 
 
 @pytest.mark.parametrize(
@@ -299,7 +300,7 @@ def test_every_truncation_of_a_file_is_refused(scheme: str, tmp_path: Path) -> N
         with pytest.raises(
             snnprof.SnnprofError, match=r"truncated|no file of packed weights"
         ) as error:
-            snnprof.unpack(path, build())
+            PackedWeights.load(path)
         assert "\n" not in str(error.value)
     path.write_bytes(whole + b"\0")
     with pytest.raises(snnprof.SnnprofError, match="1 bytes too many"):

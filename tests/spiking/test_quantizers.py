@@ -96,15 +96,25 @@ def test_one_and_a_half_bits_by_hand() -> None:
     assert ternarise(weight).tolist() == [[0.75, -0.75], [0.0, 0.0]]
 
 
-def test_a_magnitude_just_above_the_threshold_stays() -> None:
-    # Delta = 0.7 * mean in float64 lies between two neighbouring float32: no rounding of it
-    # may decide. mean = (w + 3) / 4 with w close to 0.7 * 3 / 3.3.
-    for ulps in range(-4, 5):
-        w = torch.tensor(0.7 * 3 / 3.3)
-        w = (w.view(torch.int32) + ulps).view(torch.float32)
-        weight = torch.stack([w, torch.tensor(1.0), torch.tensor(1.0), torch.tensor(1.0)])
-        stays = w.item() > 0.7 * ((w.item() + 3) / 4)
-        assert (ternarise(weight)[0] != 0) == stays
+def test_a_magnitude_on_the_threshold_is_dropped() -> None:
+    # mean (7 + 13) / 2 / 64 = 10 / 64, Delta 7 / 64: only 13 / 64 is above
+    assert ternarise(torch.tensor([7 / 64, -13 / 64])).tolist() == [0.0, -13 / 64]
+
+
+def test_rounding_the_threshold_does_not_decide() -> None:
+    # Of w, b, b, b the mean is (w + 3 b) / 4, and w is on the threshold at w = 2.1 b / 3.3.
+    # Delta lies between float32 numbers: rounded to one, it would often be w itself.
+    decided_by_rounding = 0
+    for n in range(1, 100):
+        b = torch.tensor(n / 64)
+        middle = 2.1 * b / 3.3
+        for ulps in range(-3, 4):
+            w = (middle.view(torch.int32) + ulps).view(torch.float32)
+            delta = 0.7 * ((w.item() + 3 * b.item()) / 4)
+            stays = w.item() > delta
+            assert (ternarise(torch.stack([w, b, b, b]))[0].item() != 0) == stays
+            decided_by_rounding += (w.item() > torch.tensor(delta).item()) != stays
+    assert decided_by_rounding > 0
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -152,11 +162,10 @@ def test_a_scale_stands_a_million_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_nan_and_infinity_do_not_vanish(name: str) -> None:
-    weight = torch.tensor([[0.5, float("nan")], [0.25, 0.5]])
-    assert SCHEMES[name].quantise(weight, ROWS)[0].isnan().all()
-    weight = torch.tensor([[0.5, -float("inf")], [0.25, 0.5]])
-    assert not SCHEMES[name].quantise(weight, ROWS)[0].isfinite().all()
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_infinity_do_not_vanish(name: str, bad: float) -> None:
+    weight = torch.tensor([[0.5, bad], [0.25, 0.5]])
+    assert not SCHEMES[name].quantise(weight, ROWS)[0].isfinite().any()
 
 
 # --- gradients ------------------------------------------------------------------------------
