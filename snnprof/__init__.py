@@ -15,7 +15,9 @@ from snnprof.results import (
     Report,
 )
 from snnprof.spiking.neurons import neuron_ops, reset
+from snnprof.spiking.packing import pack, unpack
 from snnprof.spiking.size import size_bytes
+from snnprof.spiking.weights import quantize
 
 __all__ = [
     "ArmResult",
@@ -29,9 +31,12 @@ __all__ = [
     "load",
     "models",
     "neuron_ops",
+    "pack",
     "price",
+    "quantize",
     "reset",
     "run",
     "save",
     "size_bytes",
+    "unpack",
 ]

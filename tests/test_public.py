@@ -19,11 +19,14 @@ def test_public_names_are_locked() -> None:
         "load",
         "models",
         "neuron_ops",
+        "pack",
         "price",
+        "quantize",
         "reset",
         "run",
         "save",
         "size_bytes",
+        "unpack",
     ]
     for name in snnprof.__all__:
         assert hasattr(snnprof, name)

@@ -202,5 +202,5 @@ def test_what_is_refused(arguments: dict[str, object], message: str) -> None:
 
 
 def test_an_unknown_size_accounting_is_refused() -> None:
-    with pytest.raises(snnprof.SnnprofError, match="known: fp32, packed, paper"):
+    with pytest.raises(snnprof.SnnprofError, match="known: fp32, nominal, packed, paper"):
         snnprof.size_bytes(nn.Linear(1, 1), "zip")
