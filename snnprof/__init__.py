@@ -14,7 +14,7 @@ from snnprof.results import (
     LayerCount,
     Report,
 )
-from snnprof.spiking.neurons import neuron_ops, reset
+from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
 from snnprof.spiking.packing import pack, unpack
 from snnprof.spiking.size import size_bytes
 from snnprof.spiking.weights import quantize
@@ -34,6 +34,7 @@ __all__ = [
     "pack",
     "price",
     "quantize",
+    "register_neuron_ops",
     "reset",
     "run",
     "save",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -82,8 +83,8 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
         SnnprofError: the file cannot be read, holds something else than tensors, or is of
             another architecture (the keys are named).
     """
-    state = _state_dict(_read(path), path)
     own = model.state_dict()
+    state = _as_quantised(_state_dict(_read(path), path), own)
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     shaped = [
@@ -109,12 +110,11 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
 
 def _read(path: str | Path) -> object:
     try:
-        file = Path(path).open("rb")
+        content = io.BytesIO(Path(path).read_bytes())
     except OSError as error:
         raise SnnprofError(f"checkpoint {str(path)!r}: {error.strerror or error}") from error
     try:
-        with file:
-            return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SnnprofError(
             f"checkpoint {str(path)!r} is damaged, or holds more than tensors (such a file could "
@@ -138,6 +138,15 @@ def _state_dict(loaded: object, path: str | Path) -> dict[str, Tensor]:
         raise SnnprofError(f"checkpoint {str(path)!r} holds no state dict: save model.state_dict()")
     assert isinstance(loaded, Mapping)
     return {strip_wrappers(str(key)): value for key, value in loaded.items()}
+
+
+_LATENT = ".parametrizations.weight.original"
+
+
+def _as_quantised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Full-precision weights become the latent weights of a model that is quantised."""
+    latent = {key.removesuffix(_LATENT) + ".weight": key for key in own if key.endswith(_LATENT)}
+    return {latent.get(key, key): value for key, value in state.items()}
 
 
 def _shortened(keys: Sequence[str]) -> str:

@@ -193,7 +193,7 @@ class ArmResult:
         model, neuron, weights, mode: what was run.
         timesteps: T.
         parameters: number of trainable parameters.
-        size_bytes: bytes of the weights as they would be stored.
+        size_bytes: bytes of the weights packed, as they would be stored.
         accuracy: share of test samples classified correctly.
         counts: synaptic operations on the test samples.
         energies: the counts priced, one per convention.
@@ -202,6 +202,8 @@ class ArmResult:
         peak_bytes: peak allocator bytes of one training step.
         epochs: epochs trained.
         loss: mean training loss of the last epoch.
+        paper_size_bytes: bytes of the weights as the HD-LIF paper accounts for them.
+        checkpoint: file that the weights came from before any training.
     """
 
     model: str
@@ -219,6 +221,8 @@ class ArmResult:
     peak_bytes: int | None
     epochs: int
     loss: float | None
+    paper_size_bytes: float | None = None
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def test_public_names_are_locked() -> None:
         "pack",
         "price",
         "quantize",
+        "register_neuron_ops",
         "reset",
         "run",
         "save",

@@ -202,6 +202,7 @@ def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
         "timesteps": arm.timesteps,
         "parameters": arm.parameters,
         "size_bytes": arm.size_bytes,
+        "paper_size_bytes": arm.paper_size_bytes,
         "accuracy": arm.accuracy,
         "firing_rate": arm.counts.firing_rate,
         "synops": arm.counts.per_sample("synops"),
@@ -235,6 +236,7 @@ def _(result: Report) -> View:
         "T",
         "parameters",
         "size (MB)",
+        "size, paper (MB)",
         "accuracy (%)",
         "firing rate (%)",
         "SOPs (M)",
@@ -259,6 +261,7 @@ def _arm_cells(arm: ArmResult, base: ArmResult) -> tuple[str, ...]:
         str(arm.timesteps),
         integer(arm.parameters),
         scaled(arm.size_bytes, MEGA),
+        scaled(arm.paper_size_bytes, MEGA),
         percent(arm.accuracy),
         percent(arm.counts.firing_rate),
         scaled(arm.counts.per_sample("synops"), MEGA),
@@ -279,8 +282,15 @@ def report_notes(report: Report) -> Iterator[str]:
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
             "state and inputs included. Ratios are to the first row."
         )
-    yield "Size: weights and biases; normalisation and neuron parameters excluded."
-    yield "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset)."
+    yield (
+        "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "
+        "scales); beside it as the HD-LIF paper accounts: 1/4 byte per 1-bit, 3/8 byte per "
+        "1.5-bit weight. Normalisation and neuron parameters excluded."
+    )
+    yield (
+        "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset), 1 for a "
+        "stateless neuron."
+    )
     yield from _unique(
         note for arm in report.arms for energy in arm.energies for note in energy_notes(energy)
     )

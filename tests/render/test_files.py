@@ -26,6 +26,7 @@ def test_markdown_has_the_stated_columns_and_the_notes(report: Report, tmp_path:
         "T",
         "parameters",
         "size (MB)",
+        "size, paper (MB)",
         "accuracy (%)",
         "firing rate (%)",
         "SOPs (M)",
