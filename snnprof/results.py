@@ -226,18 +226,45 @@ class ArmResult:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How a quantity of one neuron and mode grows with T: a straight line through the arms.
+
+    Attributes:
+        neuron, mode: of the arms.
+        quantity: ``"peak_bytes"``, or ``"step_s"`` (the medians).
+        timesteps: the T that the line is through.
+        slope: per time step.
+        intercept: at T = 0.
+        r_squared: share of the variance that the line explains; None where there is none, or
+            for two points.
+        ratio: value at the largest T / at the smallest.
+    """
+
+    neuron: str
+    mode: str
+    quantity: str
+    timesteps: tuple[int, ...]
+    slope: float
+    intercept: float
+    r_squared: float | None
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Report(_Viewed):
     """Arms side by side, and what has to be said about them.
 
     Attributes:
-        arms: one per mode, in the order asked for.
+        arms: in the order asked for.
         environment: device, processor, versions.
         notes: what was assumed, left out or not measured.
+        growth: of time and memory with T, where there was more than one T.
     """
 
     arms: tuple[ArmResult, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    growth: tuple[Growth, ...] = ()
 
 
 Result = CountResult | EnergyResult | Report
