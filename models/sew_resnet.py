@@ -131,8 +131,8 @@ class SEWResNet(SpikingNetwork):
             starts at weight 0 and bias 1, so that the block starts as the identity.
 
     Raises:
-        SnnprofError: the image is too small to be halved by every stage, or an unknown
-            connect.
+        SnnprofError: the image is too small to be halved by every stage, an unknown connect,
+            or AND and IAND of spikes that are not 0 and 1.
     """
 
     def __init__(
@@ -155,6 +155,11 @@ class SEWResNet(SpikingNetwork):
             )
         if connect not in CONNECTIONS:
             raise known("connect", connect, CONNECTIONS)
+        if connect != "add" and not make_neuron(1).binary:
+            raise SnnprofError(
+                f"connect={connect!r} is for spikes of 0 and 1: use neuron 'lif' with threshold 1, "
+                "or connect='add'"
+            )
         large = image_size > LARGEST_SMALL_IMAGE
         kernel, stride = (7, 2) if large else (3, 1)
         convolution = nn.Conv2d(

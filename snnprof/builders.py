@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +83,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
             another architecture (the keys are named).
     """
     own = model.state_dict()
-    state = _as_quantised(_state_dict(_read(path), path), own)
+    state = _as_quantised(_unwrapped(_state_dict(_read(path), path), own), own)
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     shaped = [
@@ -92,12 +91,18 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
+    typed = [
+        f"{key} is {state[key].dtype}, {state[key].layout}"
+        for key in own
+        if key in state and _make(state[key]) != _make(own[key])
+    ]
     complaints = [
         f"{what}: {_shortened(keys)}"
         for what, keys in (
             ("missing", missing),
             ("unexpected", unexpected),
             ("of another shape", shaped),
+            ("of another kind", typed),
         )
         if keys
     ]
@@ -120,7 +125,7 @@ def _read(path: str | Path) -> object:
             f"checkpoint {str(path)!r} is damaged, or holds more than tensors (such a file could "
             "run code, so it is not read): save model.state_dict()"
         ) from error
-    except (RuntimeError, OSError, EOFError, BadZipFile, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # whatever a damaged file makes torch run into
         first = (str(error).splitlines() or [""])[0]
         raise SnnprofError(
             f"checkpoint {str(path)!r} is damaged or no torch file: {first}"
@@ -133,11 +138,20 @@ def _state_dict(loaded: object, path: str | Path) -> dict[str, Tensor]:
             if isinstance(loaded.get(name), Mapping):
                 loaded = loaded[name]
                 break
-    tensors = isinstance(loaded, Mapping) and all(isinstance(v, Tensor) for v in loaded.values())
-    if not tensors or not loaded:
+    whole = isinstance(loaded, Mapping) and all(isinstance(v, Tensor) for v in loaded.values())
+    if not isinstance(loaded, Mapping) or not whole or not loaded:
         raise SnnprofError(f"checkpoint {str(path)!r} holds no state dict: save model.state_dict()")
-    assert isinstance(loaded, Mapping)
-    return {strip_wrappers(str(key)): value for key, value in loaded.items()}
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _unwrapped(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The keys of the model itself, where only what wrappers add to a name differs."""
+    known = {strip_wrappers(key): key for key in own}
+    return {known.get(strip_wrappers(key), key): value for key, value in state.items()}
+
+
+def _make(tensor: Tensor) -> tuple[bool, torch.layout]:
+    return tensor.is_complex(), tensor.layout
 
 
 _LATENT = ".parametrizations.weight.original"

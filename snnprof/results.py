@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+# The product of softmax weights and values in scaled_dot_product_attention.
+SOFTMAX_PRODUCT = "sdpa.av"
 
 
 class _Viewed:
@@ -130,8 +132,12 @@ class CountResult(_Viewed):
 
     @property
     def firing_rate(self) -> float | None:
-        """Share of non-zero elements in all counted inputs but the stem's; None if none."""
-        spiking = [row for row in self.rows if not row.stem]
+        """Share of non-zero elements in all counted inputs; None if none.
+
+        The stem's input, which is no spike, and softmax weights, which are not seen, are
+        left out.
+        """
+        spiking = [row for row in self.rows if not row.stem and row.op != SOFTMAX_PRODUCT]
         inputs = sum(row.inputs for row in spiking)
         return sum(row.nonzeros for row in spiking) / inputs if inputs else None
 

@@ -97,3 +97,33 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     refused(model, path, "holds no state dict")
     torch.save(torch.zeros(3), path)
     refused(model, path, "holds no state dict")
+
+
+def test_a_checkpoint_of_a_model_with_a_part_called_module(tmp_path: Path) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    saved, fresh = Wrapped(), Wrapped()
+    torch.save(saved.state_dict(), tmp_path / "w.pt")
+    load_checkpoint(fresh, tmp_path / "w.pt")
+    assert torch.equal(saved.module.weight, fresh.module.weight)
+
+
+def test_full_precision_weights_become_latent_ones(tmp_path: Path) -> None:
+    saved = vgg5()
+    torch.save(saved.state_dict(), tmp_path / "w.pt")
+    fresh = vgg5(weights="1bit")
+    load_checkpoint(fresh, tmp_path / "w.pt")
+    expected = snnprof.quantize(saved, "1bit")
+    assert torch.equal(expected.features[3][0].weight, fresh.features[3][0].weight)  # type: ignore[index, union-attr]
+
+
+def test_tensors_of_another_kind_are_refused(tmp_path: Path) -> None:
+    model, path = nn.Linear(3, 3), tmp_path / "w.pt"
+    state = model.state_dict()
+    torch.save({**state, "weight": state["weight"].to_sparse()}, path)
+    refused(model, path, "of another kind: weight is torch.float32, torch.sparse_coo")
+    torch.save({**state, "bias": state["bias"] + 0j}, path)
+    refused(model, path, "of another kind: bias is torch.complex64")

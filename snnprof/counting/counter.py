@@ -220,7 +220,10 @@ class SopCounter:
             name = self._row_name(weight or f"{where}.{product.op}")
             tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
             self._tallies[key] = tally
-        at = self._axis.at(product.a) if product.a.dim() else (0, 0)
+        shape = product.a.shape
+        # Operands of products are often transposed: [T, B, ...] must not look like [B, T, ...].
+        square = len(shape) > 1 and shape[0] == shape[1] and self._axis.several
+        at = self._axis.at(product.a) if shape and not square else (0, 0)
         tally.add(product, at, self._axis.calls)
         self._counted_in |= {weight or where, where}
         if product.note:

@@ -102,6 +102,11 @@ class SampleAxis:
                 "count sequences of different length with separate counters"
             )
 
+    @property
+    def several(self) -> bool:
+        """True if the present call holds several time steps."""
+        return self._steps > 1
+
     def at(self, x: Tensor) -> tuple[int, int]:
         """First time step and number of time steps in a layer's input; (0, 0) if unknown.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from snnprof.errors import SnnprofError
+from snnprof.files import check_writable, write_whole
 from snnprof.render.views import View, frame, view
 from snnprof.results import Result
 from snnprof.serialise import from_json, to_json
@@ -60,23 +59,12 @@ def check_output(path: str | Path) -> Path:
     Raises:
         SnnprofError: unknown suffix, no such directory, a directory, or no permission.
     """
-    target = Path(path)
-    if target.suffix.lower() not in WRITERS:
+    suffix = Path(path).suffix
+    if suffix.lower() not in WRITERS:
         raise SnnprofError(
-            f"output {str(path)!r}: unknown suffix {target.suffix!r}; known: {', '.join(WRITERS)}"
+            f"output {str(path)!r}: unknown suffix {suffix!r}; known: {', '.join(WRITERS)}"
         )
-    if len(target.name) > 200:
-        raise SnnprofError(f"output {str(path)!r}: the name is too long")
-    if target.is_dir():
-        raise SnnprofError(f"output {str(path)!r} is a directory: name a file")
-    if not target.parent.is_dir():
-        raise SnnprofError(f"output {str(path)!r}: there is no directory {str(target.parent)!r}")
-    writable = os.access(target.parent, os.W_OK) and (
-        not target.exists() or os.access(target, os.W_OK)
-    )
-    if not writable:
-        raise SnnprofError(f"output {str(path)!r}: no permission to write there")
-    return target
+    return check_writable(path)
 
 
 def save(result: Result, path: str | Path) -> None:
@@ -88,41 +76,7 @@ def save(result: Result, path: str | Path) -> None:
         SnnprofError: see :func:`check_output`, or the system refuses to write.
     """
     target = check_output(path)
-    text = WRITERS[target.suffix.lower()](result)
-    try:
-        _replace(target.resolve(), text)
-    except OSError as error:
-        raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
-
-
-def _replace(target: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w",
-        encoding="utf-8",
-        newline="",
-        dir=target.parent,
-        prefix=f".{target.name}.",
-        delete=False,
-    ) as file:
-        try:
-            file.write(text)
-            file.close()
-            _take_permissions(file.name, target)
-            os.replace(file.name, target)
-        except BaseException:
-            file.close()
-            os.unlink(file.name)
-            raise
-
-
-def _take_permissions(name: str, target: Path) -> None:
-    """Temporary files are private: give it the old file's mode, or what the umask leaves."""
-    if target.exists():
-        os.chmod(name, target.stat().st_mode & 0o777)
-        return
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(name, 0o666 & ~umask)
+    write_whole(path, WRITERS[target.suffix.lower()](result).encode())
 
 
 def load(path: str | Path) -> Result:

@@ -47,7 +47,7 @@ def hdlif_step(
     charged = current if membrane is None else leak * membrane + current
     fires = charged >= threshold
     spike = torch.where(fires, charged if literal else charged - threshold, 0.0)
-    return spike, charged - spike
+    return spike, torch.where(fires, torch.zeros_like(charged) if literal else threshold, charged)
 
 
 class _HDLIFSequence(torch.autograd.Function):
@@ -211,7 +211,10 @@ class MembraneNorm(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """SECA: every channel scaled by the sigmoid of a 5-tap convolution over channel means."""
+    """SECA: every channel scaled by the sigmoid of a 5-tap convolution over channel means.
+
+    That convolution is counted, and billed, like any other.
+    """
 
     def __init__(self) -> None:
         super().__init__()

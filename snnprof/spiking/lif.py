@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +40,14 @@ class LIFSettings:
         SURROGATES.find(self.surrogate)
         if self.reset not in RESETS:
             raise known("reset", self.reset, RESETS)
-        if not self.threshold > 0:
-            raise SnnprofError(f"threshold={self.threshold}: must be above 0")
+        if not 0 < self.threshold < math.inf:
+            raise SnnprofError(f"threshold={self.threshold}: must be above 0, and finite")
+        _check_leak(self.leak)
+
+
+def _check_leak(leak: float) -> None:
+    if not math.isfinite(leak):
+        raise SnnprofError(f"leak={leak}: must be finite")
 
 
 _DEFAULT = LIFSettings()
@@ -163,6 +170,7 @@ class LIF(Neuron):
     def __init__(self, timesteps: int, settings: LIFSettings = _DEFAULT) -> None:
         super().__init__(timesteps)
         self.settings = settings
+        self.binary = settings.threshold == 1
 
     def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
         keep = torch.is_grad_enabled()
@@ -231,6 +239,7 @@ class IntegerLIF(Neuron):
         super().__init__(timesteps)
         if levels < 1:
             raise SnnprofError(f"levels={levels}: must be at least 1")
+        _check_leak(leak)
         self.leak = leak
         self.levels = levels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,12 +26,14 @@ class Neuron(nn.Module, ABC):
         membrane: potential after the last time step, or None at rest.
         operations_per_step: neuron operations per neuron and time step (NOPs): charge,
             fire, reset.
+        binary: True if every spike is 0 or 1.
         steps_run: time steps since the last reset.
         last_steps: time steps of the present or, after a reset, of the last sequence.
         neurons: neurons per sample, as of the last call; None before it.
     """
 
     operations_per_step = 3
+    binary = False
 
     def __init__(self, timesteps: int) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ class Neuron(nn.Module, ABC):
     def forward(self, currents: Tensor) -> Tensor:
         """Run the K time steps of ``currents``, [K, B, ...]."""
         steps = len(currents)
-        self.neurons = currents[0, 0].numel()
+        self.neurons = math.prod(currents.shape[2:])
         spikes, self.membrane = self.run(currents, self.membrane)
         self.steps_run += steps
         self.last_steps = self.steps_run

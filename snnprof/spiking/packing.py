@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.errors import SnnprofError
+from snnprof.files import write_whole
 from snnprof.spiking.codecs import CODECS
 from snnprof.spiking.quantizers import Channels, Quantiser
 from snnprof.spiking.weights import latent_weight, quantised_layers, weights_of
@@ -87,11 +88,15 @@ class PackedWeights:
     rest: bytes
 
     def save(self, path: str | Path) -> None:
-        """Write everything to a file."""
+        """Write everything to a file, which appears whole or not at all.
+
+        Raises:
+            SnnprofError: the file cannot be written.
+        """
         tables = [[dataclasses.asdict(e) for e in c] for c in (self.contents, self.rest_contents)]
         header = json.dumps(tables).encode()
         length = len(header).to_bytes(_LENGTH_BYTES, "little")
-        Path(path).write_bytes(MAGIC + length + header + self.weights + self.rest)
+        write_whole(path, MAGIC + length + header + self.weights + self.rest)
 
     @staticmethod
     def load(path: str | Path) -> PackedWeights:

@@ -397,6 +397,9 @@ def test_time_steps_of_a_product():
     assert result.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
     scalar = measure(Run(lambda x: torch.einsum(",i", x.sum(), x[0, 0, 0])), (x,), batch_dim=1)
     assert scalar.rows[0].firing_rate_by_step is None
+    square = torch.zeros(3, 3, 4, 5)  # T = B: a transposed operand could not be told
+    turned = measure(Run(lambda x: x.transpose(0, 1) @ x.mT), (square,), batch_dim=1)
+    assert turned.rows[0].firing_rate_by_step is None
     looped = measure(Run(lambda x: [step @ step.mT for step in x]), (x,), batch_dim=1)
     assert looped.rows[0].firing_rate_by_step is None
 
