@@ -1,0 +1,82 @@
+"""Scalars as TensorBoard reads them."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
+
+from snnprof.errors import SnnprofError
+from snnprof.render.tensorboard import run_name, write_scalars
+from snnprof.results import Report
+
+Points = list[tuple[int, float]]
+
+
+def read(folder: Path) -> dict[str, Points]:
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    found: dict[str, Points] = {}
+    for tag in accumulator.Tags()["tensors"]:
+        metadata = accumulator.SummaryMetadata(tag)
+        assert metadata.plugin_data.plugin_name == "scalars"
+        found[tag] = [
+            (event.step, tensor_util.make_ndarray(event.tensor_proto).item())
+            for event in accumulator.Tensors(tag)
+        ]
+    return found
+
+
+def test_values_come_back_exactly_and_missing_ones_stay_away(tmp_path: Path) -> None:
+    write_scalars({"SOPs": 2**24 + 1, "energy": 1.1e-3, "peak": None}, tmp_path, step=4)
+    assert read(tmp_path) == {"SOPs": [(4, 2**24 + 1)], "energy": [(4, 1.1e-3)]}
+
+
+def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
+    write_scalars(report, tmp_path / "new")
+    assert {f.name for f in (tmp_path / "new").iterdir()} == {
+        "vgg5 lif fp32 stbp", "vgg5 lif fp32 online",
+    }  # fmt: skip
+    stbp = read(tmp_path / "new" / "vgg5 lif fp32 stbp")
+    arm = report.arms[0]
+    assert stbp == {
+        "cost/SOPs per sample": [(2, 250.0)],  # (400 + 100) / 2 samples, at T=2
+        "energy/operands, J per sample": [(2, arm.energies[0].total_j)],
+        "energy/hd-lif, J per sample": [(2, arm.energies[1].total_j)],
+        "cost/neuron operations per sample": [(2, 60.0)],
+        "cost/firing rate": [(2, 0.25)],
+        "training/step time, s (median)": [(2, 0.02)],
+        "training/peak memory, bytes": [(2, 2.0**21)],
+        "training/accuracy": [(2, 0.5)],
+        "training/loss": [(2, 0.125)],
+    }
+
+
+def test_a_sweep_over_timesteps_is_a_curve(tmp_path: Path, report: Report) -> None:
+    first = report.arms[0]
+    longer = dataclasses.replace(first, timesteps=8, peak_bytes=2**22, step_s=(), loss=None)
+    write_scalars(dataclasses.replace(report, arms=(longer, first)), tmp_path)
+    found = read(tmp_path / run_name(first))
+    assert found["training/peak memory, bytes"] == [(2, 2.0**21), (8, 2.0**22)]
+    assert found["training/step time, s (median)"] == [(2, 0.02)]
+    assert found["training/loss"] == [(2, 0.125)]
+
+
+def test_written_again_they_are_replaced_and_nothing_else_is(tmp_path: Path) -> None:
+    other = tmp_path / "events.out.tfevents.1.host"
+    other.write_bytes(b"")
+    write_scalars({"x": 1.0}, tmp_path)
+    write_scalars({"x": 2.0}, tmp_path)
+    other.unlink()  # was left alone
+    assert read(tmp_path) == {"x": [(0, 2.0)]}
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("events.out.tfevents.") and file.name.endswith(".snnprof")
+
+
+def test_a_folder_that_cannot_be_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(SnnprofError, match="No such file or directory"):
+        write_scalars({"x": 1.0}, tmp_path / "no" / "such")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SnnprofError, match="scalars folder"):
+        write_scalars({"x": 1.0}, tmp_path / "file")
