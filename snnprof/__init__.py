@@ -13,9 +13,12 @@ from snnprof.results import (
     EnergyRow,
     LayerCount,
     Report,
+    StepProfile,
 )
 from snnprof.spiking.neurons import neuron_ops, reset
 from snnprof.spiking.size import size_bytes
+from snnprof.training.adapters import stepwise
+from snnprof.training.step import StepArm, profile_arms, profile_step
 
 __all__ = [
     "ArmResult",
@@ -26,12 +29,17 @@ __all__ = [
     "Report",
     "SnnprofError",
     "SopCounter",
+    "StepArm",
+    "StepProfile",
     "load",
     "models",
     "neuron_ops",
     "price",
+    "profile_arms",
+    "profile_step",
     "reset",
     "run",
     "save",
     "size_bytes",
+    "stepwise",
 ]

@@ -16,14 +16,19 @@ def test_public_names_are_locked() -> None:
         "Report",
         "SnnprofError",
         "SopCounter",
+        "StepArm",
+        "StepProfile",
         "load",
         "models",
         "neuron_ops",
         "price",
+        "profile_arms",
+        "profile_step",
         "reset",
         "run",
         "save",
         "size_bytes",
+        "stepwise",
     ]
     for name in snnprof.__all__:
         assert hasattr(snnprof, name)
