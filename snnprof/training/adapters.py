@@ -8,7 +8,7 @@ a library does them; it is chosen by the classes of the model's modules.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,8 +57,10 @@ class SteppedModel:
 
     def compile(self) -> SteppedModel:
         """The same model, run through torch.compile."""
-        sequence = None if self.sequence is None else torch.compile(self.sequence)
-        return replace(self, step=torch.compile(self.step), sequence=sequence, compiled=True)
+        sequence = None if self.sequence is None else torch.compile(self.sequence, dynamic=False)
+        return replace(
+            self, step=torch.compile(self.step, dynamic=False), sequence=sequence, compiled=True
+        )
 
 
 def _logits(out: Any, x: Tensor) -> Tensor:
@@ -211,15 +213,19 @@ def _first(out: Any) -> Tensor:
     return first
 
 
-def kept_graphs(model: nn.Module) -> Iterator[str]:
-    """Names of the modules that hold a tensor with a graph behind it.
+def kept_graphs(model: nn.Module) -> dict[str, int]:
+    """How many tensors with a graph behind them each module holds, by the module's name.
 
-    Parameters have none; buffers, attributes, and lists and dictionaries of tensors are looked
-    through.
+    Buffers, attributes, and lists and dictionaries of tensors are looked through. A weight that
+    torch's pruning or weight norm makes anew for every call is not counted.
     """
+    found = {}
     for name, module in model.named_modules():
-        # torch keeps children under _modules, other libraries their state under such names too.
+        # All but the children: other libraries keep state under private names too.
         held = {key: value for key, value in vars(module).items() if key != "_modules"}
-        leaves = tree_leaves(held)
-        if any(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in leaves):
-            yield f"{name or 'the model'} ({type(module).__name__})"
+        made = {key.removesuffix(end) for key in held["_parameters"] for end in ("_orig", "_g")}
+        leaves = tree_leaves([value for key, value in held.items() if key not in made])
+        count = sum(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in leaves)
+        if count:
+            found[f"{name or 'the model'} ({type(module).__name__})"] = count
+    return found

@@ -60,7 +60,7 @@ class BatchRun:
         generator: draws the time steps of ``sltt-K`` and ``random-bp``; None for torch's own.
         autocast: dtype of mixed precision; None for none.
         scaler: scales the loss in fp16.
-        watch: look for graphs that the model keeps, after every :meth:`detach`.
+        watch: look for graphs that pile up in the model, from the third time step on.
 
     Attributes:
         forwards: time steps run forward.
@@ -98,6 +98,7 @@ class BatchRun:
         self._autocast = autocast
         self._scaler = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
         self._watch = watch
+        self._kept: dict[str, int] = {}
         self._around: Around = nullcontext
 
     def begin(self) -> None:
@@ -147,8 +148,19 @@ class BatchRun:
         """Cut the model's state from the time steps before."""
         with self._recorder.phase("forward"):
             self.stepped.detach()
-        if self._watch and (kept := list(kept_graphs(self.stepped.model))):
-            raise _keeps_graph(kept)
+        if self._watch:
+            self._look_for_growth()
+
+    def _look_for_growth(self) -> None:
+        """Raise SnnprofError for a module that holds more graphs than a time step before.
+
+        One that holds as many may make them anew at every step; if not, the next backward pass
+        fails.
+        """
+        before, self._kept = self._kept, kept_graphs(self.stepped.model)
+        growing = [name for name, count in self._kept.items() if count > before.get(name, count)]
+        if growing:
+            raise _keeps_graph(growing)
 
     def loss(self, logits: Tensor) -> Tensor:
         """The loss of logits [B, classes]."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -18,7 +19,7 @@ from snnprof.errors import SnnprofError, known
 from snnprof.results import StepProfile
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import SteppedModel, adapt
-from snnprof.training.batch import SILENT, BatchRun, Recorder
+from snnprof.training.batch import SILENT, BatchRun, Loss, Recorder
 from snnprof.training.memory import StepMemory, step_memory
 from snnprof.training.modes import find_mode
 from snnprof.training.timing import Clock, PhaseTimer
@@ -44,6 +45,7 @@ class StepArm:
         amp: "bf16" or "fp16" for mixed precision.
         compile: run the forward pass through torch.compile.
         channels_last: weights and images in that memory format.
+        loss: of logits [B, classes] and classes [B].
     """
 
     build: Callable[[], nn.Module | SteppedModel] | nn.Module
@@ -53,6 +55,7 @@ class StepArm:
     amp: str | None = None
     compile: bool = False
     channels_last: bool = False
+    loss: Loss = F.cross_entropy
 
     def __post_init__(self) -> None:
         if self.amp is not None and self.amp not in AMP:
@@ -74,6 +77,7 @@ def profile_step(
     amp: str | None = None,
     compile: bool = False,
     channels_last: bool = False,
+    loss: Loss = F.cross_entropy,
     seed: int = 0,
 ) -> StepProfile:
     """Profile one training step of a model in a mode.
@@ -95,6 +99,8 @@ def profile_step(
         amp: "bf16" or "fp16".
         compile: run the forward pass through torch.compile.
         channels_last: weights and images in that memory format.
+        loss: of logits [B, classes] and classes [B]; for the published one of OTTT, see
+            :func:`~snnprof.training.batch.cross_entropy_and_mse`.
         seed: of the model's making and of the time steps that a mode draws.
 
     Returns:
@@ -104,7 +110,7 @@ def profile_step(
         SnnprofError: a wrong name or value; K > T; a batch that does not fit; a model that
             keeps its graph between steps; a loss that is not finite.
     """
-    arm = StepArm(build, mode, timesteps, optimizer, amp, compile, channels_last)
+    arm = StepArm(build, mode, timesteps, optimizer, amp, compile, channels_last, loss)
     (profile,) = profile_arms(
         [arm], batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
     )
@@ -201,6 +207,7 @@ class _Trial:
             self.sequence,
             self.inputs[1],
             self.optimizer,
+            loss=self.arm.loss,
             recorder=self.recorder,
             generator=self.generator,
             autocast=None if self.arm.amp is None else AMP[self.arm.amp],
@@ -264,6 +271,10 @@ class _Trial:
 def _make(
     build: Callable[[], nn.Module | SteppedModel] | nn.Module,
 ) -> nn.Module | SteppedModel:
+    if not callable(build):
+        raise SnnprofError(
+            f"build is a {type(build).__name__}: give a function that makes the model, or a module"
+        )
     if not isinstance(build, nn.Module):
         return build()
     try:

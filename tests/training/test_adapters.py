@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from torch import Tensor, nn
 
 import snnprof
@@ -172,12 +173,15 @@ def test_graphs_are_looked_for_in_attributes_buffers_lists_and_dictionaries() ->
     graph = torch.ones(2, requires_grad=True) * 2
     for held in ({"a": graph}, [graph], graph, ({"b": [graph]},)):
         model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        assert list(kept_graphs(model)) == []
+        assert kept_graphs(model) == {}
         model[1].held = held
-        assert list(kept_graphs(model)) == ["1 (ReLU)"]
+        assert kept_graphs(model) == {"1 (ReLU)": 1}
     model = nn.Linear(2, 2)
     model.register_buffer("state", graph)
-    assert list(kept_graphs(model)) == ["the model (Linear)"]
+    assert kept_graphs(model) == {"the model (Linear)": 1}
+    pruned = nn.utils.prune.random_unstructured(nn.Linear(2, 2), "weight", 0.5)
+    assert pruned.weight.grad_fn is not None
+    assert kept_graphs(pruned) == {}
 
 
 # --- the libraries themselves, where they are installed --------------------------------------

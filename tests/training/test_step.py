@@ -192,7 +192,42 @@ def test_a_record_that_grows_is_found_too() -> None:
             return self.record[-1]
 
     with pytest.raises(snnprof.SnnprofError, match=r"in the model \(Recording\)"):
-        profile_step(Recording, BATCH, "online", timesteps=2)
+        profile_step(Recording, BATCH, "online", timesteps=3)
+
+
+def test_a_tensor_made_anew_at_every_step_is_no_kept_graph() -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 6)
+
+        def forward(self, x: Tensor) -> Tensor:  # [K, B, ...]
+            self.last = self.layer(x.flatten(2))
+            return self.last
+
+    found = profile_step(Caching, BATCH, "online", timesteps=4, warmup=0, repeats=1)
+    assert found.backward_passes == 4
+
+
+def test_the_loss_is_yours_to_choose() -> None:
+    def twice(logits: Tensor, target: Tensor) -> Tensor:
+        seen.append(len(logits))
+        return logits.square().sum()
+
+    seen: list[int] = []
+    profile_step(build, BATCH, "online", warmup=0, repeats=1, loss=twice)
+    assert seen == [6] * 3 * 3  # two steps for memory, one timed, of three time steps each
+
+
+def test_traces_and_compilation_exclude_each_other() -> None:
+    with pytest.raises(snnprof.SnnprofError, match="do not run compiled"):
+        profile_step(build, BATCH, "ottt", compile=True)
+
+
+def test_what_is_no_model() -> None:
+    stepped = snnprof.stepwise(build(), reset=lambda: None, detach=lambda: None)
+    with pytest.raises(snnprof.SnnprofError, match="build is a SteppedModel: give a function"):
+        profile_step(stepped, BATCH)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["stbp", "online"])
