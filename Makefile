@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench reports clean
 
 demo: $(VENV)/installed
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md -o table.csv
@@ -17,6 +17,16 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p snnprof
+
+TAB2 := --neuron lif --neuron hdlif --neuron hdlif+four_bit --neuron hdlif+parallel \
+	--neuron hdlif+four_bit+parallel
+ENERGIES := --energy operands --energy spikformer --energy hd-lif
+
+reports: $(VENV)/installed
+	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 $(ENERGIES) \
+		-o reports/digits-vgg5.md
+	$(BIN)/snnprof run --model resnet18 --weights 1.5bit --mode online --data digits --epochs 4 \
+		$(TAB2) $(ENERGIES) -o reports/digits-tab2.md
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/overhead.py

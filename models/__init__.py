@@ -23,6 +23,8 @@ from snnprof.models.spikformer import (
 from snnprof.models.vgg import vgg5, vgg11, vgg16, vgg_dvs
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neurons import NeuronMaker, neuron_maker
+from snnprof.spiking.quantizers import SCHEMES
+from snnprof.spiking.weights import quantize
 
 
 class Builder(Protocol):
@@ -82,7 +84,7 @@ MODELS: dict[str, ModelInfo] = {
     "spikformer_8_512": ModelInfo(spikformer_8_512, 3, 224, _ZHOU + "ImageNet form", 1000),
     "spikformer_8_768": ModelInfo(spikformer_8_768, 3, 224, _ZHOU + "ImageNet form", 1000),
 }
-WEIGHTS = ("fp32",)
+WEIGHTS = ("fp32", *SCHEMES)
 
 
 def list_models() -> list[str]:
@@ -105,14 +107,17 @@ def create(
 
     Args:
         name: one of :func:`list_models`.
-        neuron: "lif" or "hdlif".
-        weights: "fp32".
+        neuron: "lif", "hdlif" or "ilif", perhaps with variants: ``"hdlif+four_bit"``.
+        weights: "fp32", "1bit" or "1.5bit"; the first convolution and the classifier stay in
+            full precision.
         timesteps: T.
         num_classes: outputs.
         in_channels: channels of the image.
         image_size: height and width of the image in pixels.
         **variants: options of the network (``connect`` of a SEW-ResNet) and variants of the
-            neuron.
+            neuron (``four_bit``, ``parallel``, ``mem_bn``, ``seca`` and ``literal`` of
+            "hdlif"; ``leak``, ``threshold``, ``surrogate``, ``reset`` and ``detach_reset`` of
+            "lif").
 
     Returns:
         A network from [T, B, C, H, W], or an image [B, C, H, W] that it repeats T times, to
@@ -145,7 +150,10 @@ def create(
             raise known(f"{key} of {name}", str(option), map(str, info.options[key]))
     others = {key: value for key, value in variants.items() if key not in info.options}
     make_neuron = neuron_maker(neuron, timesteps, **others)
-    return info.build(make_neuron, timesteps, num_classes, in_channels, image_size, **options)
+    network = info.build(make_neuron, timesteps, num_classes, in_channels, image_size, **options)
+    if weights != "fp32":
+        quantize(network, weights)
+    return network
 
 
 def usual(name: str, timesteps: int = 4) -> SpikingNetwork:

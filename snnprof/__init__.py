@@ -15,8 +15,10 @@ from snnprof.results import (
     Report,
     StepProfile,
 )
-from snnprof.spiking.neurons import neuron_ops, reset
+from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
+from snnprof.spiking.packing import pack, unpack
 from snnprof.spiking.size import size_bytes
+from snnprof.spiking.weights import quantize
 from snnprof.training.adapters import stepwise
 from snnprof.training.step import StepArm, profile_arms, profile_step
 
@@ -34,12 +36,16 @@ __all__ = [
     "load",
     "models",
     "neuron_ops",
+    "pack",
     "price",
     "profile_arms",
     "profile_step",
+    "quantize",
+    "register_neuron_ops",
     "reset",
     "run",
     "save",
     "size_bytes",
     "stepwise",
+    "unpack",
 ]

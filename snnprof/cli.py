@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from snnprof.energy.pricing import conventions
 from snnprof.environment import DEVICES
 from snnprof.errors import SnnprofError
 from snnprof.experiment import BATCH_SIZE, EPOCHS, LEARNING_RATE, Progress, run
-from snnprof.models import MODELS, WEIGHTS, create, list_models
+from snnprof.models import MODELS, WEIGHTS, list_models, nominal_macs, usual
 from snnprof.render.files import check_output, save
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.datasets import DATASETS
@@ -72,9 +73,27 @@ def _listed(names: Sequence[str]) -> str:
 
 @cli.command("run")
 @click.option(
-    "--model", default="vgg5", show_default=True, help=f"One of: {_listed(list_models())}."
+    "--model",
+    default="vgg5",
+    show_default=True,
+    help=f"One of: {_listed(list_models())}; or anybody's builder, package.module:function.",
 )
-@click.option("--neuron", default="lif", show_default=True, help=f"One of: {_listed([*NEURONS])}.")
+@click.option(
+    "--neuron",
+    "neurons",
+    multiple=True,
+    default=("lif",),
+    show_default=True,
+    help=f"One of: {_listed([*NEURONS])}; variants behind plus signs, as hdlif+four_bit+parallel "
+    "or lif+surrogate=arctan. Repeat it for a row each.",
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Variant of every neuron, or option of the network (connect=iand); repeat it.",
+)
 @click.option("--weights", default="fp32", show_default=True, help=f"One of: {_listed(WEIGHTS)}.")
 @click.option(
     "--mode",
@@ -109,6 +128,11 @@ def _listed(names: Sequence[str]) -> str:
     help="Of weights, batches, random data.",
 )
 @click.option("--device", default="auto", show_default=True, help=f"One of: {_listed(DEVICES)}.")
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    help="Start from the weights in FILE (torch.save of a state dict; no code in it is run).",
+)
 @click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
 @click.option(
     "-o",
@@ -117,8 +141,10 @@ def _listed(names: Sequence[str]) -> str:
     multiple=True,
     help="Also write FILE.md, .csv, .tex or .json; repeat it. The table is always printed (-).",
 )
-def run_command(outputs: tuple[str, ...], **settings: Any) -> None:
-    """Train a network in each mode, and print one table with a row per mode.
+def run_command(
+    neurons: tuple[str, ...], variants: tuple[str, ...], outputs: tuple[str, ...], **settings: Any
+) -> None:
+    """Train a network in each mode, and print one table with a row per neuron and mode.
 
     \b
     Each row: size, accuracy, firing rate, synaptic operations (SOPs) and energy
@@ -131,18 +157,29 @@ def run_command(outputs: tuple[str, ...], **settings: Any) -> None:
       snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md
       snnprof run --model vgg11 --data random --epochs 0 --energy spikformer
       snnprof run --neuron hdlif --energy operands --energy hd-lif -o run.json
+      snnprof run --model resnet18 --neuron lif --neuron hdlif+parallel --weights 1.5bit
+      snnprof run --model my_project.networks:build --checkpoint trained.pt --epochs 0
     """
     from snnprof.render.terminal import ProgressBar, show
 
     files = [check_output(output) for output in outputs if output != TERMINAL]
+    settings |= dict(_variant(text) for text in variants)
     bar = ProgressBar("training", shown=settings["epochs"] > 0)
     with warnings.catch_warnings(record=True) as caught, bar:
-        report = run(progress=Progress(bar.expect, bar.step_done), **settings)
+        report = run(neuron=neurons, progress=Progress(bar.expect, bar.step_done), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
     show(report)
     for file in files:
         save(report, file)
+
+
+def _variant(text: str) -> tuple[str, object]:
+    """ "name" or "name=value"."""
+    name, equals, value = text.partition("=")
+    if not name.isidentifier() or name in inspect.signature(run).parameters:
+        raise SnnprofError(f"--variant {text!r}: give NAME or NAME=VALUE, e.g. connect=iand")
+    return name, value if equals else True
 
 
 @cli.command("models")
@@ -154,21 +191,17 @@ def models_command(name: str | None) -> None:
     if name is not None:
         from fvcore.nn import parameter_count_table
 
-        create(name)  # an unknown name ends here
-        click.echo(parameter_count_table(_usual(name), max_depth=4))
+        click.echo(parameter_count_table(usual(name), max_depth=4))
         return
     rows = []
     for listed in list_models():
         info = MODELS[listed]
-        parameters = sum(p.numel() for p in _usual(listed).parameters())
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in usual(listed).parameters())
         shape = f"{info.in_channels}x{info.image_size}x{info.image_size}"
-        rows.append((listed, f"{parameters:,}", shape, info.source))
-    show_table(("model", "parameters", "usual input", "source"), rows)
-
-
-def _usual(name: str) -> Any:
-    info = MODELS[name]
-    return create(name, in_channels=info.in_channels, image_size=info.image_size)
+        macs = f"{nominal_macs(listed) / 1e6:,.1f}"
+        rows.append((listed, f"{parameters:,}", macs, shape, info.source))
+    show_table(("model", "parameters", "MACs per step (M)", "usual input", "source"), rows)
 
 
 @cli.command("energy-tables")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+from torch import nn
 
+from snnprof.builders import find_builder, load_checkpoint
 from snnprof.energy.pricing import convention, price
 from snnprof.environment import choose_device, describe
 from snnprof.errors import SnnprofError
-from snnprof.models import create
 from snnprof.results import ArmResult, Report
-from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neurons import neuron_ops
 from snnprof.spiking.size import size_bytes
 from snnprof.training.datasets import Dataset, load
@@ -39,7 +40,7 @@ SILENT = Progress(start=lambda total: None, advance=lambda: None)
 def run(
     model: str = "vgg5",
     *,
-    neuron: str = "lif",
+    neuron: str | Sequence[str] = "lif",
     weights: str = "fp32",
     modes: str | Sequence[str] = ("stbp", "online"),
     timesteps: int = 4,
@@ -52,14 +53,17 @@ def run(
     seed: int = 0,
     device: str = "auto",
     strict: bool = False,
+    checkpoint: str | Path | None = None,
     progress: Progress = SILENT,
-    **variants: bool,
+    **variants: object,
 ) -> Report:
     """Train a network in each mode, time it, count and price it, and put it side by side.
 
     Args:
-        model, neuron, weights, timesteps, **variants: as :func:`snnprof.models.create`.
-        modes: a training mode or several, one arm each.
+        model: one of ours, or ``package.module:function`` (:func:`~snnprof.builders.find_builder`).
+        neuron: a neuron or several, with variants: ``"hdlif+four_bit"``.
+        weights, timesteps, **variants: as :func:`snnprof.models.create`.
+        modes: a training mode or several. Every neuron in every mode is an arm.
         data: "digits" or "random".
         image_size: pixels; None for the data's own.
         epochs: 0 counts the untrained network only.
@@ -69,25 +73,26 @@ def run(
         seed: of weights, batches and random data.
         device: "auto", "cpu" or "cuda".
         strict: raise where a layer's input is not finite, instead of saying so.
+        checkpoint: file of ``torch.save`` with the weights to start from.
         progress: told of every training step.
 
     Returns:
-        One :class:`ArmResult` per mode, and what has to be said about them.
+        One :class:`ArmResult` per arm, and what has to be said about them.
 
     Raises:
         SnnprofError: a wrong name or value, before any training starts; a training that
             diverges.
     """
-    modes, energy = _names(modes), _names(energy)
+    neurons, modes, energy = _names(neuron), _names(modes), _names(energy)
     check(modes, energy, timesteps)
     recipe = Recipe(epochs, batch_size, learning_rate)
     where = choose_device(device)
     loaded = load(data, image_size, seed).to(where)
+    builder = find_builder(model)
 
-    def build() -> SpikingNetwork:
+    def build(neuron: str) -> nn.Module:
         torch.manual_seed(seed)
-        return create(
-            model,
+        built = builder(
             neuron=neuron,
             weights=weights,
             timesteps=timesteps,
@@ -96,16 +101,29 @@ def run(
             image_size=loaded.image_size,
             **variants,
         )
+        if checkpoint is not None:
+            load_checkpoint(built, checkpoint)
+        return built
 
     steps = steps_of(loaded, recipe)
+    chosen = [(neuron, mode) for neuron in neurons for mode in modes]
     with torch.random.fork_rng():
-        arms = [make_arm(name, build, recipe, steps, where) for name in modes]
+        arms = [
+            make_arm(mode, partial(build, neuron), recipe, steps, where) for neuron, mode in chosen
+        ]
     progress.start(steps * len(arms))
     losses = train(arms, loaded, recipe, seed, progress.advance)
-    label = partial(ArmResult, model=model, neuron=neuron, weights=weights, timesteps=timesteps)
     results = [
-        measure(label, arm, loss, loaded, recipe, energy)
-        for arm, loss in zip(arms, losses, strict=True)
+        measure(
+            partial(ArmResult, model=model, neuron=neuron, weights=weights, timesteps=timesteps),
+            arm,
+            loss,
+            loaded,
+            recipe,
+            energy,
+            checkpoint,
+        )
+        for (neuron, _), arm, loss in zip(chosen, arms, losses, strict=True)
     ]
     if strict:
         refuse_non_finite(results)
@@ -138,6 +156,7 @@ def measure(
     data: Dataset,
     recipe: Recipe,
     energy: Sequence[str],
+    checkpoint: str | Path | None,
 ) -> ArmResult:
     """Count and price a trained arm, and gather what its training measured."""
     counts, accuracy = evaluate(arm.model, data, recipe.batch_size)
@@ -145,7 +164,8 @@ def measure(
         mode=arm.mode,
         parameters=sum(p.numel() for p in arm.model.parameters()),
         size_bytes=size_bytes(arm.model),
-        accuracy=accuracy if recipe.epochs else None,
+        paper_size_bytes=size_bytes(arm.model, "paper"),
+        accuracy=accuracy if recipe.epochs or checkpoint else None,
         counts=counts,
         energies=tuple(price(counts, name) for name in energy),
         neuron_ops=neuron_ops(arm.model),
@@ -153,6 +173,7 @@ def measure(
         peak_bytes=arm.peak_bytes,
         epochs=recipe.epochs,
         loss=loss,
+        checkpoint=None if checkpoint is None else str(checkpoint),
     )
 
 
@@ -167,11 +188,16 @@ def refuse_non_finite(results: Sequence[ArmResult]) -> None:
 def notes(results: Sequence[ArmResult], data: Dataset, recipe: Recipe, seed: int) -> Iterator[str]:
     """What was run, assumed or not measured."""
     yield f"Data: {data.description}."
+    start = results[0].checkpoint
+    if start is not None:
+        yield f"Weights loaded from {start}."
     if not recipe.epochs:
-        yield (
-            "The weights are untrained (0 epochs): accuracy, step time and peak memory were not "
-            "measured."
-        )
+        if start is None:
+            yield (
+                "The weights are untrained (0 epochs): no accuracy is given, and batch norms that "
+                "have seen no data may leave layers silent."
+            )
+        yield "Step time and peak memory: not measured (0 epochs)."
         return
     yield (
         f"Training: epochs {recipe.epochs}, batch {recipe.batch_size}, SGD (learning rate "

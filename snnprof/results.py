@@ -56,6 +56,8 @@ class LayerCount:
         synops: synaptic events, sum over inputs of 1[x != 0] * fan-out; exact.
         unrolled_synops: sum of abs(x) / step * fan-out, as if value k were k spikes;
             equal to ``synops`` for BINARY and TERNARY inputs, None for REAL ones.
+        nnz_synops: of a product of two activations, the events if b had no zero: non-zero
+            elements of a times the output columns that each feeds; None for other layers.
         rate_synops: firing_rate * nominal_macs (the Spikformer paper's formula).
         nominal_macs: textbook multiply-accumulates, padded taps included (as fvcore).
         dense_macs: events if every input had been active: padded taps and zero weights
@@ -81,9 +83,17 @@ class LayerCount:
     nonzeros: int
     inputs: int
     firing_rate_by_step: tuple[float, ...] | None = None
+    nnz_synops: int | None = None
 
 
-COUNT_COLUMNS = ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
+COUNT_COLUMNS = (
+    "synops",
+    "unrolled_synops",
+    "nnz_synops",
+    "rate_synops",
+    "nominal_macs",
+    "dense_macs",
+)
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ class ArmResult:
         model, neuron, weights, mode: what was run.
         timesteps: T.
         parameters: number of trainable parameters.
-        size_bytes: bytes of the weights as they would be stored.
+        size_bytes: bytes of the weights packed, as they would be stored.
         accuracy: share of test samples classified correctly.
         counts: synaptic operations on the test samples.
         energies: the counts priced, one per convention.
@@ -193,6 +203,8 @@ class ArmResult:
         peak_bytes: peak allocator bytes of one training step.
         epochs: epochs trained.
         loss: mean training loss of the last epoch.
+        paper_size_bytes: bytes of the weights as the HD-LIF paper accounts for them.
+        checkpoint: file that the weights came from before any training.
     """
 
     model: str
@@ -210,6 +222,33 @@ class ArmResult:
     peak_bytes: int | None
     epochs: int
     loss: float | None
+    paper_size_bytes: float | None = None
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a quantity of one neuron and mode grows with T: a straight line through the arms.
+
+    Attributes:
+        neuron, mode: of the arms.
+        quantity: ``"peak_bytes"``, or ``"step_s"`` (the medians).
+        timesteps: the T that the line is through.
+        slope: per time step.
+        intercept: at T = 0.
+        r_squared: share of the variance that the line explains; None where there is none, or
+            for two points.
+        ratio: value at the largest T / at the smallest.
+    """
+
+    neuron: str
+    mode: str
+    quantity: str
+    timesteps: tuple[int, ...]
+    slope: float
+    intercept: float
+    r_squared: float | None
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -217,14 +256,16 @@ class Report(_Viewed):
     """Arms side by side, and what has to be said about them.
 
     Attributes:
-        arms: one per mode, in the order asked for.
+        arms: in the order asked for.
         environment: device, processor, versions.
         notes: what was assumed, left out or not measured.
+        growth: of time and memory with T, where there was more than one T.
     """
 
     arms: tuple[ArmResult, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    growth: tuple[Growth, ...] = ()
 
 
 @dataclass(frozen=True)

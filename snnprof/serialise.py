@@ -63,7 +63,12 @@ def _decode(expected: Any, value: Any) -> Any:
         return None
     if dataclasses.is_dataclass(expected):
         hints = get_type_hints(expected)
-        names = [field.name for field in dataclasses.fields(expected)]
+        # A file from before an optional field was added lacks it: not measured.
+        names = [
+            field.name
+            for field in dataclasses.fields(expected)
+            if field.name in value or field.default is not None
+        ]
         return expected(**{name: _decode(hints[name], value[name]) for name in names})  # type: ignore[operator]
     origin, arguments = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):

@@ -108,6 +108,63 @@ def test_count_only_leaves_empty_what_was_not_measured(tmp_path: Path) -> None:
     assert float(row["synops"]) > 0
 
 
+def test_several_neurons_with_variants_are_rows(tmp_path: Path) -> None:
+    neurons = ["--neuron=lif+surrogate=arctan", "--neuron=hdlif+four_bit+parallel"]
+    result = call(
+        "run", *neurons, "--weights=1.5bit", "--mode=online", "--epochs=1", "--timesteps=2",
+        f"-o{tmp_path / 't.csv'}",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [row["neuron"] for row in rows] == [n.removeprefix("--neuron=") for n in neurons]
+    # of 289,482 parameters 640 are of norms; 64*9 + 128*10 + 10 weights stay in fp32
+    assert float(rows[0]["paper_size_bytes"]) == 4 * 1866 + 0.375 * (73_728 + 147_456 + 65_536)
+    assert float(rows[0]["size_bytes"]) < float(rows[0]["paper_size_bytes"])
+    # the second of every pair is stateless: one operation instead of three
+    first, second = 64 * 64 + 128 * 16, 128 * 16 + 128
+    assert float(rows[0]["neuron_ops"]) == 2 * 3 * (first + second)
+    assert float(rows[1]["neuron_ops"]) == 2 * (3 * first + second)
+
+
+def test_a_variant_of_every_neuron_and_an_option_of_the_network() -> None:
+    arguments = ["--epochs=0", "--data=random", "--timesteps=1", "--mode=stbp"]
+    result = call(
+        "run", "--model=sew_resnet18", "--variant=connect=iand", "--variant=leak=0.9", *arguments
+    )
+    assert result.exit_code == 0, result.output
+    message = refused("run", "--model=sew_resnet18", "--variant=connect=or", *arguments)
+    assert "unknown connect of sew_resnet18 'or'; known: add, and, iand" in message
+    assert "give NAME or NAME=VALUE" in refused("run", "--variant=model=x")
+
+
+def test_a_checkpoint_and_anybodys_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs_to_run.py").write_text(
+        "from snnprof.models import create\n"
+        "def build(timesteps, image_size):\n"
+        "    return create('vgg5', timesteps=timesteps, in_channels=1, image_size=image_size)\n"
+    )
+    torch.manual_seed(5)
+    network = snnprof.models.create("vgg5", in_channels=1, image_size=8)
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(norm.bias)
+    torch.save(network.state_dict(), "w.pt")
+    model = "--model=theirs_to_run:build"
+    result = call("run", model, "--checkpoint=w.pt", "--epochs=0", "--mode=stbp", "-ot.json")
+    assert result.exit_code == 0, result.output
+    assert "Weights loaded from w.pt" in result.stdout
+    assert "untrained" not in result.stdout
+    report = snnprof.load("t.json")
+    assert isinstance(report, snnprof.Report)
+    assert report.arms[0].accuracy is not None
+    with snnprof.SopCounter(network.eval()) as counter, torch.no_grad():
+        network(datasets.load("digits").test_images)
+    assert report.arms[0].counts.total("synops") == counter.result().total("synops")
+    assert "No such file" in refused("run", "--checkpoint=absent.pt", "--epochs=0")
+    assert "another network" in refused("run", "--checkpoint=w.pt", "--neuron=hdlif")
+
+
 def test_hdlif_runs_from_the_command_line() -> None:
     result = call("run", "--neuron=hdlif", "--mode=online", "--epochs=1", "--timesteps=2")
     assert result.exit_code == 0, result.output
@@ -118,7 +175,7 @@ def test_hdlif_runs_from_the_command_line() -> None:
     ("arguments", "message"),
     [
         (["--model=vgg6"], "unknown model 'vgg6'; known: "),
-        (["--neuron=if"], "unknown neuron 'if'; known: hdlif, lif"),
+        (["--neuron=if"], "unknown neuron 'if'; known: hdlif, ilif, lif"),
         (["--weights=int8"], "unknown weights 'int8'"),
         (["--mode=bptt"], "unknown mode 'bptt'; known: ndot, online"),
         (["--energy=joules"], "unknown energy convention 'joules'; known: hd-lif, operands"),

@@ -21,14 +21,18 @@ def test_public_names_are_locked() -> None:
         "load",
         "models",
         "neuron_ops",
+        "pack",
         "price",
         "profile_arms",
         "profile_step",
+        "quantize",
+        "register_neuron_ops",
         "reset",
         "run",
         "save",
         "size_bytes",
         "stepwise",
+        "unpack",
     ]
     for name in snnprof.__all__:
         assert hasattr(snnprof, name)

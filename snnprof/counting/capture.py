@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -31,39 +32,55 @@ CONVOLUTIONS: dict[Callable[..., Any], str] = {
 }
 LINEAR: dict[Callable[..., Any], str] = {F.linear: "linear"}
 
-# Products that are not counted; each use is listed in the result.
-_TENSOR_PRODUCTS = ("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "vdot")
-_TENSOR_SUMMED_PRODUCTS = ("addmm", "addmm_", "baddbmm", "baddbmm_", "addbmm", "addbmm_", "addmv")
-_TORCH_PRODUCTS = ("einsum", "tensordot", "inner", "chain_matmul", "bilinear", "lstm", "gru")
-_TORCH_RARE = ("outer", "conv_tbc", "convolution", "_convolution", "cudnn_convolution")
-_TORCH_CELLS = ("rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
-_FUNCTIONAL = ("bilinear", "scaled_dot_product_attention", "multi_head_attention_forward")
+# Operations that are not counted; each use is listed in the result.
+_TORCH = ("chain_matmul", "bilinear", "conv_tbc", "convolution", "_convolution")
+_TORCH_RNN = ("lstm", "gru", "rnn_tanh", "rnn_relu", "cudnn_convolution")
+_TORCH_CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 
 
 def _uncounted() -> dict[Callable[..., Any], str]:
-    found: dict[Callable[..., Any], str] = {}
-    for name in _TENSOR_PRODUCTS + _TENSOR_SUMMED_PRODUCTS:
-        found[getattr(torch.Tensor, name)] = name.strip("_")
-        if hasattr(torch, name):
-            found[getattr(torch, name)] = name
-    for name in _TORCH_PRODUCTS + _TORCH_CELLS + _TORCH_RARE:
-        found[getattr(torch, name)] = name
-        if hasattr(torch._VF, name):
-            found[getattr(torch._VF, name)] = name
-    for name in _FUNCTIONAL:
-        found[getattr(F, name)] = name
-    found[torch.Tensor.outer] = "outer"
-    found[torch.linalg.multi_dot] = "multi_dot"
-    found[torch.linalg.vecdot] = "vecdot"
-    found[torch.linalg.matmul] = "matmul"
+    found: dict[Callable[..., Any], str] = {
+        F.bilinear: "bilinear",
+        F.multi_head_attention_forward: "multi_head_attention_forward",
+        torch.linalg.multi_dot: "multi_dot",
+    }
+    for name in (*_TORCH, *_TORCH_RNN, *_TORCH_CELLS):
+        for space in (torch, torch._VF):
+            function = getattr(space, name, None)
+            if function is not None:
+                found[function] = name
     return found
 
 
 UNCOUNTED: dict[Callable[..., Any], str] = _uncounted()
 
 
+def _opened(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The same Python function, which does not hand itself over to the mode as a whole.
+
+    torch's functions written in Python ask ``has_torch_function`` first, which is always so
+    inside a mode. This copy runs the same code with an answer of no, so that the mode can
+    be on and see what happens inside. None where it is not written that way.
+    """
+    if not isinstance(function, FunctionType) or function.__closure__:
+        return None
+    if "has_torch_function" not in function.__code__.co_names:
+        return None
+    scope = dict(function.__globals__)
+    scope["has_torch_function"] = lambda tensors: False
+    copy = FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+_LOOK_INSIDE = (F.multi_head_attention_forward,)
+_OWN_TYPES = {torch.Tensor, nn.Parameter}
+
+
 class Capture(TorchFunctionMode):
     """Passes torch functions through; tells ``observe`` of the watched ones first.
+
+    nn.MultiheadAttention's function is run with the mode on, for the products inside it.
 
     Args:
         watched: functions to tell of.
@@ -81,6 +98,8 @@ class Capture(TorchFunctionMode):
         self._watched = frozenset(watched)
         self._observe = observe
         self._note_failure = note_failure
+        opened = {function: _opened(function) for function in _LOOK_INSIDE}
+        self._opened = {func: copy for func, copy in opened.items() if copy is not None}
 
     def __torch_function__(
         self,
@@ -92,6 +111,9 @@ class Capture(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in self._watched:
             return func(*args, **kwargs)
+        if func in self._opened and _OWN_TYPES.issuperset(types):
+            with self:
+                return self._opened[func](*args, **kwargs)
         ours: Exception | None = None
         try:
             self._observe(func, args, kwargs)

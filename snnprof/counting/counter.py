@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnprof.counting.attention import ProductTally
+from snnprof.counting.callsite import call_site
 from snnprof.counting.capture import (
     CONVOLUTIONS,
     LINEAR,
@@ -28,6 +31,7 @@ from snnprof.counting.capture import (
 from snnprof.counting.naming import module_names, parameter_owners
 from snnprof.counting.operands import Kind, Scratch
 from snnprof.counting.position import LAYER_MODULES, Frame, Position
+from snnprof.counting.products import PRODUCTS, READERS, Product
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.tally import Tally
 from snnprof.errors import SnnprofError, known
@@ -46,11 +50,12 @@ class SopCounter:
         batch_dim: batch dimension of the model's input; 1 for [T, B, ...].
         timesteps: T, if the model is called once per time step.
 
-    Forward hooks know where the model is; a torch-function mode sees the operands that the
-    convolutions and linear operations really receive. Outputs, gradients, parameters,
-    buffers, random state and flags stay as they are, and nothing is left behind. Backward
-    passes and the recomputation of checkpointed activations add nothing. Compiled modules
-    run eagerly inside the block, because hooks added after compilation do not run.
+    Forward hooks know where the model is; a torch-function mode sees the operands that
+    convolutions, linear operations and products of activations really receive. Outputs,
+    gradients, parameters, buffers, random state and flags stay as they are, and nothing is
+    left behind. Backward passes and the recomputation of checkpointed activations add
+    nothing. Compiled modules run eagerly inside the block, because hooks added after
+    compilation do not run.
 
     Raises:
         SnnprofError: an unknown layer type, or (from inside the block) an input whose
@@ -75,6 +80,7 @@ class SopCounter:
             self._counted |= CONVOLUTIONS
         if "linear" in layers:
             self._counted |= LINEAR
+        self._products = PRODUCTS if "attention" in layers else {}
         self._new_axis = partial(SampleAxis, model, batch_dim, timesteps)
         self._active: ExitStack | None = None
         self._clear()
@@ -85,7 +91,9 @@ class SopCounter:
         self._owners = parameter_owners(self._model)
         self._position = Position(self._model, self._names, self._axis.begin_call)
         self._scratch = Scratch()
-        self._tallies: dict[tuple[str, str, torch.Size], Tally] = {}
+        self._tallies: dict[tuple[Hashable, ...], Tally | ProductTally] = {}
+        self._shown: Counter[str] = Counter()  # rows by the name they would have
+        self._counted_in: set[str] = set()  # names of what was counted, and where
         self._recent: dict[str, Tally] = {}  # the last used in each module
         self._seen: dict[str, tuple[SeenCall, Tally]] = {}  # the last call in each module
         self._uncounted: dict[tuple[str, str], None] = {}
@@ -100,7 +108,7 @@ class SopCounter:
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             self._position.attach(stack)
-            watched = (*CONVOLUTIONS, *LINEAR, *UNCOUNTED)
+            watched = (*CONVOLUTIONS, *LINEAR, *PRODUCTS, *UNCOUNTED)
             stack.enter_context(Capture(watched, self._observe, self._note_failure))
             self._active = stack.pop_all()
         return self
@@ -128,6 +136,9 @@ class SopCounter:
     ) -> None:
         frame = self._position.frame()
         if frame is None:
+            return
+        if func in self._products:
+            self._observe_product(func, args, kwargs, frame)
             return
         op = self._counted.get(func)
         if op is None:
@@ -160,11 +171,60 @@ class SopCounter:
         if not isinstance(frame.module, LAYER_MODULES):
             name = self._owners.name_of(weight) or name
         key = (name, op, weight.shape)
-        if key not in self._tallies:
-            others = sum(named == name for named, _, _ in self._tallies)
-            shown = f"{name}#{others + 1}" if others else name
-            self._tallies[key] = Tally(shown, op, self._axis.timesteps, self._scratch)
-        return self._tallies[key]
+        tally = self._tallies.get(key)
+        if not isinstance(tally, Tally):
+            tally = Tally(self._row_name(name), op, self._axis.timesteps, self._scratch)
+            self._tallies[key] = tally
+        self._counted_in.add(name)
+        return tally
+
+    def _row_name(self, name: str) -> str:
+        """The name, numbered from the second row that has it."""
+        self._shown[name] += 1
+        others = self._shown[name] - 1
+        return f"{name}#{others + 1}" if others else name
+
+    def _observe_product(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        frame: Frame,
+    ) -> None:
+        module, site = call_site(self._names)
+        where = frame.name if module is None else self._names[module]
+        op = PRODUCTS[func]
+        with torch._C.DisableTorchFunction():
+            reason = _why_no_product(where, (*args, *kwargs.values()))
+            found = reason or READERS[op](args, kwargs)
+            if isinstance(found, str):
+                self._uncounted[(where, f"{op}: {found}")] = None
+                return
+            for product in found:
+                self._count_product(product, where, site)
+
+    def _count_product(self, product: Product, where: str, site: Hashable) -> None:
+        left, right = (self._owners.name_of(x) for x in (product.a, product.b))
+        if left and right:
+            reason = f"{product.op}: {left} and {right} are both parameters, not activations"
+            self._uncounted[(where, reason)] = None
+            return
+        if left:
+            product = product.swapped()
+        weight = left or right
+        key: tuple[Hashable, ...] = (where, product.op, site)
+        if weight:
+            key = (weight, product.op, "parameter")
+        tally = self._tallies.get(key)
+        if not isinstance(tally, ProductTally):
+            name = self._row_name(weight or f"{where}.{product.op}")
+            tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
+            self._tallies[key] = tally
+        at = self._axis.at(product.a) if product.a.dim() else (0, 0)
+        tally.add(product, at, self._axis.calls)
+        self._counted_in |= {weight or where, where}
+        if product.note:
+            self._uncounted[(tally.name, product.note)] = None
 
     def result(self) -> CountResult:
         """What has been counted so far. Waits for the device.
@@ -217,12 +277,11 @@ class SopCounter:
             yield root, "called from a thread other than the counter's"
         for name in sorted(self._position.outside):
             yield name, "called outside a call of the model"
-        counted = {key[0] for key, tally in self._tallies.items() if not tally.empty}
         listed = {name for name, _ in self._uncounted} | self._position.outside
         for module, name in self._names.items():
             if isinstance(module, torch.jit.ScriptModule):
                 yield name, "TorchScript: runs outside Python, no hook sees it"
-            elif isinstance(module, LAYER_MODULES) and name not in counted | listed:
+            elif isinstance(module, LAYER_MODULES) and name not in self._counted_in | listed:
                 ran = name in self._position.entered
                 yield name, _NO_OPERATION if ran else "never called"
 
@@ -233,5 +292,14 @@ _NO_OPERATION = "called, but no convolution or linear operation was seen in it"
 def _reason(func: Callable[..., Any]) -> str:
     if func in UNCOUNTED:
         return f"{UNCOUNTED[func]}: not counted yet"
-    op = CONVOLUTIONS.get(func) or LINEAR[func]
+    op = CONVOLUTIONS.get(func) or LINEAR.get(func) or PRODUCTS[func]
     return f"{op}: left out by layers="
+
+
+def _why_no_product(where: str, given: Iterable[object]) -> str | None:
+    """Why a product that was seen is none that can be counted, or None."""
+    if "parametrizations" in where.split("."):
+        return "makes a weight, no activation takes part"
+    flat = [x for value in given for x in (value if isinstance(value, list | tuple) else (value,))]
+    reasons = (why_not_countable(x, x) for x in flat if isinstance(x, Tensor))
+    return next((reason for reason in reasons if reason is not None), None)

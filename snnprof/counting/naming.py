@@ -43,8 +43,12 @@ class ParameterOwners:
         self._names = names
 
     def name_of(self, weight: Tensor) -> str | None:
-        held = self._names.get(id(weight))
-        return held[1] if held is not None and held[0] is weight else None
+        """The owner of a parameter, or of what a view (``weight.t()``) looks at."""
+        for tensor in (weight, weight._base):
+            held = self._names.get(id(tensor))
+            if held is not None and held[0] is tensor:
+                return held[1]
+        return None
 
 
 def parameter_owners(root: nn.Module) -> ParameterOwners:

@@ -17,7 +17,15 @@ from snnprof.render.format import (
     scaled,
     spread,
 )
-from snnprof.results import ArmResult, CountResult, EnergyResult, LayerCount, Report, StepProfile
+from snnprof.results import (
+    COUNT_COLUMNS,
+    ArmResult,
+    CountResult,
+    EnergyResult,
+    LayerCount,
+    Report,
+    StepProfile,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,18 +74,34 @@ def frame(result: Any) -> pd.DataFrame:
 
 @records.register
 def _(result: CountResult) -> list[dict[str, Any]]:
-    per_sample = ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
     rows = []
     for layer in result.rows:
         row = asdict(layer)
-        for column in per_sample:
+        for column in COUNT_COLUMNS:
             row[column] = relative(row[column], result.samples)
         rows.append(row)
     return rows
 
 
+_HEADINGS = {
+    "synops": "SOPs (M)",
+    "unrolled_synops": "unrolled SOPs (M)",
+    "nnz_synops": "nnz SOPs (M)",
+    "rate_synops": "rate SOPs (M)",
+    "nominal_macs": "nominal MACs (M)",
+    "dense_macs": "dense MACs (M)",
+}
+
+
+def _count_columns(result: CountResult) -> tuple[str, ...]:
+    """The columns to show; that of products of activations only where there are any."""
+    products = any(row.nnz_synops is not None for row in result.rows)
+    return tuple(column for column in COUNT_COLUMNS if products or column != "nnz_synops")
+
+
 @view.register
 def _(result: CountResult) -> View:
+    shown = _count_columns(result)
     columns = (
         "layer",
         "operation",
@@ -85,27 +109,17 @@ def _(result: CountResult) -> View:
         "weight",
         "event",
         "firing rate (%)",
-        "SOPs (M)",
-        "unrolled SOPs (M)",
-        "rate SOPs (M)",
-        "nominal MACs (M)",
-        "dense MACs (M)",
+        *(_HEADINGS[column] for column in shown),
     )
-    rows = [_layer_cells(layer, result.samples) for layer in result.rows]
-    totals = [
-        scaled(result.per_sample(column), MEGA)
-        for column in ("synops", "unrolled_synops", "rate_synops", "nominal_macs", "dense_macs")
-    ]
+    rows = [_layer_cells(layer, result.samples, shown) for layer in result.rows]
+    totals = [scaled(result.per_sample(column), MEGA) for column in shown]
     rows.append(("total", "", "", "", "", percent(result.firing_rate), *totals))
     steps = "" if result.timesteps is None else f", T = {result.timesteps}"
     title = f"Synaptic operations per sample ({result.samples} samples{steps})"
     return View(title, columns, tuple(rows), tuple(count_notes(result)))
 
 
-def _layer_cells(layer: LayerCount, samples: int) -> tuple[str, ...]:
-    def per_sample(value: float | None) -> str:
-        return scaled(relative(value, samples), MEGA)
-
+def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tuple[str, ...]:
     return (
         layer.name + (" (stem)" if layer.stem else ""),
         layer.op,
@@ -113,11 +127,7 @@ def _layer_cells(layer: LayerCount, samples: int) -> tuple[str, ...]:
         layer.weight_kind,
         layer.operation,
         percent(layer.firing_rate),
-        per_sample(layer.synops),
-        per_sample(layer.unrolled_synops),
-        per_sample(layer.rate_synops),
-        per_sample(layer.nominal_macs),
-        per_sample(layer.dense_macs),
+        *(scaled(relative(getattr(layer, column), samples), MEGA) for column in columns),
     )
 
 
@@ -130,7 +140,7 @@ def count_notes(result: CountResult) -> Iterator[str]:
         yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
     yield from not_counted_notes(result.not_counted)
     if not result.not_counted:
-        yield "Not counted: nothing; every convolution and linear operation was seen."
+        yield "Not counted: nothing; every convolution, linear operation and product was seen."
     if result.non_finite:
         yield f"NaN or infinity in the input of: {', '.join(result.non_finite)}."
 
@@ -249,6 +259,7 @@ def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
         "timesteps": arm.timesteps,
         "parameters": arm.parameters,
         "size_bytes": arm.size_bytes,
+        "paper_size_bytes": arm.paper_size_bytes,
         "accuracy": arm.accuracy,
         "firing_rate": arm.counts.firing_rate,
         "synops": arm.counts.per_sample("synops"),
@@ -282,6 +293,7 @@ def _(result: Report) -> View:
         "T",
         "parameters",
         "size (MB)",
+        "size, paper (MB)",
         "accuracy (%)",
         "firing rate (%)",
         "SOPs (M)",
@@ -306,6 +318,7 @@ def _arm_cells(arm: ArmResult, base: ArmResult) -> tuple[str, ...]:
         str(arm.timesteps),
         integer(arm.parameters),
         scaled(arm.size_bytes, MEGA),
+        scaled(arm.paper_size_bytes, MEGA),
         percent(arm.accuracy),
         percent(arm.counts.firing_rate),
         scaled(arm.counts.per_sample("synops"), MEGA),
@@ -326,8 +339,15 @@ def report_notes(report: Report) -> Iterator[str]:
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
             "state and inputs included. Ratios are to the first row."
         )
-    yield "Size: weights and biases; normalisation and neuron parameters excluded."
-    yield "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset)."
+    yield (
+        "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "
+        "scales); beside it as the HD-LIF paper accounts: 1/4 byte per 1-bit, 3/8 byte per "
+        "1.5-bit weight. Normalisation and neuron parameters excluded."
+    )
+    yield (
+        "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset), 1 for a "
+        "stateless neuron."
+    )
     yield from _unique(
         note for arm in report.arms for energy in arm.energies for note in energy_notes(energy)
     )

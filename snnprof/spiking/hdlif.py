@@ -107,26 +107,30 @@ class _HDLIFSequence(torch.autograd.Function):
         some = to_spikes if to_spikes is not None else to_left
         if some is None:
             return (None,) * len(ctx.needs_input_grad)
-        to_currents = some.new_zeros((len(leak), *left.shape[1:]))
+        zeros = torch.zeros_like(some[0] if to_spikes is not None else some)
+        to_currents = some.new_empty((len(leak), *left.shape[1:]))
         to_leak, to_threshold = torch.zeros_like(leak), torch.zeros_like(threshold)
         _, needs_membrane, needs_leak, needs_threshold, *_ = ctx.needs_input_grad
-        moves = needs_threshold and not ctx.literal
         for t in reversed(range(len(leak))):
             fires = left[t] == threshold[t].to(left.dtype) if fired is None else fired[t]
-            to_charged = to_currents[t]
-            if to_spikes is not None:
-                torch.mul(to_spikes[t], fires, out=to_charged)
-                if moves:
-                    to_threshold[t] -= to_charged.sum()
-            if to_left is not None:
-                if moves:
-                    to_threshold[t] += (to_left * fires).sum()
-                to_charged.add_(to_left.masked_fill(fires, 0))
+            to_spike = zeros if to_spikes is None else to_spikes[t]
+            to_after = zeros if to_left is None else to_left
+            to_charged = torch.where(fires, to_spike, to_after, out=to_currents[t])
+            if needs_threshold and not ctx.literal:
+                # The sum of dL/dm' - dL/ds over those that fired: the silent ones cancel.
+                to_threshold[t] = to_after.sum() - to_charged.sum()
             before = left[t - 1] if t else membrane
             if needs_leak and before is not None:
-                to_leak[t] = (to_charged * before).sum()
+                to_leak[t] = _dot(to_charged, before)
             to_left = to_charged * leak[t] if t or needs_membrane else None
         return to_currents, to_left, to_leak, to_threshold, None, None, None
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of products; without a copy where both lie in one piece."""
+    if x.is_contiguous() and y.is_contiguous() and x.dtype in (torch.float32, torch.float64):
+        return torch.dot(x.view(-1), y.view(-1))
+    return (x * y).sum()
 
 
 def _fire_(membrane: Tensor, threshold: Tensor, spike: Tensor, literal: bool) -> None:

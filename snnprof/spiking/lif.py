@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from snnprof.errors import SnnprofError, known
 from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
+from snnprof.spiking.thrift import told_by_membrane
 
 RESETS = ("hard", "soft")
 
@@ -85,12 +86,14 @@ class _LIFSequence(torch.autograd.Function):
             if left is None:
                 m.copy_(current)
             else:
-                torch.mul(left, settings.leak, out=m).add_(current)
+                torch.add(current, left, alpha=settings.leak, out=m)
             spike = torch.ge(m, settings.threshold, out=spikes[t])
             if settings.threshold != 1:
                 spike.mul_(settings.threshold)
             left = _after_reset(m, spike, settings)
         assert left is not None, "an input has at least one time step"
+        if keep:
+            told_by_membrane(spikes, charged, settings.threshold)
         ctx.save_for_backward(charged if keep else None)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
@@ -179,7 +182,7 @@ class _IntegerLIFSequence(torch.autograd.Function):
         inside = torch.empty_like(currents, dtype=torch.bool) if keep else None
         left = membrane
         for t, current in enumerate(currents):
-            m = current.clone() if left is None else torch.mul(left, leak).add_(current)
+            m = current.clone() if left is None else torch.add(current, left, alpha=leak)
             if inside is not None:
                 torch.logical_and(m >= 0, m <= levels, out=inside[t])
             left = m.sub_(torch.round(m, out=spikes[t]).clamp_(0, levels))

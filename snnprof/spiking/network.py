@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from snnprof.errors import SnnprofError
 from snnprof.spiking.neurons import neurons_of, reset
+from snnprof.spiking.thrift import spikes_from_membranes
 
 
 class PerStep(nn.Sequential):
@@ -67,7 +68,8 @@ class SpikingNetwork(nn.Module, ABC):
             reset(self)
         self._check_steps_left(steps)
         sequence = x if x.dim() == 5 else x.expand(steps, *x.shape)
-        out = self.run_steps(sequence)
+        with spikes_from_membranes():
+            out = self.run_steps(sequence)
         if whole:
             reset(self)
         return out

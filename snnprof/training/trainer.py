@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snnprof.counting.counter import SopCounter
@@ -109,7 +111,7 @@ class Arm:
 
 
 def make_arm(
-    mode: str, build: Callable[[], SpikingNetwork], recipe: Recipe, steps: int, device: torch.device
+    mode: str, build: Callable[[], Any], recipe: Recipe, steps: int, device: torch.device
 ) -> Arm:
     """A fresh model and optimiser for one mode, to be trained for ``steps`` steps."""
     model = build().to(device)
@@ -180,7 +182,8 @@ def evaluate(
     """
     model.eval()
     correct = 0
-    with SopCounter(model) as counter:
+    # Weights that a quantiser computes are the same for every batch: computed once.
+    with SopCounter(model) as counter, parametrize.cached():
         for images, labels in zip(
             data.test_images.split(batch_size), data.test_labels.split(batch_size), strict=True
         ):

@@ -1,6 +1,7 @@
 """Files by suffix: what is in them, and that nothing half-written stays."""
 
 import csv
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -25,6 +26,7 @@ def test_markdown_has_the_stated_columns_and_the_notes(report: Report, tmp_path:
         "T",
         "parameters",
         "size (MB)",
+        "size, paper (MB)",
         "accuracy (%)",
         "firing rate (%)",
         "SOPs (M)",
@@ -81,6 +83,24 @@ def test_json_there_and_back(name: str, report: Report, tmp_path: Path) -> None:
     assert snnprof.load(path) == result
     document = json.loads(path.read_text())
     assert document["snnprof_schema"] == 1
+
+
+def test_a_file_from_before_a_count_was_added_has_none_of_it(
+    counts: CountResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "result.json"
+    product = dataclasses.replace(counts.rows[1], nnz_synops=7)
+    snnprof.save(dataclasses.replace(counts, rows=(product,)), path)
+    document = json.loads(path.read_text())
+    assert document["result"]["rows"][0].pop("nnz_synops") == 7
+    path.write_text(json.dumps(document))
+    loaded = snnprof.load(path)
+    assert isinstance(loaded, CountResult)
+    assert loaded.rows == (counts.rows[1],)
+    del document["result"]["rows"][0]["synops"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(snnprof.SnnprofError, match="damaged"):
+        snnprof.load(path)
 
 
 def test_json_holds_raw_integers_under_the_names_of_the_design(

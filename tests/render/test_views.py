@@ -1,5 +1,6 @@
 """Tables and frames of every result."""
 
+import dataclasses
 import io
 
 import pytest
@@ -25,6 +26,17 @@ def test_the_layers_add_up_to_the_total(counts: CountResult) -> None:
     column = table.columns.index("dense MACs (M)")
     per_layer = [float(row[column]) for row in table.rows]
     assert per_layer[-1] == pytest.approx(sum(per_layer[:-1]))
+
+
+def test_the_column_of_products_is_shown_where_there_are_any(counts: CountResult) -> None:
+    assert "nnz SOPs (M)" not in view(counts).columns
+    assert counts.per_sample("nnz_synops") is None
+    product = dataclasses.replace(counts.rows[1], name="attn.matmul", nnz_synops=3_000_000)
+    table = view(dataclasses.replace(counts, rows=(*counts.rows, product)))
+    column = table.columns.index("nnz SOPs (M)")
+    # 3 million over 2 samples; a layer without the count shows what is absent, not 0
+    assert [row[column] for row in table.rows] == ["", "", "1.500", "1.500"]
+    assert all(len(row) == len(table.columns) for row in table.rows)
 
 
 class Screen(io.StringIO):

@@ -1,0 +1,274 @@
+"""Products of two tensors: torch's ways of writing one, each read as an einsum.
+
+A reader takes the arguments of a call and says which two tensors meet over which indices.
+What it cannot read it answers with the reason, which is listed in the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnprof.registry import Registry
+
+Index = tuple[str, ...]
+Reading = tuple["Product", ...] | str
+Reader = Callable[[tuple[Any, ...], dict[str, Any]], Reading]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A sum of products of the elements of two tensors.
+
+    Attributes:
+        op: what to call it: ``"matmul"``, ``"sdpa.qk"``, ...
+        a, b: the operands; dimensions of size 1 are broadcast.
+        a_index, b_index: a letter for each dimension; equal letters run together.
+        summed: letters that the output lacks.
+        note: what is assumed; ``a`` then only holds which of its elements may be non-zero.
+    """
+
+    op: str
+    a: Tensor
+    b: Tensor
+    a_index: Index
+    b_index: Index
+    summed: frozenset[str]
+    note: str | None = None
+
+    def sizes(self) -> Mapping[str, int]:
+        """How far each letter runs.
+
+        Raises:
+            ValueError: dimensions of one letter differ, and none of them is 1.
+        """
+        found: dict[str, int] = {}
+        dims = (*zip(self.a_index, self.a.shape, strict=True),)
+        for letter, size in (*dims, *zip(self.b_index, self.b.shape, strict=True)):
+            if found.setdefault(letter, size) == 1:
+                found[letter] = size
+            elif size not in (1, found[letter]):
+                raise ValueError(f"{self.op} of shapes {self.a.shape} and {self.b.shape}")
+        return found
+
+    @property
+    def nominal_macs(self) -> int:
+        """Multiplications if nothing is zero: M * K * N * batch."""
+        return math.prod(self.sizes().values())
+
+    def swapped(self) -> Product:
+        """The same with b first."""
+        return replace(self, a=self.b, b=self.a, a_index=self.b_index, b_index=self.a_index)
+
+
+READERS: Registry[Reader] = Registry("product")
+_UNKNOWN_FORM = "a form of the call that is not known"
+
+
+# Names of arguments that come first and second; the second factor has many.
+_PLACES = {"input": 0, "x": 0, "a": 0, "mat": 1, "mat1": 1, "batch1": 1, "vec1": 1}
+
+
+def _place(name: str) -> int:
+    return _PLACES.get(name, 2)
+
+
+def _pair(
+    args: tuple[Any, ...], kwargs: dict[str, Any], first: int = 0
+) -> tuple[Tensor, Tensor] | None:
+    """The two factors, which follow ``first`` tensors that are only added."""
+    named = [kwargs[key] for key in sorted(kwargs, key=_place) if key != "out"]
+    factors = [value for value in (*args, *named) if isinstance(value, Tensor)][first:]
+    return (factors[0], factors[1]) if len(factors) == 2 else None
+
+
+def _batch(dims: int) -> Index:
+    """Letters of leading dimensions, the same from the right."""
+    return tuple(f"batch {n}" for n in reversed(range(dims)))
+
+
+def _matmul_index(a: Tensor, b: Tensor) -> tuple[Index, Index]:
+    left = ("k",) if a.dim() == 1 else (*_batch(a.dim() - 2), "i", "k")
+    right = ("k",) if b.dim() == 1 else (*_batch(b.dim() - 2), "k", "j")
+    return left, right
+
+
+def _as_matmul(op: str, pair: tuple[Tensor, Tensor] | None, *summed: str) -> Reading:
+    if pair is None or min(x.dim() for x in pair) == 0:
+        return _UNKNOWN_FORM
+    return (Product(op, *pair, *_matmul_index(*pair), frozenset(("k", *summed))),)
+
+
+def _matmul(op: str) -> Reader:
+    return lambda args, kwargs: _as_matmul(op, _pair(args, kwargs))
+
+
+def _sum_and_matmul(op: str) -> Reader:
+    return lambda args, kwargs: _as_matmul(op, _pair(args, kwargs, first=1))
+
+
+for _op in ("matmul", "mm", "bmm", "mv", "dot", "vdot"):
+    READERS.register(_op)(_matmul(_op))
+for _op in ("addmm", "addmv", "baddbmm"):
+    READERS.register(_op)(_sum_and_matmul(_op))
+
+
+@READERS.register("rmatmul")
+def _rmatmul(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    pair = _pair(args, kwargs)
+    return _as_matmul("matmul", pair and pair[::-1])
+
+
+@READERS.register("addbmm")
+def _addbmm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    return _as_matmul("addbmm", _pair(args, kwargs, first=1), *_batch(1))
+
+
+def _as_outer(op: str, pair: tuple[Tensor, Tensor] | None) -> Reading:
+    if pair is None:
+        return _UNKNOWN_FORM
+    return (Product(op, *pair, ("i",), ("j",), frozenset()),)
+
+
+READERS.register("outer")(lambda args, kwargs: _as_outer("outer", _pair(args, kwargs)))
+READERS.register("addr")(lambda args, kwargs: _as_outer("addr", _pair(args, kwargs, first=1)))
+
+
+@READERS.register("inner")
+def _inner(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    pair = _pair(args, kwargs)
+    if pair is None or min(x.dim() for x in pair) == 0:
+        return _UNKNOWN_FORM
+    a, b = pair
+    left = (*(f"a{n}" for n in range(a.dim() - 1)), "k")
+    right = (*(f"b{n}" for n in range(b.dim() - 1)), "k")
+    return (Product("inner", a, b, left, right, frozenset("k")),)
+
+
+@READERS.register("vecdot")
+def _vecdot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    pair = _pair(args, kwargs)
+    if pair is None:
+        return _UNKNOWN_FORM
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", -1)
+    rank = max(x.dim() for x in pair)
+    letters = _batch(rank)
+    a, b = (letters[rank - x.dim() :] for x in pair)
+    return (Product("vecdot", *pair, a, b, frozenset((letters[dim],))),)
+
+
+@READERS.register("tensordot")
+def _tensordot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    pair = _pair(args, {k: v for k, v in kwargs.items() if k in ("a", "b")})
+    dims = args[2] if len(args) > 2 else kwargs.get("dims", 2)
+    if pair is None or isinstance(dims, Tensor):
+        return _UNKNOWN_FORM
+    a, b = pair
+    if isinstance(dims, int):
+        dims = (range(a.dim() - dims, a.dim()), range(dims))
+    left = [f"a{n}" for n in range(a.dim())]
+    right = [f"b{n}" for n in range(b.dim())]
+    summed: list[str] = []
+    for i, j in zip(*dims, strict=True):
+        left[i] = right[j] = f"k{len(summed)}"
+        summed.append(left[i])
+    return (Product("tensordot", a, b, tuple(left), tuple(right), frozenset(summed)),)
+
+
+@READERS.register("einsum")
+def _einsum(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    equation, *given = args
+    if len(given) == 1 and isinstance(given[0], list | tuple):
+        given = list(given[0])
+    if not isinstance(equation, str):
+        return _UNKNOWN_FORM
+    if len(given) < 2:
+        return ()  # one operand is rearranged or summed: nothing is multiplied
+    if len(given) > 2:
+        return f"{len(given)} operands: write it as products of two"
+    a, b = given
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    left, right = (_spell(term, x.dim()) for term, x in zip(inputs.split(","), (a, b), strict=True))
+    both = (*left, *right)
+    if arrow:
+        kept = set(output) | {letter for letter in both if "..." in output and len(letter) > 1}
+    else:
+        kept = {letter for letter in both if both.count(letter) == 1 or len(letter) > 1}
+    return (Product("einsum", a, b, left, right, frozenset(both) - kept),)
+
+
+def _spell(term: str, rank: int) -> Index:
+    """The letters of one operand, the ellipsis spelt out."""
+    before, dots, after = term.partition("...")
+    hidden = _batch(rank - len(before) - len(after)) if dots else ()
+    return (*before, *hidden, *after)
+
+
+_WEIGHTS_UNSEEN = (
+    "zeros among the softmax's weights: all are taken to be non-zero where the mask lets them "
+    "be; those of underflow and dropout are not seen"
+)
+
+
+@READERS.register("scaled_dot_product_attention")
+def _sdpa(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    """softmax(q k^T + mask) v: two products, the first factor of the second out of sight."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    q, k, v = (given[name] for name in names[:3])
+    grouped = bool(given.get("enable_gqa"))
+    if grouped and k.shape[-3] != v.shape[-3]:
+        return "keys and values of different numbers of heads"
+    batch = torch.broadcast_shapes(q.shape[:-2], () if grouped else k.shape[:-2])
+    shape = (*batch, q.shape[-2], k.shape[-2])
+    allowed = _allowed(given.get("attn_mask"), bool(given.get("is_causal")), shape, q.device)
+    if grouped:  # each head of k and v serves a group of q's
+        heads = (k.shape[-3], -1)
+        q, allowed = q.unflatten(-3, heads), allowed.unflatten(-3, heads)
+        k, v = k.unsqueeze(-3), v.unsqueeze(-3)
+    summed = frozenset("k")
+    scores = Product("sdpa.qk", q, k.mT, *_matmul_index(q, k), summed)
+    index = _matmul_index(allowed, v)
+    return scores, Product("sdpa.av", allowed, v, *index, summed, note=_WEIGHTS_UNSEEN)
+
+
+def _allowed(
+    mask: Tensor | None, causal: bool, shape: tuple[int, ...], device: torch.device
+) -> Tensor:
+    """Where a softmax's weights may be non-zero, of the given shape [..., L, S]."""
+    allowed = torch.ones((), dtype=torch.bool, device=device)
+    if causal:
+        allowed = torch.ones(shape[-2:], dtype=torch.bool, device=device).tril_()
+    if mask is not None:
+        mask = mask.detach()
+        allowed = allowed & (mask if mask.dtype == torch.bool else mask != -math.inf)
+        shape = torch.broadcast_shapes(shape, mask.shape)
+    return allowed.expand(shape)
+
+
+def _products() -> dict[Callable[..., Any], str]:
+    """The reader of every function of torch that writes a product."""
+    found: dict[Callable[..., Any], str] = {
+        torch.Tensor.__matmul__: "matmul",
+        torch.Tensor.__rmatmul__: "rmatmul",
+        torch.linalg.matmul: "matmul",
+        torch.linalg.vecdot: "vecdot",
+        torch.ger: "outer",
+        torch.Tensor.ger: "outer",
+        F.scaled_dot_product_attention: "scaled_dot_product_attention",
+    }
+    for name, space, ending in itertools.product(READERS, (torch, torch.Tensor), ("", "_")):
+        function = getattr(space, name + ending, None)
+        if function is not None:
+            found[function] = name
+    return found
+
+
+PRODUCTS: dict[Callable[..., Any], str] = _products()

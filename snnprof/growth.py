@@ -1,0 +1,59 @@
+"""How time and memory grow with the number of time steps."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from snnprof.results import ArmResult, Growth
+
+# Peaks within this of each other are called flat.
+FLAT = 1.02
+# Below this many numbers of time steps a line fits whatever there is.
+_LEAST_POINTS = 3
+
+
+def growth(arms: Sequence[ArmResult]) -> Iterator[Growth]:
+    """Memory and time over T, of every neuron and mode that ran with several T.
+
+    A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
+    the first. T = 1 is left out where enough others remain: it carries no state.
+    """
+    series: dict[tuple[str, str], list[ArmResult]] = {}
+    for arm in arms:
+        series.setdefault((arm.neuron, arm.mode), []).append(arm)
+    for (neuron, mode), of_series in series.items():
+        for quantity, value in (("peak_bytes", _peak), ("step_s", _median)):
+            points = [(arm.timesteps, y) for arm in of_series if (y := value(arm)) is not None]
+            found = fit(sorted(points))
+            if found is not None:
+                yield Growth(neuron, mode, quantity, *found)
+
+
+def _peak(arm: ArmResult) -> float | None:
+    return arm.peak_bytes
+
+
+def _median(arm: ArmResult) -> float | None:
+    return statistics.median(arm.step_s) if arm.step_s else None
+
+
+def fit(
+    points: Sequence[tuple[int, float]],
+) -> tuple[tuple[int, ...], float, float, float | None, float] | None:
+    """The T used, slope, intercept, R^2 and last / first; None for fewer than two T.
+
+    R^2 = 1 - residual / total sum of squares; None with two points, which any line meets, or
+    where all values are equal, so that there is nothing to explain.
+    """
+    several = [point for point in points if point[0] > 1]
+    used = several if len(several) >= _LEAST_POINTS else points
+    if len(used) < 2:
+        return None
+    xs, ys = zip(*used, strict=True)
+    line = statistics.linear_regression(xs, ys)
+    mean = statistics.fmean(ys)
+    total = sum((y - mean) ** 2 for y in ys)
+    residual = sum((y - line.intercept - line.slope * x) ** 2 for x, y in used)
+    r_squared = 1 - residual / total if total and len(used) >= _LEAST_POINTS else None
+    return xs, line.slope, line.intercept, r_squared, ys[-1] / ys[0]

@@ -1,0 +1,95 @@
+"""Spikes told by the membrane: the same gradients to the last bit, from less memory."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snnprof.models import create
+from snnprof.spiking.lif import LIF
+from snnprof.spiking.thrift import spikes_from_membranes
+from snnprof.training.adapters import adapt
+from snnprof.training.memory import step_memory
+
+
+def kept_as_they_are() -> torch.autograd.graph.saved_tensors_hooks:
+    """Somebody else's hooks: ours stand back."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+
+
+def gradients(network: nn.Module, images: Tensor, thrifty: bool) -> list[Tensor]:
+    network.zero_grad()
+    images = images.clone().requires_grad_()
+    if thrifty:
+        out = network(images)
+    else:
+        with kept_as_they_are():
+            out = network(images)
+    out.square().sum().backward()
+    found = [images.grad, *(p.grad for p in network.parameters())]
+    return [g.clone() for g in found if g is not None]
+
+
+@pytest.mark.parametrize("neuron", ["lif", "lif+threshold=0.75+reset=hard", "ilif", "hdlif"])
+@pytest.mark.parametrize("name", ["resnet18", "vgg5", "sew_resnet18", "spikformer_2_384"])
+def test_gradients_are_the_same_to_the_last_bit(name: str, neuron: str) -> None:
+    torch.manual_seed(0)
+    network = create(name, neuron=neuron, timesteps=2)
+    images = torch.randn(2, 3, 32, 32)
+    for a, b in zip(
+        gradients(network, images, True), gradients(network, images, False), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_channels_last_and_autocast() -> None:
+    torch.manual_seed(0)
+    network = create("resnet18", timesteps=2).to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        pairs = [gradients(network, images, thrifty) for thrifty in (True, False)]
+    for a, b in zip(*pairs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_peak_is_lower() -> None:
+    def peak(thrifty: bool) -> int:
+        torch.manual_seed(0)
+        network = create("resnet18", timesteps=8)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        images = torch.randn(4, 3, 32, 32)
+
+        def step() -> Tensor:
+            gradients(network, images, thrifty)
+            return torch.zeros(())
+
+        step()
+        device = torch.device("cpu")
+        return step_memory(step, adapt(network), optimizer, (images,), device)[0].peak_bytes
+
+    # Of 12 bytes per neuron and step (convolution's input, batch norm's input, membrane) 4 go,
+    # but for the layers behind other things than a neuron.
+    static = 2 * 4 * sum(p.numel() for p in create("resnet18").parameters())
+    assert peak(True) - static < 0.9 * (peak(False) - static)
+
+
+def test_a_freed_storage_is_not_mistaken_for_spikes() -> None:
+    """A tensor that comes to lie where spikes lay is saved as it is."""
+    neurons, linear = LIF(1), nn.Linear(64, 1, bias=False)
+    for _ in range(50):
+        neurons.reset()
+        with spikes_from_membranes():
+            neurons(torch.randn(1, 8, 64, requires_grad=True))  # spikes die at once
+            other = torch.randn(1, 8, 64)
+            out = linear(other)
+        linear.zero_grad()
+        out.sum().backward()
+        assert linear.weight.grad is not None
+        torch.testing.assert_close(linear.weight.grad[0], other.sum((0, 1)))
+
+
+def test_another_ones_hooks_see_everything() -> None:
+    seen = []
+    network = create("vgg5", timesteps=1, in_channels=1, image_size=8)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.shape) or t, lambda t: t):
+        network(torch.randn(2, 1, 8, 8))
+    assert torch.Size([2, 128, 4, 4]) in seen  # the spikes that the third convolution got
