@@ -167,3 +167,17 @@ def test_an_operation_that_saves_a_copy_is_refused_not_passed_over() -> None:
     model = nn.Sequential(lif(0.5), PerStep(layer), PerStep(head))
     with pytest.raises(snnprof.SnnprofError, match="saves no input to swap"):
         train(model, torch.randn(2, 3, 2, 4, 4), torch.tensor([0, 1, 2]), "ottt")
+
+
+@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+def test_the_trace_of_a_stateless_neuron_is_its_spikes(mode: str) -> None:
+    torch.manual_seed(0)
+    neuron = HDLIF(STEPS, parallel=True)
+    model = nn.Sequential(PerStep(nn.Linear(4, 6)), neuron, PerStep(nn.Linear(6, 3))).double()
+    x = 2 * torch.randn(STEPS, BATCH, 4, dtype=torch.float64)
+    found = []
+    for name in ("online", mode):
+        train(model, x, torch.tensor([0, 2, 1]), name)
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
