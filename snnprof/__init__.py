@@ -13,11 +13,14 @@ from snnprof.results import (
     EnergyRow,
     LayerCount,
     Report,
+    StepProfile,
 )
 from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
 from snnprof.spiking.packing import pack, unpack
 from snnprof.spiking.size import size_bytes
 from snnprof.spiking.weights import quantize
+from snnprof.training.adapters import stepwise
+from snnprof.training.step import StepArm, profile_arms, profile_step
 
 __all__ = [
     "ArmResult",
@@ -28,16 +31,21 @@ __all__ = [
     "Report",
     "SnnprofError",
     "SopCounter",
+    "StepArm",
+    "StepProfile",
     "load",
     "models",
     "neuron_ops",
     "pack",
     "price",
+    "profile_arms",
+    "profile_step",
     "quantize",
     "register_neuron_ops",
     "reset",
     "run",
     "save",
     "size_bytes",
+    "stepwise",
     "unpack",
 ]

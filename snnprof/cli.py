@@ -19,7 +19,7 @@ from snnprof.models import MODELS, WEIGHTS, list_models, nominal_macs, usual
 from snnprof.render.files import check_output, save
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.datasets import DATASETS
-from snnprof.training.modes import MODES
+from snnprof.training.modes import mode_names
 
 TERMINAL = "-"
 
@@ -101,7 +101,7 @@ def _listed(names: Sequence[str]) -> str:
     multiple=True,
     default=("stbp", "online"),
     show_default=True,
-    help=f"Training mode, one row each; repeat it. One of: {_listed([*MODES])}.",
+    help=f"Training mode, one row each; repeat it. One of: {_listed(mode_names())}.",
 )
 @click.option("--timesteps", default=4, show_default=True, help="T, time steps per sample.")
 @click.option(

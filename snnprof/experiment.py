@@ -18,7 +18,7 @@ from snnprof.results import ArmResult, Report
 from snnprof.spiking.neurons import neuron_ops
 from snnprof.spiking.size import size_bytes
 from snnprof.training.datasets import Dataset, load
-from snnprof.training.modes import MODES
+from snnprof.training.modes import find_mode
 from snnprof.training.trainer import WARMUP_STEPS, Arm, Recipe, evaluate, make_arm, steps_of, train
 
 EPOCHS = 8
@@ -84,7 +84,7 @@ def run(
             diverges.
     """
     neurons, modes, energy = _names(neuron), _names(modes), _names(energy)
-    check(modes, energy)
+    check(modes, energy, timesteps)
     recipe = Recipe(epochs, batch_size, learning_rate)
     where = choose_device(device)
     loaded = load(data, image_size, seed).to(where)
@@ -139,12 +139,12 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
 
 
-def check(modes: Sequence[str], energy: Sequence[str]) -> None:
+def check(modes: Sequence[str], energy: Sequence[str], timesteps: int) -> None:
     """Raise SnnprofError for a name that is not known, or where there is nothing to run."""
     if not modes:
         raise SnnprofError("no mode was given: there is nothing to run")
     for name in modes:
-        MODES.find(name)
+        find_mode(name, timesteps)
     for name in energy:
         convention(name)
 

@@ -177,7 +177,7 @@ def test_hdlif_runs_from_the_command_line() -> None:
         (["--model=vgg6"], "unknown model 'vgg6'; known: "),
         (["--neuron=if"], "unknown neuron 'if'; known: hdlif, ilif, lif"),
         (["--weights=int8"], "unknown weights 'int8'"),
-        (["--mode=bptt"], "unknown mode 'bptt'; known: online, stbp"),
+        (["--mode=bptt"], "unknown mode 'bptt'; known: ndot, online"),
         (["--energy=joules"], "unknown energy convention 'joules'; known: hd-lif, operands"),
         (["--data=mnist"], "unknown data set 'mnist'; known: digits, random"),
         (["--timesteps=0"], "timesteps=0: must be at least 1"),
@@ -252,7 +252,7 @@ def test_models_and_tables_are_listed() -> None:
 
 def test_help_teaches() -> None:
     text = " ".join(call("run", "--help").stdout.split())
-    for phrase in ("--mode", "online, stbp", "Examples:", "hd-lif, operands, spikformer"):
+    for phrase in ("--mode", "sltt-K, stbp", "Examples:", "hd-lif, operands, spikformer"):
         assert phrase in text
     assert snnprof.__name__ in call("--version").stdout
 

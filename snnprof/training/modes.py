@@ -1,53 +1,178 @@
-"""Training modes: one function each that runs one batch and takes one optimiser step.
+"""Training modes: one function each that trains on one batch.
 
-T steps of one sequence; m is the membrane potential.
+T steps of one sequence; m is the membrane potential. docs/training-modes.md puts them side by
+side. ``MODES.register("mine")`` adds a mode of your own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
+from snnprof.errors import SnnprofError, known
 from snnprof.registry import Registry
-from snnprof.spiking.neurons import detach, reset
+from snnprof.training.batch import BatchRun
+from snnprof.training.traces import dynamic_traces, leaky_traces
 
-# (model, sequence [T, B, ...], target [B], optimizer) -> loss, detached
-Mode = Callable[[nn.Module, Tensor, Tensor, Optimizer], Tensor]
+Mode = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
 MODES: Registry[Mode] = Registry("mode")
+
+# Modes with a number behind them: "sltt-2" is FAMILIES["sltt"](2).
+FAMILIES: Registry[Callable[[int], Mode]] = Registry("family of modes")
+
+
+def mode_names() -> list[str]:
+    """The names that :func:`find_mode` takes, K standing for any number."""
+    return sorted([*MODES, *(f"{family}-K" for family in FAMILIES)])
+
+
+def find_mode(name: str, timesteps: int | None = None) -> Mode:
+    """The mode of that name.
+
+    Args:
+        name: one of :func:`mode_names`.
+        timesteps: T, to check K against, if it is known yet.
+
+    Raises:
+        SnnprofError: an unknown name, a K that is no number, below 1 or above T; T below 1.
+    """
+    if timesteps is not None and timesteps < 1:
+        raise SnnprofError(f"timesteps={timesteps}: must be at least 1")
+    if name in MODES:
+        return MODES[name]
+    family, dash, number = name.rpartition("-")
+    if not dash or family not in FAMILIES:
+        raise known("mode", name, mode_names())
+    if not (number.isascii() and number.isdigit() and int(number)):
+        raise SnnprofError(
+            f"mode {name!r}: {number!r} must be a whole number from 1 to T, as in '{family}-2'"
+        )
+    if timesteps is not None and int(number) > timesteps:
+        raise SnnprofError(
+            f"mode {name!r}: K = {int(number)} is more than the T = {timesteps} time steps: "
+            f"choose '{family}-{timesteps}' or less"
+        )
+    return FAMILIES[family](int(number))
 
 
 @MODES.register("stbp")
-def stbp(model: nn.Module, sequence: Tensor, target: Tensor, optimizer: Optimizer) -> Tensor:
+def stbp(run: BatchRun) -> Tensor:
     """Spatio-temporal backpropagation: all T steps forward, then once back through time.
 
-    The loss is the cross-entropy of the outputs summed over time, as the HD-LIF authors
-    train (Wu et al., 2018, for the method).
+    The loss is that of the outputs summed over time, as the HD-LIF authors train (Wu et al.,
+    2018, for the method).
     """
-    optimizer.zero_grad()
-    reset(model)
-    loss = F.cross_entropy(model(sequence).sum(0), target)
-    loss.backward()
-    optimizer.step()
+    run.begin()
+    loss = run.loss(run.forward_sequence().sum(0))
+    run.backward(loss)
+    run.update()
     return loss.detach()
 
 
 @MODES.register("online")
-def online(model: nn.Module, sequence: Tensor, target: Tensor, optimizer: Optimizer) -> Tensor:
+def online(run: BatchRun) -> Tensor:
     """Online training: m detached between steps, a backward pass of loss_t / T at each.
 
     One optimiser step per batch. Memory does not grow with T. (SLTT, Meng et al., 2023.)
     """
-    optimizer.zero_grad()
-    reset(model)
-    total = torch.zeros((), device=sequence.device)
-    for current in sequence:
-        detach(model)
-        loss = F.cross_entropy(model(current.unsqueeze(0)).sum(0), target) / len(sequence)
-        loss.backward()
+    run.begin()
+    total = run.zero()
+    for x in run.sequence:
+        run.detach()
+        loss = run.loss(run.forward(x)) / run.timesteps
+        run.backward(loss)
         total += loss.detach()
-    optimizer.step()
+    run.update()
     return total
+
+
+@MODES.register("online-step")
+def online_step(run: BatchRun) -> Tensor:
+    """As ``online``, but with loss_t, and an optimiser step after every time step.
+
+    What the HD-LIF authors run. Returns the mean of loss_t.
+    """
+    run.begin()
+    total = run.zero()
+    for x in run.sequence:
+        run.detach()
+        loss = run.loss(run.forward(x))
+        run.backward(loss)
+        run.update()
+        run.zero_grad()
+        total += loss.detach() / run.timesteps
+    return total
+
+
+@FAMILIES.register("sltt")
+def sltt(backwards: int) -> Mode:
+    """As ``online``, with a backward pass at K random steps; the others run without a graph.
+
+    The loss stays loss_t / T, so that K = T is ``online``. (SLTT-K, Meng et al., 2023.)
+    """
+
+    def sltt_k(run: BatchRun) -> Tensor:
+        chosen = run.draw(backwards)
+        run.begin()
+        total = run.zero()
+        for t, x in enumerate(run.sequence):
+            run.detach()
+            forward = run.forward if t in chosen else run.forward_silent
+            loss = run.loss(forward(x)) / run.timesteps
+            if t in chosen:
+                run.backward(loss)
+            total += loss.detach()
+        run.update()
+        return total
+
+    return sltt_k
+
+
+@MODES.register("random-bp")
+def random_bp(run: BatchRun) -> Tensor:
+    """Random backpropagation: forward up to one random step t*, loss_t* back, and stop.
+
+    The gradient is that of ``online`` on average over t*. The steps before t* leave no graph.
+    What the HD-LIF authors call random back-propagation.
+    """
+    (last,) = run.draw(1)
+    run.begin()
+    for x in run.sequence[:last]:
+        run.forward_silent(x)
+    run.detach()
+    loss = run.loss(run.forward(run.sequence[last]))
+    run.backward(loss)
+    run.update()
+    return loss.detach()
+
+
+@MODES.register("ottt")
+def ottt(run: BatchRun) -> Tensor:
+    """Online training through time: ``online`` with a_t = leak * a_(t-1) + s_t for s_t.
+
+    The trace a replaces the spikes in the weight gradient alone, see
+    :mod:`snnprof.training.traces`. The published loss is
+    :func:`~snnprof.training.batch.cross_entropy_and_mse`; here it is the run's, as in every
+    other mode. (Xiao et al., NeurIPS 2022.)
+    """
+    with leaky_traces(run):
+        return online(run)
+
+
+@MODES.register("ottt-step")
+def ottt_step(run: BatchRun) -> Tensor:
+    """``ottt`` with an optimiser step after every time step, as ``online-step``."""
+    with leaky_traces(run):
+        return online_step(run)
+
+
+@MODES.register("ndot")
+def ndot(run: BatchRun) -> Tensor:
+    """Neuronal-dynamics online training: ``ottt`` with a leak that follows the membrane.
+
+    a_t = e_t * a_(t-1) + s_t, with e_t the ratio of the membrane potentials after the resets
+    of steps t and t - 1, clamped to [-leak, leak]. (Jiang et al., ICML 2024.)
+    """
+    with dynamic_traces(run):
+        return online(run)

@@ -16,9 +16,12 @@ from snnprof.counting.counter import SopCounter
 from snnprof.errors import SnnprofError
 from snnprof.results import CountResult
 from snnprof.spiking.network import SpikingNetwork
+from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.batch import BatchRun
 from snnprof.training.datasets import Dataset
-from snnprof.training.modes import MODES
-from snnprof.training.step import StepTimer, peak_bytes
+from snnprof.training.memory import step_memory
+from snnprof.training.modes import find_mode
+from snnprof.training.timing import PhaseTimer
 
 WARMUP_STEPS = 5
 
@@ -53,30 +56,42 @@ class Arm:
 
     mode: str
     model: SpikingNetwork
+    stepped: SteppedModel
     optimizer: torch.optim.Optimizer
     scheduler: CosineAnnealingLR
-    timer: StepTimer
+    timer: PhaseTimer
     steps: int = 0
     peak_bytes: int | None = None
     losses: list[Tensor] = field(default_factory=list)
+    # Of the time steps that a mode draws: arms do not disturb each other, runs repeat.
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One training step; after the warm-up the first is for memory, the rest for time."""
-        run_batch = MODES.find(self.mode)
+        run_batch = find_mode(self.mode, self.model.timesteps)
         sequence = images.expand(self.model.timesteps, *images.shape)
 
         def run() -> Tensor:
-            return run_batch(self.model, sequence, labels, self.optimizer)
+            return run_batch(
+                BatchRun(
+                    self.stepped,
+                    sequence,
+                    labels,
+                    self.optimizer,
+                    recorder=self.timer,
+                    generator=self.generator,
+                )
+            )
 
         if self.steps < WARMUP_STEPS:
             loss = run()
         elif self.peak_bytes is None:
             inputs = (images, labels)
-            self.peak_bytes, loss = peak_bytes(
-                run, self.model, self.optimizer, inputs, images.device
-            )
+            memory, loss = step_memory(run, self.stepped, self.optimizer, inputs, images.device)
+            self.peak_bytes = memory.peak_bytes
         else:
-            loss = self.timer.time(run)
+            with self.timer.step():
+                loss = run()
         self.losses.append(loss)
         self.scheduler.step()
         self.steps += 1
@@ -108,7 +123,7 @@ def make_arm(
         weight_decay=recipe.weight_decay,
     )
     scheduler = CosineAnnealingLR(optimizer, max(1, steps))
-    return Arm(mode, model, optimizer, scheduler, StepTimer(device))
+    return Arm(mode, model, adapt(model), optimizer, scheduler, PhaseTimer(device))
 
 
 def steps_of(data: Dataset, recipe: Recipe) -> int:

@@ -11,7 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import snnprof
 from snnprof.models import MODELS, create, list_models, nominal_macs, usual
 from snnprof.spiking.neurons import neurons_of
-from snnprof.training.modes import MODES
+from snnprof.training.adapters import adapt
+from snnprof.training.batch import BatchRun
+from snnprof.training.modes import find_mode
 
 SMALL = {  # an image that is quick and still has several tokens or positions in the last layer
     "vgg5": 8,
@@ -92,7 +94,8 @@ def test_the_loss_falls(name: str, variants: dict[str, str]) -> None:
     sequence = torch.randn(8, 3, size, size).expand(2, 8, 3, size, size)
     target = torch.arange(8)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    losses = [MODES["stbp"](network, sequence, target, optimizer).item() for _ in range(6)]
+    stbp = find_mode("stbp")
+    losses = [stbp(BatchRun(adapt(network), sequence, target, optimizer)).item() for _ in range(6)]
     assert all(p.grad is not None for p in network.parameters())
     assert losses[-1] < 0.5 * losses[0]
 

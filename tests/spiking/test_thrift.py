@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from snnprof.models import create
 from snnprof.spiking.lif import LIF
 from snnprof.spiking.thrift import spikes_from_membranes
-from snnprof.training.step import peak_bytes
+from snnprof.training.adapters import adapt
+from snnprof.training.memory import step_memory
 
 
 def kept_as_they_are() -> torch.autograd.graph.saved_tensors_hooks:
@@ -62,7 +63,8 @@ def test_the_peak_is_lower() -> None:
             return torch.zeros(())
 
         step()
-        return peak_bytes(step, network, optimizer, (images,), torch.device("cpu"))[0]
+        device = torch.device("cpu")
+        return step_memory(step, adapt(network), optimizer, (images,), device)[0].peak_bytes
 
     # Of 12 bytes per neuron and step (convolution's input, batch norm's input, membrane) 4 go,
     # but for the layers behind other things than a neuron.

@@ -1,55 +1,317 @@
-"""Time with an injected clock, memory against what is known to be allocated."""
+"""profile_step: what it measures, what it leaves alone, what it refuses."""
 
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 import torch
 from torch import Tensor, nn
 
+import snnprof
 from snnprof.models import create
-from snnprof.training.modes import MODES
-from snnprof.training.step import StepTimer, peak_bytes
+from snnprof.serialise import from_json, to_json
+from snnprof.spiking.network import SpikingNetwork
+from snnprof.training.step import StepArm, as_sequence, profile_arms, profile_step
 
-CPU = torch.device("cpu")
+from .fakes import Remembering
 
-
-def test_the_timer_keeps_every_repetition() -> None:
-    ticks = iter([10.0, 10.5, 20.0, 22.0])
-    timer = StepTimer(CPU, clock=lambda: next(ticks))
-    for _ in range(2):
-        assert timer.time(lambda: torch.tensor(7.0)) == 7
-    assert timer.seconds() == (0.5, 2.0)
-
-
-def test_peak_is_what_is_held_plus_the_highest_level_on_top() -> None:
-    layer = nn.Linear(1000, 1, bias=False)  # 4,000 bytes held
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    inputs = torch.zeros(256)  # 1,024 bytes held
-
-    def step() -> Tensor:
-        first = torch.zeros(1000)  # 4,000
-        del first
-        second = torch.zeros(2000)  # 8,000: the peak
-        third = torch.zeros(500)  # and 2,000
-        return second[0] + third[0] * 0
-
-    peak, _ = peak_bytes(step, layer, optimizer, (inputs,), CPU)
-    held = 4000 + 1024
-    assert held + 10_000 <= peak <= held + 10_000 + 64  # and the few scalars
+IMAGES, LABELS = (
+    torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+    torch.arange(6),
+)
+BATCH = (IMAGES, LABELS)
 
 
-def test_cpu_peaks_are_the_same_in_every_run_and_flat_online() -> None:
-    def peak(mode: str, timesteps: int) -> int:
-        torch.manual_seed(0)
-        network = create("vgg5", timesteps=timesteps, in_channels=1, image_size=8)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-        images, labels = torch.randn(8, 1, 8, 8), torch.arange(8)
-        sequence = images.expand(timesteps, *images.shape)
+def build(timesteps: int = 3) -> SpikingNetwork:
+    return create("vgg5", timesteps=timesteps, in_channels=1, image_size=8)
 
-        def step() -> Tensor:
-            return MODES.find(mode)(network, sequence, labels, optimizer)
 
-        step()
-        return peak_bytes(step, network, optimizer, (images, labels), CPU)[0]
+def ticking() -> Callable[[], float]:
+    """A clock that goes on by a second whenever it is read."""
+    return map(float, itertools.count()).__next__
 
-    assert peak("stbp", 4) == peak("stbp", 4)
-    assert peak("online", 4) == peak("online", 4)
-    assert peak("online", 8) <= 1.02 * peak("online", 4)
-    assert peak("stbp", 8) > 1.5 * peak("stbp", 4) > peak("online", 4)
+
+def quick(mode: str, **settings: object) -> snnprof.StepProfile:
+    settings = {"warmup": 1, "repeats": 2, "device": "cpu", "clock": ticking(), **settings}
+    return profile_step(build, BATCH, mode, **settings)  # type: ignore[arg-type]
+
+
+def test_the_phases_of_stbp() -> None:
+    found = quick("stbp")
+    assert (found.mode, found.device, found.batch_size, found.timesteps) == ("stbp", "cpu", 6, 3)
+    # One second per phase: zero_grad, forward, loss, backward, step.
+    assert found.forward_s == (2.0, 2.0)
+    assert found.backward_s == (1.0, 1.0)
+    assert found.optimizer_s == (2.0, 2.0)
+    # Ten readings lie inside the step's own two: eleven seconds.
+    assert found.step_s == (11.0, 11.0)
+    assert found.samples_per_s == 6 / 11
+    assert (found.backward_passes, found.optimizer_steps) == (1, 1)
+
+
+def test_the_phases_of_online() -> None:
+    found = quick("online")
+    # Per time step: detach, forward, loss.
+    assert found.forward_s == (9.0, 9.0)
+    assert found.backward_s == (3.0, 3.0)
+    assert found.optimizer_s == (2.0, 2.0)
+    assert (found.backward_passes, found.optimizer_steps) == (3, 1)
+
+
+def test_memory_is_whole_and_the_same_in_every_run() -> None:
+    found, again = quick("online"), quick("online")
+    assert found == again
+    assert found.reserved_bytes is None
+    assert found.activation_bytes == found.peak_bytes - found.static_bytes > 0
+    parameters = sum(p.numel() for p in build().parameters())
+    assert found.static_bytes == 3 * 4 * parameters  # weight, gradient, momentum in float32
+
+
+def test_arms_take_turns_and_agree_with_one_alone() -> None:
+    order: list[str] = []
+
+    class Telling(torch.optim.SGD):
+        def __init__(self, parameters: object, name: str) -> None:
+            super().__init__(parameters, lr=0.01)  # type: ignore[arg-type]
+            self.name = name
+
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            order.append(self.name)
+            super().step()
+
+    arms = [
+        StepArm(build, optimizer=lambda p, name=name: Telling(p, name))  # type: ignore[misc]
+        for name in "abc"
+    ]
+    found = profile_arms(arms, BATCH, warmup=1, repeats=4, device="cpu")
+    # Two steps each for memory, one each to warm up, then turns that start with the next arm.
+    assert "".join(order) == "aabbcc" + "abc" + "abc" + "bca" + "cab" + "abc"
+    assert len({profile.peak_bytes for profile in found}) == 1
+    alone = profile_step(build, BATCH, optimizer=arms[0].optimizer, warmup=0, repeats=1)
+    assert alone.peak_bytes == found[0].peak_bytes
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    model = build().eval()
+    model(IMAGES[None])  # one step of three: a state is left
+    for neuron in model.modules():
+        if isinstance(neuron, snnprof.spiking.neuron.Neuron):
+            neuron.detach()
+    before = copy.deepcopy(model)
+    torch.manual_seed(5)
+    profile_step(model, BATCH, "online", warmup=0, repeats=1, device="cpu")
+    state = torch.random.get_rng_state()
+    torch.manual_seed(5)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+    for (name, a), b in zip(model.state_dict().items(), before.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    out, expected = model(IMAGES[None]), before(IMAGES[None])
+    assert torch.equal(out, expected)
+
+
+def test_a_model_with_a_graph_in_its_state_says_so() -> None:
+    model = build()
+    model(IMAGES[None])
+    with pytest.raises(snnprof.SnnprofError, match=r"VGG cannot be copied.*snnprof\.reset"):
+        profile_step(model, BATCH)
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+@pytest.mark.parametrize("mode", ["stbp", "online-step", "ottt"])
+def test_mixed_precision_takes_less_memory(mode: str, amp: str) -> None:
+    def wide() -> SpikingNetwork:
+        return create("vgg5", timesteps=4, in_channels=1, image_size=16)
+
+    batch = (torch.randn(16, 1, 16, 16), torch.arange(16) % 10)
+    full, half = (
+        profile_step(wide, batch, mode, warmup=0, repeats=1, device="cpu", amp=precision)
+        for precision in (None, amp)
+    )
+    assert half.activation_bytes < full.activation_bytes
+
+
+def test_channels_last_runs() -> None:
+    assert quick("online", channels_last=True).backward_passes == 3
+
+
+class Leaky(nn.Module):
+    """A user's network that never forgets its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(64, 5)
+        self.neuron = Remembering()
+        self.out = nn.Linear(5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.neuron(self.hidden(x.flatten(1))))
+
+
+def test_a_model_that_keeps_its_graph_is_named() -> None:
+    def wrong() -> object:
+        model = Leaky()
+        return snnprof.stepwise(model, reset=lambda: None, detach=lambda: None)
+
+    with pytest.raises(
+        snnprof.SnnprofError,
+        match=r"keeps its graph between time steps, in neuron \(Remembering\).*detach=",
+    ):
+        profile_step(wrong, BATCH, "online", timesteps=3)  # type: ignore[arg-type]
+
+    def right() -> object:
+        model = Leaky()
+
+        def reset() -> None:
+            model.neuron.state = None
+
+        def detach() -> None:
+            if model.neuron.state is not None:
+                model.neuron.state = model.neuron.state.detach()
+
+        return snnprof.stepwise(model, reset=reset, detach=detach)
+
+    for mode in ("online", "stbp"):
+        profile_step(right, BATCH, mode, timesteps=3, warmup=0, repeats=1)  # type: ignore[arg-type]
+
+
+def test_a_record_that_grows_is_found_too() -> None:
+    class Recording(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 6)
+            self.record: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> Tensor:  # [K, B, ...]
+            self.record.append(self.layer(x.flatten(2)))
+            return self.record[-1]
+
+    with pytest.raises(snnprof.SnnprofError, match=r"in the model \(Recording\)"):
+        profile_step(Recording, BATCH, "online", timesteps=3)
+
+
+def test_a_tensor_made_anew_at_every_step_is_no_kept_graph() -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 6)
+
+        def forward(self, x: Tensor) -> Tensor:  # [K, B, ...]
+            self.last = self.layer(x.flatten(2))
+            return self.last
+
+    found = profile_step(Caching, BATCH, "online", timesteps=4, warmup=0, repeats=1)
+    assert found.backward_passes == 4
+
+
+def test_the_loss_is_yours_to_choose() -> None:
+    def twice(logits: Tensor, target: Tensor) -> Tensor:
+        seen.append(len(logits))
+        return logits.square().sum()
+
+    seen: list[int] = []
+    profile_step(build, BATCH, "online", warmup=0, repeats=1, loss=twice)
+    assert seen == [6] * 3 * 3  # two steps for memory, one timed, of three time steps each
+
+
+def test_traces_and_compilation_exclude_each_other() -> None:
+    with pytest.raises(snnprof.SnnprofError, match="do not run compiled"):
+        profile_step(build, BATCH, "ottt", compile=True)
+
+
+def test_what_is_no_model() -> None:
+    stepped = snnprof.stepwise(build(), reset=lambda: None, detach=lambda: None)
+    with pytest.raises(snnprof.SnnprofError, match="build is a SteppedModel: give a function"):
+        profile_step(stepped, BATCH)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["stbp", "online"])
+def test_a_loss_that_is_not_finite_names_mode_and_step(mode: str) -> None:
+    broken = torch.full((6, 5), float("nan"))
+    with pytest.raises(snnprof.SnnprofError, match=f"mode '{mode}': the loss is nan at step 1"):
+        profile_step(nn.Linear(5, 6), (broken, LABELS), mode, timesteps=2)
+
+
+def test_nan_that_the_spikes_swallow_is_found_in_the_parameters() -> None:
+    broken = IMAGES.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    with pytest.raises(snnprof.SnnprofError, match=r"features\.0\.0\.weight is not finite after"):
+        profile_step(build, (broken, LABELS), warmup=0, repeats=1)
+
+
+def test_a_training_that_diverges_in_the_timed_steps_is_found_after_them() -> None:
+    class Breaking(torch.optim.SGD):
+        steps = 0
+
+        @torch.no_grad()
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            self.steps += 1
+            if self.steps == 4:
+                self.param_groups[0]["params"][0].fill_(torch.nan)
+
+    ran = []
+    with pytest.raises(snnprof.SnnprofError, match="the loss is nan at step 5:"):
+        profile_step(
+            nn.Linear(64, 6),
+            (IMAGES.flatten(1), LABELS),
+            timesteps=1,
+            warmup=2,
+            repeats=5,
+            optimizer=Breaking,
+            clock=lambda: float(ran.append(0) or len(ran)),
+        )
+    assert len(ran) == 5 * 12  # all five were run: the step's two readings and ten inside
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "bptt"}, "unknown mode 'bptt'; known: ndot"),
+        ({"mode": "sltt-4"}, "K = 4 is more than the T = 3"),
+        ({"timesteps": 0}, "timesteps=0: must be at least 1"),
+        ({"timesteps": 4}, "4 time steps after 0 in a network made for 3"),
+        ({"amp": "fp8"}, "unknown amp 'fp8'; known: bf16, fp16"),
+        ({"repeats": 0}, "repeats=0"),
+        ({"warmup": -1}, "warmup=-1"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+    ],
+)
+def test_what_is_refused(settings: dict[str, object], message: str) -> None:
+    mode = str(settings.pop("mode", "stbp"))
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        profile_step(build, BATCH, mode, **settings)  # type: ignore[arg-type]
+
+
+def test_images_and_sequences() -> None:
+    labels = torch.arange(4)
+    assert as_sequence(torch.zeros(4, 1, 8, 8), labels, 3).shape == (3, 4, 1, 8, 8)
+    assert as_sequence(torch.zeros(4, 9), labels, 3).shape == (3, 4, 9)
+    assert as_sequence(torch.zeros(3, 4, 9), labels, None).shape == (3, 4, 9)
+    assert as_sequence(torch.zeros(5, 4, 2, 9), labels, None).shape == (5, 4, 2, 9)
+    for x, steps, message in [
+        (torch.zeros(4, 9), None, "give timesteps=T"),
+        (torch.zeros(3, 4, 9), 2, "timesteps=2, but the sequence has 3"),
+        (torch.zeros(5, 9), 2, r"shape \(5, 9\) with 4 labels"),
+    ]:
+        with pytest.raises(snnprof.SnnprofError, match=message):
+            as_sequence(x, labels, steps)
+    with pytest.raises(snnprof.SnnprofError, match=r"labels of shape \(4, 10\)"):
+        as_sequence(torch.zeros(4, 9), torch.zeros(4, 10), 2)
+
+
+def test_a_profile_is_a_result_like_any_other(tmp_path: Path) -> None:
+    found = quick("online")
+    assert from_json(to_json(found)) == found
+    row = found.to_frame().iloc[0]
+    assert row["step_median_s"] == found.step_s[0]
+    assert row["peak_bytes"] == found.peak_bytes
+    assert row["reserved_bytes"] is None
+    found.save(tmp_path / "step.md")
+    text = " ".join((tmp_path / "step.md").read_text("utf-8").split())
+    assert "| online | 3 | 6 |" in text
+    assert "activation (MiB)" in text

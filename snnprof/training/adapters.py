@@ -1,0 +1,231 @@
+"""One way to run models of any library time step by time step.
+
+A training mode needs four things of a model: forget the state, cut the state from the graph,
+run one time step, and, where the model can, run a whole sequence at once. An adapter says how
+a library does them; it is chosen by the classes of the model's modules.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from snnprof.errors import SnnprofError
+from snnprof.registry import Registry
+from snnprof.spiking.neuron import detach, reset
+
+
+@dataclass(frozen=True)
+class SteppedModel:
+    """A model that runs one time step at a time.
+
+    Attributes:
+        model: whose parameters are trained.
+        reset: forgets the state.
+        detach: cuts the state from the graph of the time steps before.
+        step: one time step, [B, ...] to [B, classes].
+        sequence: all time steps at once, [T, B, ...] to [T, B, classes], from rest; None where
+            the model cannot: then it runs step by step.
+        compiled: True if ``step`` and ``sequence`` are compiled.
+    """
+
+    model: nn.Module
+    reset: Callable[[], object]
+    detach: Callable[[], object]
+    step: Callable[[Tensor], Tensor]
+    sequence: Callable[[Tensor], Tensor] | None = None
+    compiled: bool = False
+
+    def run_sequence(self, x: Tensor) -> Tensor:
+        """All time steps, [T, B, ...] to [T, B, classes], with the graph kept."""
+        if self.sequence is None:
+            return torch.stack([_logits(self.step(current), current) for current in x])
+        out = self.sequence(x)
+        if not isinstance(out, Tensor) or out.dim() != 3 or out.shape[:2] != x.shape[:2]:
+            raise _wrong_output(out, "[T, B, classes]", x)
+        return out
+
+    def run_step(self, x: Tensor) -> Tensor:
+        """One time step, [B, ...] to [B, classes]."""
+        return _logits(self.step(x), x)
+
+    def compile(self) -> SteppedModel:
+        """The same model, run through torch.compile."""
+        sequence = None if self.sequence is None else torch.compile(self.sequence, dynamic=False)
+        return replace(
+            self, step=torch.compile(self.step, dynamic=False), sequence=sequence, compiled=True
+        )
+
+
+def _logits(out: Any, x: Tensor) -> Tensor:
+    if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(x):
+        raise _wrong_output(out, "[B, classes]", x)
+    return out
+
+
+def _wrong_output(out: Any, wanted: str, x: Tensor) -> SnnprofError:
+    found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    return SnnprofError(
+        f"the model gave {found} for an input of shape {tuple(x.shape)}, {wanted} is needed: wrap "
+        "it in snnprof.stepwise(model, reset=..., detach=..., step=...)"
+    )
+
+
+def stepwise(
+    model: nn.Module,
+    *,
+    reset: Callable[[], object],
+    detach: Callable[[], object],
+    step: Callable[[Tensor], Tensor] | None = None,
+    sequence: Callable[[Tensor], Tensor] | None = None,
+) -> SteppedModel:
+    """A model of any making, with what tells it to forget and to detach its state.
+
+    Args:
+        model: the module.
+        reset: called before every sequence.
+        detach: called before every time step of the online modes.
+        step: one time step, [B, ...] to [B, classes]; the model itself if not given.
+        sequence: all at once, [T, B, ...] to [T, B, classes], from rest; if not given, STBP
+            runs step by step and keeps the graph.
+    """
+    return SteppedModel(model, reset, detach, model if step is None else step, sequence)
+
+
+Adapter = Callable[[nn.Module], SteppedModel]
+ADAPTERS: Registry[Adapter] = Registry("adapter")  # by the library's top-level package
+
+
+def adapt(model: nn.Module | SteppedModel) -> SteppedModel:
+    """The model with the adapter of its library.
+
+    A model without a module of a known library is called like ours, with [K, B, ...], K = 1 for
+    one time step.
+    """
+    if isinstance(model, SteppedModel):
+        return model
+    packages = {
+        kind.__module__.partition(".")[0] for m in model.modules() for kind in type(m).__mro__
+    }
+    for package, adapter in ADAPTERS.items():
+        if package in packages:
+            return adapter(model)
+    return ADAPTERS["snnprof"](model)
+
+
+@ADAPTERS.register("spikingjelly")
+def spikingjelly(model: nn.Module) -> SteppedModel:
+    """SpikingJelly, step mode "s" ([B, ...]) or "m" ([T, B, ...]) as its layers are set."""
+    base: Any = sys.modules["spikingjelly.activation_based.base"]
+    stateful = [m for m in model.modules() if isinstance(m, base.MemoryModule)]
+
+    def reset_all() -> None:
+        for module in stateful:
+            module.reset()
+
+    def detach_all() -> None:
+        for module in stateful:
+            module.detach()
+
+    if any(module.step_mode == "m" for module in stateful):
+        return SteppedModel(model, reset_all, detach_all, _one_of(model), model)
+    return SteppedModel(model, reset_all, detach_all, model)
+
+
+@ADAPTERS.register("snntorch")
+def snntorch(model: nn.Module) -> SteppedModel:
+    """snnTorch, neurons made with ``init_hidden=True``; the logits are the last one's spikes.
+
+    Its own ``utils.reset`` looks at the top level of the model only, and resets the neurons of
+    every other model too; here every neuron of this model is reset, and no other.
+    """
+    library: Any = sys.modules["snntorch"]
+    neurons = [m for m in model.modules() if isinstance(m, library.SpikingNeuron)]
+    if not all(neuron.init_hidden for neuron in neurons):
+        raise SnnprofError(
+            "a snnTorch neuron without init_hidden=True passes its state by hand: give it "
+            "init_hidden=True, or wrap the model in snnprof.stepwise(...)"
+        )
+
+    def reset_all() -> None:
+        for neuron in neurons:
+            neuron.reset_mem()
+
+    def detach_all() -> None:
+        for neuron in neurons:
+            for name, state in list(neuron.named_buffers(recurse=False)):
+                if state.requires_grad:
+                    setattr(neuron, name, state.detach())
+
+    return SteppedModel(model, reset_all, detach_all, lambda x: _first(model(x)))
+
+
+@ADAPTERS.register("norse")
+def norse(model: nn.Module) -> SteppedModel:
+    """Norse: ``out, state = model(x, state)``, as its SequentialState."""
+    held: list[Any] = [None]
+
+    def run(x: Tensor) -> Tensor:
+        result = model(x, held[0])
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise _wrong_output(result, "(output, state)", x)
+        out: Tensor = result[0]
+        held[0] = result[1]
+        return out
+
+    def forget() -> None:
+        held[0] = None
+
+    def cut() -> None:
+        held[0] = tree_map(lambda s: s.detach() if isinstance(s, Tensor) else s, held[0])
+
+    return SteppedModel(model, forget, cut, run)
+
+
+# After the others: a model of theirs may well hold a layer of ours.
+@ADAPTERS.register("snnprof")
+def own(model: nn.Module) -> SteppedModel:
+    """Our networks, and any module from [K, B, ...] to [K, B, classes]."""
+    return SteppedModel(model, lambda: reset(model), lambda: detach(model), _one_of(model), model)
+
+
+def _one_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """One time step of a model that takes sequences."""
+
+    def step(x: Tensor) -> Tensor:
+        out = model(x.unsqueeze(0))
+        if not isinstance(out, Tensor) or out.dim() != 3 or len(out) != 1:
+            raise _wrong_output(out, "[1, B, classes]", x.unsqueeze(0))
+        return out[0]
+
+    return step
+
+
+def _first(out: Any) -> Tensor:
+    """The spikes, of a layer that gives (spikes, membrane, ...)."""
+    first: Tensor = out[0] if isinstance(out, tuple) else out
+    return first
+
+
+def kept_graphs(model: nn.Module) -> dict[str, int]:
+    """How many tensors with a graph behind them each module holds, by the module's name.
+
+    Buffers, attributes, and lists and dictionaries of tensors are looked through. A weight that
+    torch's pruning or weight norm makes anew for every call is not counted.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        # All but the children: other libraries keep state under private names too.
+        held = {key: value for key, value in vars(module).items() if key != "_modules"}
+        made = {key.removesuffix(end) for key in held["_parameters"] for end in ("_orig", "_g")}
+        leaves = tree_leaves([value for key, value in held.items() if key not in made])
+        count = sum(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in leaves)
+        if count:
+            found[f"{name or 'the model'} ({type(module).__name__})"] = count
+    return found
