@@ -8,9 +8,18 @@ import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from snnprof.errors import SnnprofError
-from snnprof.results import SCHEMA_VERSION, CountResult, EnergyResult, Report, Result
+from snnprof.results import (
+    SCHEMA_VERSION,
+    CoherenceResult,
+    CountResult,
+    EnergyResult,
+    Report,
+    Result,
+)
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (CountResult, EnergyResult, Report)}
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (CoherenceResult, CountResult, EnergyResult, Report)
+}
 
 
 def to_json(result: Result) -> str:
