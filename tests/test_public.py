@@ -9,17 +9,23 @@ import snnprof
 def test_public_names_are_locked() -> None:
     assert snnprof.__all__ == [
         "ArmResult",
+        "CoherenceResult",
         "CountResult",
         "EnergyResult",
         "EnergyRow",
+        "LayerCoherence",
         "LayerCount",
+        "NeuronEquations",
         "Report",
         "SnnprofError",
         "SopCounter",
+        "coherence",
+        "coherence_sweep",
         "load",
         "models",
         "neuron_ops",
         "price",
+        "register_membrane",
         "reset",
         "run",
         "save",
@@ -32,7 +38,8 @@ def test_public_names_are_locked() -> None:
 def test_import_stays_light() -> None:
     code = (
         "import sys, snnprof; "
-        "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard'}; "
+        "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard', "
+        "'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -153,7 +153,7 @@ class Arms:
             loss = self.losses[cut](self.model(self.x), self.y)
             _check(loss)
             ran = {name: kept for name, kept in records.items() if kept.traces}
-            order = {name: place for place, name in enumerate(dict.fromkeys(calls))}
+            order = {name: place for place, name in enumerate(calls)}
             return self._gradients(loss, ran, order, with_delta=not cut)
 
     @contextmanager
@@ -169,10 +169,10 @@ class Arms:
 
         def fed(name: str, kept: Records | None) -> Callable[[nn.Module, object], None]:
             def note(module: nn.Module, args: object) -> None:
-                calls.append(name)
-                if kept is not None:
-                    known = {id(p) for p in kept.weights}
-                    kept.weights += [p for p in since if id(p) not in known]
+                if name not in calls:
+                    calls.append(name)
+                    if kept is not None:
+                        kept.weights += {id(p): p for p in since}.values()
                 since.clear()
 
             return note
@@ -246,7 +246,7 @@ def _check(loss: object) -> None:
             "first argument, the model's output, without detach() or item()"
         )
     if not bool(loss.isfinite()):
-        raise SnnprofError(f"the loss is {float(loss)}: look for NaN in the input or the weights")
+        raise SnnprofError(f"the loss is {loss.item()}: look for NaN in the input or the weights")
 
 
 def _joined(traces: Sequence[Trace]) -> Trace:
