@@ -85,14 +85,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One layer in one arm; gradients are None where the loss does not depend on it."""
+    """One layer in one arm; gradients are None where the loss does not depend on it.
+
+    It holds no part of the graph, which would keep the layers below in memory.
+    """
 
     order: int
     trace: Trace
     membranes: Tensor | None
     delta: Tensor | None
     weights: dict[str, Tensor]
-    spot: Spot
+    dtype: torch.dtype
+    device: torch.device
 
     def tensors(self) -> Iterator[Tensor]:
         yield from (t for t in (self.membranes, self.delta) if t is not None)
@@ -229,7 +233,8 @@ class Arms:
                     for p in kept.weights
                     if (gradient := of[id(p)]) is not None
                 },
-                spot=kept.membranes[0],
+                dtype=kept.membranes[0].empty.dtype,
+                device=kept.membranes[0].device,
             )
             for name, kept in ran.items()
         }
@@ -298,8 +303,8 @@ def _compare(name: str, kind: Kind, stbp: _Seen, online: _Seen, identity: Identi
         order=stbp.order,
         timesteps=fired.shape[0],
         batch=fired.shape[1],
-        dtype=str(stbp.spot.empty.dtype).removeprefix("torch."),
-        device=str(stbp.spot.device),
+        dtype=str(stbp.dtype).removeprefix("torch."),
+        device=str(stbp.device),
         finite=finite,
         same_spikes=torch.equal(fired, online.trace.fired),
     )
