@@ -14,6 +14,7 @@ from snnprof.results import CoherenceResult, LayerCoherence
 
 SUFFIXES = (".svg", ".png", ".pdf")
 _INCH_PER_LAYER = 0.28
+_HEIGHT = 4.4
 _STYLE = {"svg.hashsalt": "snnprof", "svg.fonttype": "none", "font.size": 9}
 
 
@@ -46,15 +47,21 @@ def coherence_plot(results: Sequence[CoherenceResult] | CoherenceResult, path: s
         figure, axes = pyplot.subplots(
             1,
             len(widths),
-            figsize=(sum(widths), 3.4),
+            figsize=(sum(widths), _HEIGHT),
             width_ratios=widths,
             squeeze=False,
+            sharey=True,
             layout="constrained",
         )
         try:
             _against_depth(axes[0][0], drawn, longest, pyplot.colormaps["viridis"])
             if by_time:
                 _against_time(axes[0][1], drawn)
+            entries, labels = axes[0][0].get_legend_handles_labels()
+            columns = max(2, int(sum(widths) / 1.4))
+            figure.legend(
+                entries, labels, loc="outside upper left", ncols=columns, fontsize=8, frameon=False
+            )
             metadata = {"Date": None} if target.suffix.lower() == ".svg" else None
             figure.savefig(target, dpi=200, metadata=metadata)
         except OSError as error:
@@ -108,7 +115,7 @@ def _against_depth(
     axes.set_xticks(range(1, len(longest.rows) + 1), [row.name for row in longest.rows])
     axes.tick_params(axis="x", labelrotation=90 if len(longest.rows) > 3 else 0)
     axes.set_xlabel("layer of neurons, from input to output")
-    axes.set_ylabel("cosine of online and STBP gradients")
+    axes.set_ylabel("cosine of online and STBP gradient")
     claimed = any(row.identity_claimed for result in results for row in result.rows)
     for style, label in (
         ("-o", "membrane"),
@@ -116,7 +123,6 @@ def _against_depth(
         *([(":", "membrane, by (i)")] if claimed else []),
     ):
         axes.plot([], [], style, color="grey", markersize=3.5, label=label)
-    axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.3)
 
 
@@ -141,7 +147,7 @@ def _against_time(axes: Any, results: Sequence[CoherenceResult]) -> None:
     times = sorted({result.timesteps for result in ordered})
     axes.set_xticks(times, [str(t) for t in times])
     axes.set_xlabel("time steps T")
-    axes.set_ylabel("cosine, median and range of layers")
+    axes.set_title("median and range of the layers", fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.3)
 
