@@ -8,9 +8,11 @@ from snnprof.experiment import run
 from snnprof.render.files import load, save
 from snnprof.results import (
     ArmResult,
+    CoherenceResult,
     CountResult,
     EnergyResult,
     EnergyRow,
+    LayerCoherence,
     LayerCount,
     Report,
     StepProfile,
@@ -20,19 +22,26 @@ from snnprof.spiking.packing import pack, unpack
 from snnprof.spiking.size import size_bytes
 from snnprof.spiking.weights import quantize
 from snnprof.training.adapters import stepwise
+from snnprof.training.coherence import coherence, coherence_sweep
+from snnprof.training.foreign_neurons import NeuronEquations, register_membrane
 from snnprof.training.step import StepArm, profile_arms, profile_step
 
 __all__ = [
     "ArmResult",
+    "CoherenceResult",
     "CountResult",
     "EnergyResult",
     "EnergyRow",
+    "LayerCoherence",
     "LayerCount",
+    "NeuronEquations",
     "Report",
     "SnnprofError",
     "SopCounter",
     "StepArm",
     "StepProfile",
+    "coherence",
+    "coherence_sweep",
     "load",
     "models",
     "neuron_ops",
@@ -41,6 +50,7 @@ __all__ = [
     "profile_arms",
     "profile_step",
     "quantize",
+    "register_membrane",
     "register_neuron_ops",
     "reset",
     "run",

@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from snnprof.errors import SnnprofError
 from snnprof.results import (
     SCHEMA_VERSION,
+    CoherenceResult,
     CountResult,
     EnergyResult,
     Report,
@@ -18,7 +19,8 @@ from snnprof.results import (
 )
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (CountResult, EnergyResult, Report, StepProfile)
+    kind.__name__: kind
+    for kind in (CoherenceResult, CountResult, EnergyResult, Report, StepProfile)
 }
 
 

@@ -9,15 +9,20 @@ import snnprof
 def test_public_names_are_locked() -> None:
     assert snnprof.__all__ == [
         "ArmResult",
+        "CoherenceResult",
         "CountResult",
         "EnergyResult",
         "EnergyRow",
+        "LayerCoherence",
         "LayerCount",
+        "NeuronEquations",
         "Report",
         "SnnprofError",
         "SopCounter",
         "StepArm",
         "StepProfile",
+        "coherence",
+        "coherence_sweep",
         "load",
         "models",
         "neuron_ops",
@@ -26,6 +31,7 @@ def test_public_names_are_locked() -> None:
         "profile_arms",
         "profile_step",
         "quantize",
+        "register_membrane",
         "register_neuron_ops",
         "reset",
         "run",
@@ -41,7 +47,8 @@ def test_public_names_are_locked() -> None:
 def test_import_stays_light() -> None:
     code = (
         "import sys, snnprof; "
-        "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard'}; "
+        "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard', "
+        "'matplotlib'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
