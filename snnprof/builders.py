@@ -1,59 +1,133 @@
-"""Where a model comes from: our networks by name, anybody's builder, a checkpoint."""
+"""Where a model comes from: our networks by name, or anybody's builder."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import io
-import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snnprof.counting.naming import strip_wrappers
-from snnprof.errors import SnnprofError
+from snnprof.errors import SnnprofError, is_out_of_memory
 from snnprof.models import create
+from snnprof.spiking.network import SpikingNetwork
+from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.stepper import as_sequence
 
-# What files of training frameworks wrap a state dict in.
-_WRAPPED_AS = ("state_dict", "model", "model_state_dict", "net")
-_SHOWN = 3
+
+class ModelSource:
+    """What makes a model.
+
+    Args:
+        name: as it was given.
+        function: makes it, from keywords.
+        takes: the keywords that it has; None for any.
+        ours: whether it is one of our networks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        takes: frozenset[str] | None,
+        ours: bool,
+    ) -> None:
+        self.name = name
+        self.ours = ours
+        self._function = function
+        self._takes = takes
+
+    def takes(self, keyword: str) -> bool:
+        """Whether the function has this keyword."""
+        return self._takes is None or keyword in self._takes
+
+    def __call__(self, **settings: Any) -> nn.Module | SteppedModel:
+        """Make a model; a setting that the function does not have is left out.
+
+        Raises:
+            SnnprofError: the function fails, or returns no model.
+        """
+        wanted = {key: value for key, value in settings.items() if self.takes(key)}
+        try:
+            built = self._function(**wanted)
+        except SnnprofError:
+            raise
+        except Exception as error:  # theirs to mend
+            if self.ours or is_out_of_memory(error):
+                raise
+            raise self._error("its builder failed", error) from error
+        if not isinstance(built, nn.Module | SteppedModel):
+            raise SnnprofError(
+                f"model {self.name!r} returned a {type(built).__name__}, not a torch.nn.Module"
+            )
+        return built
+
+    def check(self, images: Tensor, labels: Tensor, timesteps: int, **settings: Any) -> None:
+        """Run a model of somebody else's once, on a few images, before anything depends on it.
+
+        Raises:
+            SnnprofError: it fails, gives something else than [T, B, classes] (step by step:
+                [B, classes]), or is made for another number of time steps.
+        """
+        if self.ours:
+            return
+        stepped = adapt(self(timesteps=timesteps, **settings))
+        model = stepped.model.to(images.device).eval()
+        if isinstance(model, SpikingNetwork) and model.timesteps != timesteps:
+            raise SnnprofError(
+                f"model {self.name!r} is made for {model.timesteps} time steps, and {timesteps} "
+                f"were asked for: give its builder a parameter 'timesteps', or use "
+                f"timesteps={model.timesteps}"
+            )
+        try:
+            with torch.no_grad():
+                stepped.reset()
+                stepped.run_sequence(as_sequence(images, labels, timesteps))
+        except SnnprofError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            shape = (timesteps, *images.shape)
+            raise self._error(f"it failed on an input of shape {shape}", error) from error
+
+    def _error(self, what: str, error: Exception) -> SnnprofError:
+        return SnnprofError(f"model {self.name!r}: {what}: {type(error).__name__}: {error}")
 
 
-def find_builder(model: str) -> Callable[..., nn.Module]:
-    """The function behind a model's name.
+def find_builder(model: str) -> ModelSource:
+    """Where a model comes from.
 
     Args:
         model: a name of :func:`snnprof.models.list_models`, or ``package.module:function``.
 
     Returns:
-        A function of the keywords of :func:`snnprof.models.create`. Somebody's own function
-        gets those that it has parameters for, and must return a torch.nn.Module.
+        What makes it from the keywords of :func:`snnprof.models.create`. Somebody's own
+        function gets those that it has parameters for. It returns a torch.nn.Module from
+        [T, B, C, H, W] to [T, B, classes], a model of a library that
+        :mod:`snnprof.training.adapters` knows, or a :func:`snnprof.stepwise` model.
 
     Raises:
         SnnprofError: no such module or function, or it cannot be imported.
     """
     if ":" not in model:
-        return lambda **settings: create(model, **settings)
+        return ModelSource(model, partial(create, model), None, ours=True)
     module_name, _, attribute = model.partition(":")
     function = _imported(model, module_name, attribute)
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise SnnprofError(
+            f"model {model!r}: {attribute!r} tells no parameters: wrap it"
+        ) from error
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    names = {p.name for p in parameters}
-
-    def build(**settings: Any) -> nn.Module:
-        wanted = {k: v for k, v in settings.items() if takes_all or k in names}
-        built = function(**wanted)
-        if not isinstance(built, nn.Module):
-            raise SnnprofError(
-                f"model {model!r} returned a {type(built).__name__}, not a torch.nn.Module"
-            )
-        return built
-
-    return build
+    names = frozenset(p.name for p in parameters)
+    return ModelSource(model, function, None if takes_all else names, ours=False)
 
 
 def _imported(model: str, module_name: str, attribute: str) -> Callable[..., Any]:
@@ -70,99 +144,3 @@ def _imported(model: str, module_name: str, attribute: str) -> Callable[..., Any
     if not callable(function):
         raise SnnprofError(f"model {model!r}: {module_name!r} has no function {attribute!r}")
     return function  # type: ignore[no-any-return]
-
-
-def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load weights from a file of ``torch.save`` into a model.
-
-    The file is read without running any code in it (``weights_only=True``). A state dict
-    inside a dict, and prefixes that wrappers such as DataParallel add, are recognised.
-
-    Raises:
-        SnnprofError: the file cannot be read, holds something else than tensors, or is of
-            another architecture (the keys are named).
-    """
-    own = model.state_dict()
-    state = _as_quantised(_unwrapped(_state_dict(_read(path), path), own), own)
-    missing = [key for key in own if key not in state]
-    unexpected = [key for key in state if key not in own]
-    shaped = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    typed = [
-        f"{key} is {state[key].dtype}, {state[key].layout}"
-        for key in own
-        if key in state and _make(state[key]) != _make(own[key])
-    ]
-    complaints = [
-        f"{what}: {_shortened(keys)}"
-        for what, keys in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", shaped),
-            ("of another kind", typed),
-        )
-        if keys
-    ]
-    if complaints:
-        raise SnnprofError(
-            f"checkpoint {str(path)!r} is of another network; {'; '.join(complaints)}"
-        )
-    model.load_state_dict(state)
-
-
-def _read(path: str | Path) -> object:
-    try:
-        content = io.BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise SnnprofError(f"checkpoint {str(path)!r}: {error.strerror or error}") from error
-    try:
-        return torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SnnprofError(
-            f"checkpoint {str(path)!r} is damaged, or holds more than tensors (such a file could "
-            "run code, so it is not read): save model.state_dict()"
-        ) from error
-    except Exception as error:  # whatever a damaged file makes torch run into
-        first = (str(error).splitlines() or [""])[0]
-        raise SnnprofError(
-            f"checkpoint {str(path)!r} is damaged or no torch file: {first}"
-        ) from error
-
-
-def _state_dict(loaded: object, path: str | Path) -> dict[str, Tensor]:
-    if isinstance(loaded, Mapping):
-        for name in _WRAPPED_AS:
-            if isinstance(loaded.get(name), Mapping):
-                loaded = loaded[name]
-                break
-    whole = isinstance(loaded, Mapping) and all(isinstance(v, Tensor) for v in loaded.values())
-    if not isinstance(loaded, Mapping) or not whole or not loaded:
-        raise SnnprofError(f"checkpoint {str(path)!r} holds no state dict: save model.state_dict()")
-    return {str(key): value for key, value in loaded.items()}
-
-
-def _unwrapped(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of the model itself, where only what wrappers add to a name differs."""
-    known = {strip_wrappers(key): key for key in own}
-    return {known.get(strip_wrappers(key), key): value for key, value in state.items()}
-
-
-def _make(tensor: Tensor) -> tuple[bool, torch.layout]:
-    return tensor.is_complex(), tensor.layout
-
-
-_LATENT = ".parametrizations.weight.original"
-
-
-def _as_quantised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Full-precision weights become the latent weights of a model that is quantised."""
-    latent = {key.removesuffix(_LATENT) + ".weight": key for key in own if key.endswith(_LATENT)}
-    return {latent.get(key, key): value for key, value in state.items()}
-
-
-def _shortened(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import warnings
-from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from snnprof.cli_options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
 from snnprof.energy.pricing import conventions
-from snnprof.environment import DEVICES
-from snnprof.errors import SnnprofError
-from snnprof.experiment import BATCH_SIZE, EPOCHS, LEARNING_RATE, Progress, run
-from snnprof.models import MODELS, WEIGHTS, list_models, nominal_macs, usual
-from snnprof.render.files import check_output, save
+from snnprof.errors import SnnprofError, is_out_of_memory
+from snnprof.experiment import AUTO, BATCH_SIZE, EPOCHS, LEARNING_RATE, run
+from snnprof.models import MODELS, list_models, nominal_macs, usual
+from snnprof.phases import Progress
+from snnprof.plan import NEURON
+from snnprof.render.files import check_output, is_picture, save
 from snnprof.spiking.neurons import NEURONS
-from snnprof.training.datasets import DATASETS
 from snnprof.training.modes import mode_names
-
-TERMINAL = "-"
+from snnprof.training.stepper import AMP
 
 
 class _OneLineErrors(click.Group):
@@ -39,7 +39,7 @@ class _OneLineErrors(click.Group):
         except SnnprofError as error:
             message = str(error)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             message = "out of memory: try fewer time steps, smaller images or smaller batches"
         except click.Abort:
@@ -47,11 +47,6 @@ class _OneLineErrors(click.Group):
             sys.exit(130)
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    known = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, known) or "can't allocate memory" in str(error)
 
 
 @click.group(
@@ -67,71 +62,77 @@ def cli() -> None:
     """
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(sorted(names))
-
-
 @cli.command("run")
 @click.option(
     "--model",
     default="vgg5",
     show_default=True,
-    help=f"One of: {_listed(list_models())}; or anybody's builder, package.module:function.",
+    help=f"One of: {listed(list_models())}; or anybody's builder, package.module:function.",
 )
 @click.option(
     "--neuron",
     "neurons",
     multiple=True,
-    default=("lif",),
+    default=(NEURON,),
     show_default=True,
-    help=f"One of: {_listed([*NEURONS])}; variants behind plus signs, as hdlif+four_bit+parallel "
+    help=f"One of: {listed([*NEURONS])}; variants behind plus signs, as hdlif+four_bit+parallel "
     "or lif+surrogate=arctan. Repeat it for a row each.",
 )
-@click.option(
-    "--variant",
-    "variants",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="Variant of every neuron, or option of the network (connect=iand); repeat it.",
-)
-@click.option("--weights", default="fp32", show_default=True, help=f"One of: {_listed(WEIGHTS)}.")
 @click.option(
     "--mode",
     "modes",
     multiple=True,
     default=("stbp", "online"),
     show_default=True,
-    help=f"Training mode, one row each; repeat it. One of: {_listed(mode_names())}.",
+    help=f"Training mode; repeat it for a row each. One of: {listed(mode_names())}.",
 )
-@click.option("--timesteps", default=4, show_default=True, help="T, time steps per sample.")
 @click.option(
-    "--data", default="digits", show_default=True, help=f"One of: {_listed([*DATASETS])}."
+    "--timesteps",
+    type=WHOLE_NUMBERS,
+    default="4",
+    show_default=True,
+    help="T, time steps per sample; several as 1,2,4,8 for a row each.",
 )
-@click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]")
+@network_options
+@click.option("--epochs", default=EPOCHS, show_default=True, help="0 does not train.")
 @click.option(
-    "--epochs", default=EPOCHS, show_default=True, help="0 counts the untrained network only."
+    "--batch-size",
+    default=str(BATCH_SIZE),
+    show_default=True,
+    help="Samples per step; auto for the most that fit in memory.",
 )
-@click.option("--batch-size", default=BATCH_SIZE, show_default=True, help="Samples per step.")
 @click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of SGD.")
 @click.option(
     "--energy",
     multiple=True,
     default=("operands",),
     show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {_listed([*conventions()])}.",
+    help=f"Energy convention, one column each; repeat it. One of: {listed([*conventions()])}.",
 )
 @click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of weights, batches, random data.",
+    "--repeats",
+    type=int,
+    metavar="N",
+    help="Time N steps of every row in a pass of their own, rows in turn, and take the memory "
+    "in another, one row at a time. [default: time the training itself]",
 )
-@click.option("--device", default="auto", show_default=True, help=f"One of: {_listed(DEVICES)}.")
+@click.option("--amp", help=f"Mixed precision for training steps. One of: {listed([*AMP])}.")
+@click.option("--compile", is_flag=True, help="Training steps through torch.compile.")
+@click.option("--channels-last", is_flag=True, help="Weights and images in that memory format.")
 @click.option(
-    "--checkpoint",
-    metavar="FILE",
-    help="Start from the weights in FILE (torch.save of a state dict; no code in it is run).",
+    "--isolate", is_flag=True, help="Every row in a process of its own, one after another."
+)
+@click.option(
+    "--measure-energy",
+    type=float,
+    metavar="SECONDS",
+    help="Read an NVIDIA GPU's energy counter for so long per row (extra gpu).",
+)
+@click.option(
+    "--trace",
+    metavar="DIR",
+    help="Also trace a few steps of every row, after the timed ones, for TensorBoard "
+    "(tensorboard --logdir DIR) and Perfetto.",
 )
 @click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
 @click.option(
@@ -139,12 +140,13 @@ def _listed(names: Sequence[str]) -> str:
     "--output",
     "outputs",
     multiple=True,
-    help="Also write FILE.md, .csv, .tex or .json; repeat it. The table is always printed (-).",
+    help="Also write FILE.md, .csv, .tex or .json; .svg, .png or .pdf draws time and memory over "
+    "several T (extra plots). Repeat it. The table is always printed (-).",
 )
 def run_command(
     neurons: tuple[str, ...], variants: tuple[str, ...], outputs: tuple[str, ...], **settings: Any
 ) -> None:
-    """Train a network in each mode, and print one table with a row per neuron and mode.
+    """Train a network in each mode, and print one table with a row per neuron, T and mode.
 
     \b
     Each row: size, accuracy, firing rate, synaptic operations (SOPs) and energy
@@ -158,13 +160,18 @@ def run_command(
       snnprof run --model vgg11 --data random --epochs 0 --energy spikformer
       snnprof run --neuron hdlif --energy operands --energy hd-lif -o run.json
       snnprof run --model resnet18 --neuron lif --neuron hdlif+parallel --weights 1.5bit
+      snnprof run --timesteps 1,2,4,8,16 --epochs 0 --repeats 20 -o growth.svg
       snnprof run --model my_project.networks:build --checkpoint trained.pt --epochs 0
     """
     from snnprof.render.terminal import ProgressBar, show
 
     files = [check_output(output) for output in outputs if output != TERMINAL]
-    settings |= dict(_variant(text) for text in variants)
-    bar = ProgressBar("training", shown=settings["epochs"] > 0)
+    if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
+        raise SnnprofError("a picture of time and memory over T needs several --timesteps")
+    settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
+    settings["batch_size"] = _batch_size(settings["batch_size"])
+    works = settings["epochs"] > 0 or settings["repeats"] is not None
+    bar = ProgressBar("measuring", shown=works)
     with warnings.catch_warnings(record=True) as caught, bar:
         report = run(neuron=neurons, progress=Progress(bar.expect, bar.step_done), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
@@ -172,14 +179,19 @@ def run_command(
     show(report)
     for file in files:
         save(report, file)
+    if settings["trace"] is not None:
+        from snnprof.render.tensorboard import write_scalars
+
+        write_scalars(report, Path(settings["trace"]))
 
 
-def _variant(text: str) -> tuple[str, object]:
-    """ "name" or "name=value"."""
-    name, equals, value = text.partition("=")
-    if not name.isidentifier() or name in inspect.signature(run).parameters:
-        raise SnnprofError(f"--variant {text!r}: give NAME or NAME=VALUE, e.g. connect=iand")
-    return name, value if equals else True
+def _batch_size(text: str) -> int | str:
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise SnnprofError(f"--batch-size {text}: must be a whole number, or auto") from None
 
 
 @cli.command("models")
@@ -194,13 +206,13 @@ def models_command(name: str | None) -> None:
         click.echo(parameter_count_table(usual(name), max_depth=4))
         return
     rows = []
-    for listed in list_models():
-        info = MODELS[listed]
+    for name in list_models():
+        info = MODELS[name]
         with torch.device("meta"):
-            parameters = sum(p.numel() for p in usual(listed).parameters())
+            parameters = sum(p.numel() for p in usual(name).parameters())
         shape = f"{info.in_channels}x{info.image_size}x{info.image_size}"
-        macs = f"{nominal_macs(listed) / 1e6:,.1f}"
-        rows.append((listed, f"{parameters:,}", macs, shape, info.source))
+        macs = f"{nominal_macs(name) / 1e6:,.1f}"
+        rows.append((name, f"{parameters:,}", macs, shape, info.source))
     show_table(("model", "parameters", "MACs per step (M)", "usual input", "source"), rows)
 
 

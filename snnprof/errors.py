@@ -11,6 +11,13 @@ class SnnprofError(ValueError):
     """
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """True for every way in which torch says so."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)
+
+
 def known(kind: str, name: str, names: Iterable[str]) -> SnnprofError:
     """The error for a name that is not in a registry, listing those that are."""
     listed = ", ".join(sorted(names))

@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from snnprof.builders import find_builder, load_checkpoint
-from snnprof.energy.pricing import convention, price
 from snnprof.environment import choose_device, describe
 from snnprof.errors import SnnprofError
+from snnprof.growth import growth
+from snnprof.isolation import in_processes
+from snnprof.phases import (
+    SILENT,
+    Measuring,
+    Progress,
+    Setting,
+    check_traces,
+    fit_batch,
+    measure_joules,
+    profile_arms,
+    result_of,
+    trace_arms,
+    train_arms,
+)
+from snnprof.plan import NEURON, WEIGHTS, Request, once_each, plans
+from snnprof.remarks import remarks
 from snnprof.results import ArmResult, Report
-from snnprof.spiking.neurons import neuron_ops
-from snnprof.spiking.size import size_bytes
-from snnprof.training.datasets import Dataset, load
-from snnprof.training.modes import find_mode
-from snnprof.training.trainer import WARMUP_STEPS, Arm, Recipe, evaluate, make_arm, steps_of, train
+from snnprof.training.datasets import load
+from snnprof.training.stepper import Execution
+from snnprof.training.trainer import Recipe, steps_of
 
 EPOCHS = 8
 BATCH_SIZE = 64
 LEARNING_RATE = 0.1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How to tell somebody of the progress: steps to come, and each one done."""
-
-    start: Callable[[int], None]
-    advance: Callable[[], None]
-
-
-SILENT = Progress(start=lambda total: None, advance=lambda: None)
+AUTO = "auto"
 
 
 def run(
     model: str = "vgg5",
     *,
-    neuron: str | Sequence[str] = "lif",
-    weights: str = "fp32",
+    neuron: str | Sequence[str] = NEURON,
+    weights: str = WEIGHTS,
     modes: str | Sequence[str] = ("stbp", "online"),
-    timesteps: int = 4,
+    timesteps: int | Sequence[int] = 4,
     data: str = "digits",
     image_size: int | None = None,
     epochs: int = EPOCHS,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | str = BATCH_SIZE,
     learning_rate: float = LEARNING_RATE,
     energy: str | Sequence[str] = ("operands",),
+    repeats: int | None = None,
+    amp: str | None = None,
+    compile: bool = False,
+    channels_last: bool = False,
+    measure_energy: float | None = None,
+    trace: str | Path | None = None,
+    isolate: bool = False,
     seed: int = 0,
     device: str = "auto",
     strict: bool = False,
@@ -62,14 +67,23 @@ def run(
     Args:
         model: one of ours, or ``package.module:function`` (:func:`~snnprof.builders.find_builder`).
         neuron: a neuron or several, with variants: ``"hdlif+four_bit"``.
-        weights, timesteps, **variants: as :func:`snnprof.models.create`.
-        modes: a training mode or several. Every neuron in every mode is an arm.
+        weights, **variants: as :func:`snnprof.models.create`.
+        modes: a training mode or several.
+        timesteps: T, or several. Every neuron in every mode at every T is an arm.
         data: "digits" or "random".
         image_size: pixels; None for the data's own.
-        epochs: 0 counts the untrained network only.
-        batch_size: samples per step.
+        epochs: 0 does not train.
+        batch_size: samples per step; "auto" for the most that fit in memory.
         learning_rate: at the start of the annealing.
         energy: a convention or several to price under.
+        repeats: time so many steps of every arm in a pass of its own (and memory in another,
+            one arm at a time); None times the training itself.
+        amp: "bf16" or "fp16" for mixed precision.
+        compile: run the forward pass of training steps through torch.compile.
+        channels_last: weights and images in that memory format.
+        measure_energy: seconds to read an NVIDIA GPU's energy counter, per arm.
+        trace: folder for traces of training steps, taken after all else.
+        isolate: run each arm in a process of its own.
         seed: of weights, batches and random data.
         device: "auto", "cpu" or "cuda".
         strict: raise where a layer's input is not finite, instead of saying so.
@@ -77,141 +91,79 @@ def run(
         progress: told of every training step.
 
     Returns:
-        One :class:`ArmResult` per arm, and what has to be said about them.
+        One :class:`ArmResult` per arm, and what has to be said about them. An arm that runs
+        out of memory says so, and the others go on.
 
     Raises:
         SnnprofError: a wrong name or value, before any training starts; a training that
             diverges.
     """
-    neurons, modes, energy = _names(neuron), _names(modes), _names(energy)
-    check(modes, energy, timesteps)
-    recipe = Recipe(epochs, batch_size, learning_rate)
+    arguments = {**locals(), **variants}  # as they were given
+    request = Request.of(model, neuron, weights, modes, timesteps, checkpoint, seed, variants)
     where = choose_device(device)
-    loaded = load(data, image_size, seed).to(where)
-    builder = find_builder(model)
+    execution = Execution(amp, compile, channels_last)
+    recipe = Recipe(epochs, _samples(batch_size), learning_rate)
+    measuring = Measuring(
+        once_each(energy), repeats, measure_energy, None if trace is None else Path(trace), strict
+    )
+    loaded = load(data, image_size, seed).to(where, execution.layout)
+    setting = Setting(loaded, recipe, execution, measuring, where, seed, progress)
+    steps_of(loaded, recipe)
+    chosen = plans(request, loaded)
+    check_traces(chosen, setting)
+    fitted: tuple[str, ...] = ()
+    if batch_size == AUTO:
+        setting, note = fit_batch(chosen, setting)
+        fitted = (note,)
+    if isolate:
+        return _isolated(arguments, request, setting, fitted)
 
-    def build(neuron: str) -> nn.Module:
-        torch.manual_seed(seed)
-        built = builder(
-            neuron=neuron,
-            weights=weights,
-            timesteps=timesteps,
-            num_classes=loaded.num_classes,
-            in_channels=loaded.in_channels,
-            image_size=loaded.image_size,
-            **variants,
-        )
-        if checkpoint is not None:
-            load_checkpoint(built, checkpoint)
-        return built
-
-    steps = steps_of(loaded, recipe)
-    chosen = [(neuron, mode) for neuron in neurons for mode in modes]
-    with torch.random.fork_rng():
-        arms = [
-            make_arm(mode, partial(build, neuron), recipe, steps, where) for neuron, mode in chosen
-        ]
-    progress.start(steps * len(arms))
-    losses = train(arms, loaded, recipe, seed, progress.advance)
+    arms = train_arms(chosen, setting)
+    profiles = profile_arms(chosen, arms, setting)
+    joules = measure_joules(chosen, arms, setting)
     results = [
-        measure(
-            partial(ArmResult, model=model, neuron=neuron, weights=weights, timesteps=timesteps),
-            arm,
-            loss,
-            loaded,
-            recipe,
-            energy,
-            checkpoint,
-        )
-        for (neuron, _), arm, loss in zip(chosen, arms, losses, strict=True)
+        result_of(plan, arm, profile, joules.get(plan.name), setting)
+        for plan, arm, profile in zip(chosen, arms, profiles, strict=True)
     ]
     if strict:
         refuse_non_finite(results)
+    trace_arms(chosen, arms, setting)
     return Report(
         arms=tuple(results),
-        notes=tuple(notes(results, loaded, recipe, seed)),
         environment=describe(where),
+        notes=(*remarks(results, setting, joules), *fitted),
+        growth=tuple(growth(results)),
     )
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """One name or several, each once."""
-    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+def _samples(batch_size: int | str) -> int:
+    if batch_size == AUTO:
+        return BATCH_SIZE  # until it is known what fits
+    if isinstance(batch_size, str):
+        raise SnnprofError(f"batch_size={batch_size!r}: must be a whole number, or 'auto'")
+    return batch_size
 
 
-def check(modes: Sequence[str], energy: Sequence[str], timesteps: int) -> None:
-    """Raise SnnprofError for a name that is not known, or where there is nothing to run."""
-    if not modes:
-        raise SnnprofError("no mode was given: there is nothing to run")
-    for name in modes:
-        find_mode(name, timesteps)
-    for name in energy:
-        convention(name)
-
-
-def measure(
-    label: Callable[..., ArmResult],
-    arm: Arm,
-    loss: float | None,
-    data: Dataset,
-    recipe: Recipe,
-    energy: Sequence[str],
-    checkpoint: str | Path | None,
-) -> ArmResult:
-    """Count and price a trained arm, and gather what its training measured."""
-    counts, accuracy = evaluate(arm.model, data, recipe.batch_size)
-    return label(
-        mode=arm.mode,
-        parameters=sum(p.numel() for p in arm.model.parameters()),
-        size_bytes=size_bytes(arm.model),
-        paper_size_bytes=size_bytes(arm.model, "paper"),
-        accuracy=accuracy if recipe.epochs or checkpoint else None,
-        counts=counts,
-        energies=tuple(price(counts, name) for name in energy),
-        neuron_ops=neuron_ops(arm.model),
-        step_s=arm.timer.seconds(),
-        peak_bytes=arm.peak_bytes,
-        epochs=recipe.epochs,
-        loss=loss,
-        checkpoint=None if checkpoint is None else str(checkpoint),
-    )
+def _isolated(
+    arguments: dict[str, object], request: Request, setting: Setting, fitted: tuple[str, ...]
+) -> Report:
+    """The same, arm by arm, each in a process of its own."""
+    left_out = ("variants", "isolate", "progress")
+    given = {key: value for key, value in arguments.items() if key not in left_out}
+    given["batch_size"] = setting.recipe.batch_size
+    split = {
+        "neuron": request.neurons,
+        "timesteps": request.timesteps,
+        "modes": request.modes,
+    }
+    setting.progress.start(len(request.neurons) * len(request.timesteps) * len(request.modes))
+    report = in_processes(run, given, split, setting.progress.advance)
+    return Report(report.arms, report.environment, (*report.notes, *fitted), report.growth)
 
 
 def refuse_non_finite(results: Sequence[ArmResult]) -> None:
     """Raise SnnprofError where a layer received NaN or infinity."""
     for result in results:
-        if result.counts.non_finite:
+        if result.counts is not None and result.counts.non_finite:
             layers = ", ".join(result.counts.non_finite)
-            raise SnnprofError(f"NaN or infinity in the input of {layers} (mode {result.mode!r})")
-
-
-def notes(results: Sequence[ArmResult], data: Dataset, recipe: Recipe, seed: int) -> Iterator[str]:
-    """What was run, assumed or not measured."""
-    yield f"Data: {data.description}."
-    start = results[0].checkpoint
-    if start is not None:
-        yield f"Weights loaded from {start}."
-    if not recipe.epochs:
-        if start is None:
-            yield (
-                "The weights are untrained (0 epochs): no accuracy is given, and batch norms that "
-                "have seen no data may leave layers silent."
-            )
-        yield "Step time and peak memory: not measured (0 epochs)."
-        return
-    yield (
-        f"Training: epochs {recipe.epochs}, batch {recipe.batch_size}, SGD (learning rate "
-        f"{recipe.learning_rate:g}, Nesterov momentum {recipe.momentum:g}, weight decay "
-        f"{recipe.weight_decay:g}), cosine annealing, seed {seed}; one run per mode, incomplete "
-        "batches dropped."
-    )
-    timed = min(len(result.step_s) for result in results)
-    if timed:
-        yield (
-            f"Step time: whole training step, median (first-third quartile) of {timed} after "
-            f"{WARMUP_STEPS + 1} untimed ones, modes in turn."
-        )
-    else:
-        yield "Step time: not measured, the training was too short."
-    if any(result.peak_bytes is None for result in results):
-        yield "Peak memory: not measured, the training was too short."
+            raise SnnprofError(f"NaN or infinity in the input of {layers} ({result.name})")

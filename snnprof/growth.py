@@ -19,7 +19,7 @@ def growth(arms: Sequence[ArmResult]) -> Iterator[Growth]:
     A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
     the first. T = 1 is left out where enough others remain: it carries no state.
     """
-    series: dict[tuple[str, str], list[ArmResult]] = {}
+    series: dict[tuple[str | None, str], list[ArmResult]] = {}
     for arm in arms:
         series.setdefault((arm.neuron, arm.mode), []).append(arm)
     for (neuron, mode), of_series in series.items():

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import snnprof
-from snnprof.builders import find_builder, load_checkpoint
+from snnprof.builders import find_builder
+from snnprof.checkpoint import load_checkpoint
 from snnprof.models import create
 
 

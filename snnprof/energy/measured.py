@@ -6,54 +6,21 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from snnprof.energy.nvml import EnergyReader, NoCounter, nvml_reader
 from snnprof.errors import SnnprofError
+from snnprof.results import MeasuredEnergy
 
 LEAST_WINDOW_S = 1.0
 TICK_S = 0.1  # the counter moves every 20 to 100 ms, by board
 RUN_IN_S = 0.5  # before a window: the power settles, and the tick before it is like the window
-EVIDENCE = "measured, board-wide"
 
 Step = Callable[[], object]
 Clock = Callable[[], float]
 Sleep = Callable[[float], object]
-
-
-@dataclass(frozen=True)
-class MeasuredEnergy:
-    """Energy of training steps as the board's counter saw it.
-
-    The whole board: memory, fans, conversion losses, and whatever else runs on it.
-
-    Attributes:
-        net_j: joules per step, idle power subtracted.
-        gross_j: joules per step, idle power included.
-        resolution_j: joules per step by which ``net_j`` can be off because the counter moves
-            only every ``TICK_S``; the noise of the board comes on top.
-        idle_w: watts of the board with nothing running.
-        steps: steps measured.
-        window_s: seconds measured, all windows together.
-        idle_s: seconds of idling measured.
-        device: the board's name.
-        uuid: what tells it from others.
-        evidence: what the figure rests on.
-    """
-
-    net_j: float
-    gross_j: float
-    resolution_j: float
-    idle_w: float
-    steps: int
-    window_s: float
-    idle_s: float
-    device: str
-    uuid: str
-    evidence: str = EVIDENCE
 
 
 class Measurement(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from snnprof.errors import SnnprofError
 from snnprof.files import check_writable, write_whole
+from snnprof.render.gallery import SUFFIXES, check_matplotlib, picture
 from snnprof.render.views import View, frame, view
 from snnprof.results import Result
 from snnprof.serialise import from_json, to_json
@@ -53,22 +54,29 @@ WRITERS: dict[str, Callable[[Result], str]] = {
 }
 
 
+def is_picture(path: str | Path) -> bool:
+    """Whether the suffix is a picture's."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
 def check_output(path: str | Path) -> Path:
     """The path, if a result can be written there.
 
     Raises:
-        SnnprofError: unknown suffix, no such directory, a directory, or no permission.
+        SnnprofError: unknown suffix, no such directory, a directory, no permission; or a
+            picture without matplotlib.
     """
     suffix = Path(path).suffix
-    if suffix.lower() not in WRITERS:
-        raise SnnprofError(
-            f"output {str(path)!r}: unknown suffix {suffix!r}; known: {', '.join(WRITERS)}"
-        )
+    if suffix.lower() not in (*WRITERS, *SUFFIXES):
+        listed = ", ".join((*WRITERS, *SUFFIXES))
+        raise SnnprofError(f"output {str(path)!r}: unknown suffix {suffix!r}; known: {listed}")
+    if is_picture(path):
+        check_matplotlib()
     return check_writable(path)
 
 
 def save(result: Result, path: str | Path) -> None:
-    """Write a result as .md, .csv, .tex or .json, chosen by suffix.
+    """Write a result as .md, .csv, .tex or .json, or draw it as .svg, .png or .pdf, by suffix.
 
     The file is written under a temporary name and moved into place.
 
@@ -76,7 +84,10 @@ def save(result: Result, path: str | Path) -> None:
         SnnprofError: see :func:`check_output`, or the system refuses to write.
     """
     target = check_output(path)
-    write_whole(path, WRITERS[target.suffix.lower()](result).encode())
+    if is_picture(target):
+        write_whole(path, picture(result, target.suffix.lower()))
+    else:
+        write_whole(path, WRITERS[target.suffix.lower()](result).encode())
 
 
 def load(path: str | Path) -> Result:

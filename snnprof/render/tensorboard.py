@@ -46,7 +46,10 @@ def write_scalars(source: Report | Values, folder: Path, *, step: int = 0) -> No
 
 def scalars(arm: ArmResult) -> dict[str, float | None]:
     """The figures of one arm by tag, units in the tag, per sample where it says so."""
-    rate, synops = arm.counts.firing_rate, arm.counts.per_sample("synops")
+    counts = arm.counts
+    rate, synops = (
+        (None, None) if counts is None else (counts.firing_rate, counts.per_sample("synops"))
+    )
     return {
         "cost/SOPs per sample": synops,
         **{f"energy/{e.table}, J per sample": e.total_j for e in arm.energies},
@@ -60,8 +63,8 @@ def scalars(arm: ArmResult) -> dict[str, float | None]:
 
 
 def run_name(arm: ArmResult) -> str:
-    """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard."""
-    return " ".join((arm.model, arm.neuron, arm.weights, arm.mode)).replace("/", "-")
+    """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard; T is its step."""
+    return arm.name.removesuffix(f" T{arm.timesteps}").replace("/", "-")
 
 
 def _runs(report: Report) -> dict[str, Points]:

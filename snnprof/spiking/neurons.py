@@ -41,6 +41,7 @@ __all__ = [
     "neurons_of",
     "register_neuron_ops",
     "reset",
+    "specification",
 ]
 
 
@@ -141,6 +142,16 @@ def neuron_maker(specification: str, timesteps: int, **variants: object) -> Neur
         key, equals, value = item.partition("=")
         given[key] = value if equals else True
     return kind(timesteps, **_checked(name, kind, given))
+
+
+def specification(written: str, **variants: object) -> str:
+    """The specification with more variants behind it: ``"hdlif+four_bit+parallel"``."""
+    given = [
+        name if value is True or value == "true" else f"{name}={value}"
+        for name, value in variants.items()
+        if value is not False and value != "false"
+    ]
+    return "+".join((written, *given))
 
 
 def _checked(name: str, kind: NeuronKind, given: Mapping[str, object]) -> dict[str, object]:

@@ -63,6 +63,7 @@ class BatchRun:
         watch: look for graphs that pile up in the model, from the third time step on.
 
     Attributes:
+        timesteps, batch_size: of the sequence.
         forwards: time steps run forward.
         backward_passes, optimizer_steps: how many there were.
 
@@ -89,6 +90,7 @@ class BatchRun:
         self.stepped = stepped
         self.sequence = sequence
         self.timesteps = len(sequence)
+        self.batch_size = len(target)
         self.forwards = self.backward_passes = self.optimizer_steps = 0
         self._target = target
         self._optimizer = optimizer

@@ -32,13 +32,15 @@ class Dataset:
     labelled: bool
     description: str
 
-    def to(self, device: torch.device) -> Dataset:
-        """The same data on another device."""
+    def to(
+        self, device: torch.device, layout: torch.memory_format = torch.preserve_format
+    ) -> Dataset:
+        """The same data on another device, the images in a memory format."""
         return replace(
             self,
-            train_images=self.train_images.to(device),
+            train_images=self.train_images.to(device, memory_format=layout),
             train_labels=self.train_labels.to(device),
-            test_images=self.test_images.to(device),
+            test_images=self.test_images.to(device, memory_format=layout),
             test_labels=self.test_labels.to(device),
         )
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch._C._profiler import _EventType
 from torch.optim import Optimizer
 
+from snnprof.errors import is_out_of_memory
 from snnprof.training.adapters import SteppedModel
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,27 @@ class StepMemory:
     peak_bytes: int
     reserved_bytes: int | None
     static_bytes: int
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """What there is instead of a result where the memory did not suffice."""
+
+    reason: str = "out of memory"
+
+
+def attempt(action: Callable[[], Result], device: torch.device) -> Result | OutOfMemory:
+    """The action's result, or :class:`OutOfMemory`, with the memory it had taken given back."""
+    try:
+        return action()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Not inside the except clause, whose traceback holds what the action had made.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return OutOfMemory()
 
 
 def step_memory(
@@ -98,10 +125,26 @@ def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
 
 
 def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:
-    """Bytes allocated (or, negative, freed), in order of time."""
+    """Bytes allocated (or, negative, freed again), in order of time.
+
+    Blocks from before are left out: whether the profiler knows their size depends on what was
+    profiled earlier in the process.
+    """
     assert profiler.profiler is not None
     results = profiler.profiler.kineto_results
     assert results is not None
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        yield event.nbytes()  # type: ignore[attr-defined]  # missing in torch's stub
+    pending = list(results.experimental_event_tree())
+    found = []
+    while pending:
+        event = pending.pop()
+        pending += event.children
+        if event.typed[0] == _EventType.Allocation:
+            found.append((event.start_time_ns, event.typed[1]))
+    living: set[int] = set()
+    for _, block in sorted(found, key=lambda timed: timed[0]):
+        if block.alloc_size > 0:
+            living.add(block.ptr)
+            yield block.alloc_size
+        elif block.ptr in living:
+            living.remove(block.ptr)
+            yield block.alloc_size

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snnprof.counting.counter import SopCounter
 from snnprof.errors import SnnprofError
-from snnprof.results import CountResult
-from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.adapters import SteppedModel, adapt
-from snnprof.training.batch import BatchRun
+from snnprof.results import CountResult, StepProfile
+from snnprof.training.adapters import SteppedModel
 from snnprof.training.datasets import Dataset
-from snnprof.training.memory import step_memory
-from snnprof.training.modes import find_mode
-from snnprof.training.timing import PhaseTimer
+from snnprof.training.memory import OutOfMemory, StepMemory, attempt
+from snnprof.training.stepper import Stepper, as_sequence
 
 WARMUP_STEPS = 5
 
@@ -49,81 +46,81 @@ class Recipe:
         if not 0 < self.learning_rate < math.inf:
             raise SnnprofError(f"learning_rate={self.learning_rate}: must be above 0, and finite")
 
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """SGD with these settings."""
+        return torch.optim.SGD(
+            parameters,
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            nesterov=True,
+            weight_decay=self.weight_decay,
+        )
 
-@dataclass
+
 class Arm:
-    """One model under training in one mode."""
+    """One model under training.
 
-    mode: str
-    model: SpikingNetwork
-    stepped: SteppedModel
-    optimizer: torch.optim.Optimizer
-    scheduler: CosineAnnealingLR
-    timer: PhaseTimer
-    steps: int = 0
-    peak_bytes: int | None = None
-    losses: list[Tensor] = field(default_factory=list)
-    # Of the time steps that a mode draws: arms do not disturb each other, runs repeat.
-    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    Args:
+        stepper: the model, with its optimiser and mode; or what there is instead.
+        steps: how many training steps there will be; the learning rate is annealed over them.
+
+    Attributes:
+        stepper: None once it has failed.
+        failure: why there is no result; None while all is well.
+        loss: mean of the last epoch; None before its end.
+    """
+
+    def __init__(self, stepper: Stepper | OutOfMemory, steps: int) -> None:
+        self.stepper: Stepper | None = None
+        self.failure: str | None = None
+        self.loss: float | None = None
+        if isinstance(stepper, OutOfMemory):
+            self.failure = stepper.reason
+        else:
+            self.stepper = stepper
+            self._scheduler = CosineAnnealingLR(stepper.optimizer, max(1, steps))
+        self._steps = 0
+        self._memory: StepMemory | None = None
+        self._losses: list[Tensor] = []
+
+    @property
+    def profile(self) -> StepProfile | None:
+        """What the training steps took; None where the training was too short to tell."""
+        if self.stepper is None or self._memory is None or self.stepper.timer is None:
+            return None
+        return self.stepper.profile(self._memory)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One training step; after the warm-up the first is for memory, the rest for time."""
-        run_batch = find_mode(self.mode, self.model.timesteps)
-        sequence = images.expand(self.model.timesteps, *images.shape)
+        if self.stepper is None:
+            return
+        done = attempt(partial(self._step, self.stepper, images, labels), images.device)
+        if isinstance(done, OutOfMemory):
+            self.stepper, self.failure = None, done.reason
 
-        def run() -> Tensor:
-            return run_batch(
-                BatchRun(
-                    self.stepped,
-                    sequence,
-                    labels,
-                    self.optimizer,
-                    recorder=self.timer,
-                    generator=self.generator,
-                )
-            )
-
-        if self.steps < WARMUP_STEPS:
-            loss = run()
-        elif self.peak_bytes is None:
-            inputs = (images, labels)
-            memory, loss = step_memory(run, self.stepped, self.optimizer, inputs, images.device)
-            self.peak_bytes = memory.peak_bytes
+    def _step(self, stepper: Stepper, images: Tensor, labels: Tensor) -> None:
+        if self._steps < WARMUP_STEPS or stepper.timer is None:
+            loss = stepper.run(images, labels, watch=self._steps == 0)
+        elif self._memory is None:
+            self._memory, loss = stepper.measured(images, labels)
         else:
-            with self.timer.step():
-                loss = run()
-        self.losses.append(loss)
-        self.scheduler.step()
-        self.steps += 1
+            loss = stepper.timed(images, labels)
+        self._losses.append(loss)
+        self._scheduler.step()
+        self._steps += 1
 
-    def end_epoch(self, epoch: int) -> float:
-        """Mean loss of the epoch; SnnprofError if the training has diverged."""
-        loss = float(torch.stack(self.losses).mean())
-        self.losses.clear()
-        broken = [n for n, p in self.model.named_parameters() if not p.isfinite().all()]
-        if not math.isfinite(loss) or broken:
-            what = f"the loss is {loss}" if not broken else f"{broken[0]} is not finite"
+    def end_epoch(self, epoch: int) -> None:
+        """Note the mean loss of the epoch; SnnprofError if the training has diverged."""
+        if self.stepper is None:
+            return
+        self.loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        broken = self.stepper.broken()
+        if not math.isfinite(self.loss) or broken:
             raise SnnprofError(
-                f"mode {self.mode!r}: {what} after epoch {epoch + 1}: look for NaN in the data, "
-                "or try a lower learning_rate"
+                f"mode {self.stepper.mode!r}: {broken or f'the loss is {self.loss}'} after epoch "
+                f"{epoch + 1}: look for NaN in the data, or try a lower learning_rate"
             )
-        return loss
-
-
-def make_arm(
-    mode: str, build: Callable[[], Any], recipe: Recipe, steps: int, device: torch.device
-) -> Arm:
-    """A fresh model and optimiser for one mode, to be trained for ``steps`` steps."""
-    model = build().to(device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
-    scheduler = CosineAnnealingLR(optimizer, max(1, steps))
-    return Arm(mode, model, adapt(model), optimizer, scheduler, PhaseTimer(device))
 
 
 def steps_of(data: Dataset, recipe: Recipe) -> int:
@@ -142,24 +139,17 @@ def train(
     recipe: Recipe,
     seed: int,
     advance: Callable[[], None],
-) -> list[float | None]:
-    """Train all arms, one step each in turn, so that a slow moment strikes them alike.
-
-    Returns:
-        Mean loss of each arm's last epoch; None where there was none.
-    """
+) -> None:
+    """Train all arms, one step each in turn, so that a slow moment strikes them alike."""
     generator = torch.Generator().manual_seed(seed)
-    losses: list[float | None] = [None] * len(arms)
     for epoch in range(recipe.epochs):
-        for arm in arms:
-            arm.model.train()
         for number, (images, labels) in enumerate(_batches(data, recipe.batch_size, generator)):
             turn = number % len(arms)
             for arm in (*arms[turn:], *arms[:turn]):
                 arm.step(images, labels)
                 advance()
-        losses = [arm.end_epoch(epoch) for arm in arms]
-    return losses
+        for arm in arms:
+            arm.end_epoch(epoch)
 
 
 def _batches(
@@ -174,19 +164,29 @@ def _batches(
 
 @torch.no_grad()
 def evaluate(
-    model: SpikingNetwork, data: Dataset, batch_size: int
+    stepped: SteppedModel, timesteps: int, data: Dataset, batch_size: int
 ) -> tuple[CountResult, float | None]:
     """Count on the test images; share of them classified correctly, if labels mean anything.
 
-    The class is the one with the largest output summed over time.
+    In full precision, not compiled. The class is the one with the largest output summed over
+    time.
     """
-    model.eval()
+    stepped.model.eval()
+    whole = stepped.sequence is not None
+    counter = (
+        SopCounter(stepped.model, batch_dim=1)
+        if whole
+        else SopCounter(stepped.model, timesteps=timesteps)
+    )
     correct = 0
     # Weights that a quantiser computes are the same for every batch: computed once.
-    with SopCounter(model) as counter, parametrize.cached():
+    with counter, parametrize.cached():
         for images, labels in zip(
             data.test_images.split(batch_size), data.test_labels.split(batch_size), strict=True
         ):
-            correct += int((model(images).sum(0).argmax(1) == labels).sum())
+            stepped.reset()
+            logits = stepped.run_sequence(as_sequence(images, labels, timesteps))
+            correct += int((logits.sum(0).argmax(1) == labels).sum())
+    stepped.model.train()
     accuracy = correct / len(data.test_labels) if data.labelled else None
     return counter.result(), accuracy

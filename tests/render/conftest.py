@@ -3,7 +3,7 @@
 import pytest
 
 from snnprof.energy.pricing import price
-from snnprof.results import ArmResult, CountResult, LayerCount, Report
+from snnprof.results import ArmResult, CountResult, LayerCount, Report, StepProfile
 
 
 @pytest.fixture
@@ -22,10 +22,13 @@ def counts() -> CountResult:
 def report(counts: CountResult) -> Report:
     energies = (price(counts, "operands"), price(counts, "hd-lif"))
 
-    def arm(mode: str, step_s: tuple[float, ...], peak: int | None) -> ArmResult:
+    def arm(mode: str, step_s: tuple[float, ...], peak: int) -> ArmResult:
+        profile = StepProfile(
+            mode, "cpu", 8, 2, step_s, step_s, step_s, step_s, peak, None, 5, 6, 1, 1
+        )
         return ArmResult(
-            "vgg5", "lif", "fp32", mode, 2, 1000, 4000.0, 0.5, counts, energies, 60, step_s, peak,
-            3, 0.125,
+            "vgg5", "lif", "fp32", mode, 2, 1000, 4000.0, 5000.0, 0.5, counts, energies, 60,
+            profile, epochs=3, loss=0.125,
         )  # fmt: skip
 
     arms = (arm("stbp", (0.02, 0.01, 0.03), 2**21), arm("online", (0.03, 0.03, 0.03), 2**20))

@@ -55,7 +55,9 @@ def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
 
 def test_a_sweep_over_timesteps_is_a_curve(tmp_path: Path, report: Report) -> None:
     first = report.arms[0]
-    longer = dataclasses.replace(first, timesteps=8, peak_bytes=2**22, step_s=(), loss=None)
+    assert first.profile is not None
+    profile = dataclasses.replace(first.profile, peak_bytes=2**22, step_s=())
+    longer = dataclasses.replace(first, timesteps=8, profile=profile, loss=None)
     write_scalars(dataclasses.replace(report, arms=(longer, first)), tmp_path)
     found = read(tmp_path / run_name(first))
     assert found["training/peak memory, bytes"] == [(2, 2.0**21), (8, 2.0**22)]

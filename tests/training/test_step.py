@@ -15,7 +15,8 @@ import snnprof
 from snnprof.models import create
 from snnprof.serialise import from_json, to_json
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.step import StepArm, as_sequence, profile_arms, profile_step
+from snnprof.training.step import StepArm, profile_arms, profile_step
+from snnprof.training.stepper import as_sequence
 
 from .fakes import Remembering
 

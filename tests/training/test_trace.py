@@ -23,7 +23,9 @@ from snnprof.errors import SnnprofError
 from snnprof.models import create
 from snnprof.render.operators import to_csv, to_markdown
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.modes import MODES
+from snnprof.training.adapters import adapt
+from snnprof.training.batch import BatchRun
+from snnprof.training.modes import find_mode
 from snnprof.training.trace import OperatorTime, TraceResult, check_trace_folder, trace_steps
 
 T = 2
@@ -34,7 +36,7 @@ def training(mode: str) -> tuple[SpikingNetwork, Callable[[], Tensor]]:
     model = create("vgg5", timesteps=T, in_channels=1, image_size=8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     x, y = torch.randn(T, 4, 1, 8, 8), torch.arange(4)
-    return model, lambda: MODES.find(mode)(model, x, y, optimizer)
+    return model, lambda: find_mode(mode)(BatchRun(adapt(model), x, y, optimizer))
 
 
 def traced(folder: Path, mode: str = "stbp", **settings: Any) -> TraceResult:

@@ -1,0 +1,75 @@
+"""What has to be said under a comparison: what was run, assumed, left out or not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from snnprof.energy.measured import Measurement
+from snnprof.phases import Setting
+from snnprof.results import ArmResult
+from snnprof.training.step import WARMUP
+from snnprof.training.trainer import WARMUP_STEPS
+
+
+def remarks(
+    results: Sequence[ArmResult], setting: Setting, joules: Mapping[str, Measurement]
+) -> Iterator[str]:
+    """The sentences, in order."""
+    yield f"Data: {setting.data.description}."
+    yield from _training(results, setting)
+    if setting.execution != type(setting.execution)():
+        yield f"Training steps: {setting.execution}. Counts and accuracy: full precision."
+    yield from _time(results, setting)
+    for failed in (result for result in results if result.failure):
+        yield f"{failed.name}: {failed.failure}; what is empty in its row was not measured."
+    for reason in dict.fromkeys(found.reason for found in joules.values() if found.reason):
+        yield f"Measured energy: {reason}."
+    if any(found.energy for found in joules.values()):
+        yield (
+            "Measured energy: joules of a training step by the board's own counter, idle power "
+            "subtracted, per sample; the analytic figures are of inference."
+        )
+    if setting.measuring.trace is not None:
+        yield f"Traces: tensorboard --logdir {setting.measuring.trace}."
+
+
+def _training(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
+    recipe, first = setting.recipe, results[0]
+    if first.checkpoint is not None:
+        yield f"Weights loaded from {first.checkpoint}."
+    if recipe.epochs:
+        yield (
+            f"Training: epochs {recipe.epochs}, batch {recipe.batch_size}, SGD (learning rate "
+            f"{recipe.learning_rate:g}, Nesterov momentum {recipe.momentum:g}, weight decay "
+            f"{recipe.weight_decay:g}), cosine annealing, seed {setting.seed}; one run per row, "
+            "incomplete batches dropped."
+        )
+    elif first.checkpoint is None and ":" not in first.model:
+        yield (
+            "The weights are untrained (0 epochs): no accuracy is given, and batch norms that "
+            "have seen no data may leave layers silent."
+        )
+
+
+def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
+    well = [result for result in results if not result.failure]
+    if not well:
+        return
+    if setting.measuring.repeats is not None:
+        yield (
+            f"Step time: whole training step of batch {setting.recipe.batch_size}, median "
+            f"(first-third quartile) of {setting.measuring.repeats} after {WARMUP} untimed ones, "
+            "rows in turn; peak memory in a pass of its own, one row at a time."
+        )
+        return
+    timed = min(len(result.step_s) for result in well)
+    if timed:
+        yield (
+            f"Step time: whole training step, median (first-third quartile) of {timed} after "
+            f"{WARMUP_STEPS + 1} untimed ones, rows in turn."
+        )
+        return
+    why = "the training was too short" if setting.recipe.epochs else "0 epochs, and no repeats"
+    yield f"Step time: not measured ({why})."
+    if any(result.peak_bytes is None for result in well):
+        yield f"Peak memory: not measured ({why})."

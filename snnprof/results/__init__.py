@@ -1,0 +1,33 @@
+"""What was measured: frozen dataclasses, base units, ``None`` for what was not measured.
+
+Everything a command prints or writes comes from these. They import nothing of ours; the
+views (:meth:`CountResult.to_frame`, :meth:`CountResult.save`) are fetched when asked for.
+"""
+
+from snnprof.results.coherence import CoherenceResult, LayerCoherence
+from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
+from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
+from snnprof.results.report import ArmResult, Growth, Report
+from snnprof.results.steps import StepProfile
+
+SCHEMA_VERSION = 1
+
+Result = CoherenceResult | CountResult | EnergyResult | Report | StepProfile
+
+__all__ = [
+    "COUNT_COLUMNS",
+    "SCHEMA_VERSION",
+    "SOFTMAX_PRODUCT",
+    "ArmResult",
+    "CoherenceResult",
+    "CountResult",
+    "EnergyResult",
+    "EnergyRow",
+    "Growth",
+    "LayerCoherence",
+    "LayerCount",
+    "MeasuredEnergy",
+    "Report",
+    "Result",
+    "StepProfile",
+]

@@ -1,0 +1,32 @@
+"""What every result has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+
+class Viewed:
+    """The views that every result has."""
+
+    __slots__ = ()
+
+    def to_frame(self: Any) -> pd.DataFrame:
+        """The result as a pandas DataFrame, one row per layer or arm."""
+        from snnprof.render import views
+
+        return views.frame(self)
+
+    def save(self: Any, path: str | Path) -> None:
+        """Write .md, .csv, .tex or .json, chosen by suffix.
+
+        Raises:
+            SnnprofError: unknown suffix, or the file cannot be written.
+        """
+        from snnprof.render import files
+
+        files.save(self, path)

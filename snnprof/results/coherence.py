@@ -1,0 +1,91 @@
+"""Online against STBP gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snnprof.results.base import Viewed
+
+
+@dataclass(frozen=True)
+class LayerCoherence:
+    """Online against STBP in one layer of neurons; norms are Euclidean, over all its
+    (sample, neuron, step).
+
+    m_t is the membrane potential before the reset, delta_t the gradient that reaches spike t
+    from the layers above, t* the first step >= t that fires.
+
+    Attributes:
+        name: the layer of neurons.
+        neuron: its kind, variants included.
+        identity_claimed: whether Theorem 4.2 makes a claim on this kind of neuron.
+        reason: why it does not; None where it does.
+        fired: share of (sample, neuron, step) that fire.
+        identity_residual: norm of dL/dm_t (STBP, by autograd) minus delta_{t*} * product of
+            the leaks, relative to the larger norm of the two.
+        identity_largest: largest absolute difference of the same two.
+        separability: norm of delta_{t*} - delta_t, relative to that of delta_{t*}, where a
+            step is silent and a later one fires; 0 is a separable gradient (Definition 4.1).
+            None where there is no such step.
+        ratio_predicted: norm of the online gradient / norm of the STBP gradient by part (i);
+            also the cosine that (i) predicts.
+        ratio_measured: the same as measured.
+        ratio_residual: norm of online minus (i)'s ratio * STBP, relative to online's.
+        cosine_membrane, cosine_weight: cosine of online and STBP gradient, of the membranes
+            and of the weights that feed them. None where a gradient is 0 or there is none.
+        relative_error, relative_error_weight: norm of their difference / norm of STBP's.
+        stbp_norm_membrane, online_norm_membrane, stbp_norm_weight, online_norm_weight: norms.
+        weights: names of the parameters behind the figures on weights.
+    """
+
+    name: str
+    neuron: str
+    identity_claimed: bool
+    reason: str | None
+    fired: float
+    identity_residual: float | None = None
+    identity_largest: float | None = None
+    separability: float | None = None
+    ratio_predicted: float | None = None
+    ratio_measured: float | None = None
+    ratio_residual: float | None = None
+    cosine_membrane: float | None = None
+    cosine_weight: float | None = None
+    relative_error: float | None = None
+    relative_error_weight: float | None = None
+    stbp_norm_membrane: float | None = None
+    online_norm_membrane: float | None = None
+    stbp_norm_weight: float | None = None
+    online_norm_weight: float | None = None
+    weights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CoherenceResult(Viewed):
+    """Theorem 4.2 on a live network: online against STBP gradients, layer by layer.
+
+    Attributes:
+        rows: one per layer of neurons, in order of first call.
+        timesteps: T.
+        batch: samples.
+        loss, online_loss: names of the losses of the two arms.
+        dtype, device: of the membranes.
+        training: whether the network was in training mode.
+        remarks: what was assumed or not measured.
+        label: which of several measurements this is, "epoch 3" say.
+    """
+
+    rows: tuple[LayerCoherence, ...]
+    timesteps: int
+    batch: int
+    loss: str
+    online_loss: str
+    dtype: str
+    device: str
+    training: bool
+    remarks: tuple[str, ...] = ()
+    label: str | None = None
+
+    def by_layer(self) -> dict[str, LayerCoherence]:
+        """The rows by name."""
+        return {row.name: row for row in self.rows}

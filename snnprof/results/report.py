@@ -1,0 +1,115 @@
+"""Arms side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snnprof.results.base import Viewed
+from snnprof.results.counts import CountResult
+from snnprof.results.energy import EnergyResult, MeasuredEnergy
+from snnprof.results.steps import StepProfile
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One model trained in one mode, or only counted (``epochs`` 0).
+
+    Attributes:
+        model: its name, with options: ``"sew_resnet18+connect=iand"``.
+        neuron, weights: what was asked for, variants included; None where somebody else's
+            builder decides it.
+        mode: the training mode.
+        timesteps: T.
+        parameters: number of trainable parameters.
+        size_bytes: bytes of the weights packed, as they would be stored.
+        paper_size_bytes: bytes of the weights as the HD-LIF paper accounts for them.
+        accuracy: share of test samples classified correctly.
+        counts: synaptic operations on the test samples.
+        energies: the counts priced, one per convention.
+        neuron_ops: neuron operations per sample.
+        profile: time and memory of a training step.
+        measured: joules of a training step by the board's counter.
+        epochs: epochs trained.
+        loss: mean training loss of the last epoch.
+        checkpoint: file that the weights came from before any training.
+        execution: what was not usual: precision, compilation, memory format.
+        failure: why there are no figures, e.g. "out of memory"; None where all went well.
+    """
+
+    model: str
+    neuron: str | None
+    weights: str | None
+    mode: str
+    timesteps: int
+    parameters: int | None = None
+    size_bytes: float | None = None
+    paper_size_bytes: float | None = None
+    accuracy: float | None = None
+    counts: CountResult | None = None
+    energies: tuple[EnergyResult, ...] = ()
+    neuron_ops: int | None = None
+    profile: StepProfile | None = None
+    measured: MeasuredEnergy | None = None
+    epochs: int = 0
+    loss: float | None = None
+    checkpoint: str | None = None
+    execution: str = ""
+    failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``"vgg5 lif fp32 stbp T4"``; what is not known is left out."""
+        parts = (self.model, self.neuron, self.weights, self.mode, f"T{self.timesteps}")
+        return " ".join(part for part in parts if part)
+
+    @property
+    def step_s(self) -> tuple[float, ...]:
+        """Seconds of every timed training step; empty where none was timed."""
+        return () if self.profile is None else self.profile.step_s
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Peak allocator bytes of one training step."""
+        return None if self.profile is None else self.profile.peak_bytes
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a quantity of one neuron and mode grows with T: a straight line through the arms.
+
+    Attributes:
+        neuron, mode: of the arms.
+        quantity: ``"peak_bytes"``, or ``"step_s"`` (the medians).
+        timesteps: the T that the line is through.
+        slope: per time step.
+        intercept: at T = 0.
+        r_squared: share of the variance that the line explains; None where there is none, or
+            for two points.
+        ratio: value at the largest T / at the smallest.
+    """
+
+    neuron: str | None
+    mode: str
+    quantity: str
+    timesteps: tuple[int, ...]
+    slope: float
+    intercept: float
+    r_squared: float | None
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Report(Viewed):
+    """Arms side by side, and what has to be said about them.
+
+    Attributes:
+        arms: in the order asked for.
+        environment: device, processor, versions.
+        notes: what was assumed, left out or not measured.
+        growth: of time and memory with T, where there was more than one T.
+    """
+
+    arms: tuple[ArmResult, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    growth: tuple[Growth, ...] = ()

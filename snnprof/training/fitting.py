@@ -1,0 +1,64 @@
+"""The largest batch that fits in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+
+from snnprof.errors import SnnprofError
+from snnprof.training.memory import OutOfMemory, StepMemory
+
+# Of the memory that is free: the rest is for fragments, and for what else is running.
+SHARE = 0.8
+_PROBES = (2, 4)
+_TRIES = 8
+_SHRINK = 0.9
+
+# The memory of every arm for a batch of so many samples; OutOfMemory where one ran out of it.
+Measure = Callable[[int], Sequence[StepMemory | OutOfMemory]]
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:
+    """The largest batch for which all arms fit, each beside what the others keep.
+
+    Arms that take turns need the static memory of all and the activations of one. Peaks grow
+    in a straight line with the batch: two small ones tell where the limit is, and a step of
+    that size proves it.
+
+    Args:
+        measure: see :data:`Measure`.
+        limit_bytes: what may be taken.
+        most: there are no more samples.
+
+    Raises:
+        SnnprofError: the smallest batch does not fit.
+    """
+    small, larger = (_needed(measure(size)) for size in _PROBES)
+    if small is None or larger is None or larger > limit_bytes:
+        room = f"{limit_bytes / 2**30:.2f} GiB"
+        raise SnnprofError(f"batch_size='auto': not even {_PROBES[-1]} samples fit in {room}")
+    per_sample = max(1.0, (larger - small) / (_PROBES[1] - _PROBES[0]))
+    size = min(most, int(_PROBES[0] + (limit_bytes - small) / per_sample))
+    for _ in range(_TRIES):
+        needed = _needed(measure(size))
+        if needed is not None and needed <= limit_bytes:
+            return size
+        size = max(_PROBES[-1], int(size * _SHRINK))
+    return _PROBES[-1]
+
+
+def _needed(arms: Sequence[StepMemory | OutOfMemory]) -> int | None:
+    found = [arm for arm in arms if isinstance(arm, StepMemory)]
+    if len(found) < len(arms):
+        return None
+    return sum(a.static_bytes for a in found) + max(a.peak_bytes - a.static_bytes for a in found)
