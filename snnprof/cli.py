@@ -11,6 +11,7 @@ from typing import Any
 import click
 import torch
 
+from snnprof.cli_coherence import coherence_command
 from snnprof.energy.pricing import conventions
 from snnprof.environment import DEVICES
 from snnprof.errors import SnnprofError
@@ -213,6 +214,9 @@ def energy_tables_command() -> None:
         click.echo(f"  {convention.description}")
         click.echo(f"  leaves out: {convention.leaves_out}")
         click.echo(f"  source: {convention.source}")
+
+
+cli.add_command(coherence_command)
 
 
 def main() -> None:

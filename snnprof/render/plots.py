@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from snnprof.errors import SnnprofError
-from snnprof.results import CoherenceResult, LayerCoherence
+from snnprof.results import CoherenceResult, CoherenceSweep, LayerCoherence
 
 SUFFIXES = (".svg", ".png", ".pdf")
 _INCH_PER_LAYER = 0.28
@@ -18,31 +19,35 @@ _HEIGHT = 4.4
 _STYLE = {"svg.hashsalt": "snnprof", "svg.fonttype": "none", "font.size": 9}
 
 
-def coherence_plot(results: Sequence[CoherenceResult] | CoherenceResult, path: str | Path) -> None:
+def coherence_plot(
+    results: CoherenceSweep | Sequence[CoherenceResult] | CoherenceResult, path: str | Path
+) -> None:
     """Cosine of online and STBP gradients against depth and, with several T, against T.
 
     Solid lines are the membranes' gradients, dashed ones the weights', dotted ones the cosine
     that part (i) of Theorem 4.2 predicts for the membranes, where the identity is claimed for
     every layer. Against T it draws the median over the layers and the range between the least
-    and the most coherent.
+    and the most coherent. With several epochs of one T it draws these against the epoch, and
+    against depth the first and the last epoch of each T.
 
     Args:
-        results: one, or several of the same layers at different T, or with different labels.
+        results: one, or several of the same layers at different T, epochs, or with different
+            labels.
         path: .svg, .png or .pdf.
 
     Raises:
         SnnprofError: nothing to draw, an unknown suffix, no matplotlib, or the file cannot be
             written.
     """
-    drawn = (results,) if isinstance(results, CoherenceResult) else tuple(results)
+    drawn = _listed(results)
     if not any(row.cosine_membrane is not None for result in drawn for row in result.rows):
         raise SnnprofError("no cosine to draw: no layer of the results has gradients")
     target = check_picture(path)
     pyplot = _pyplot()
-    by_time = len({result.timesteps for result in drawn}) > 1
+    against = _against(drawn)
     longest = max(drawn, key=lambda result: len(result.rows))
     width = max(3.6, 1.4 + _INCH_PER_LAYER * len(longest.rows))
-    widths = [width, 3.2] if by_time else [width]
+    widths = [width, 3.2] if against else [width]
     with pyplot.rc_context(_STYLE):
         figure, axes = pyplot.subplots(
             1,
@@ -54,9 +59,11 @@ def coherence_plot(results: Sequence[CoherenceResult] | CoherenceResult, path: s
             layout="constrained",
         )
         try:
-            _against_depth(axes[0][0], drawn, longest, pyplot.colormaps["viridis"])
-            if by_time:
-                _against_time(axes[0][1], drawn)
+            colours = pyplot.colormaps["viridis"]
+            ends = _ends(drawn) if against == "epoch" else drawn
+            _against_depth(axes[0][0], ends, longest, colours)
+            if against:
+                _AGAINST[against](axes[0][1], drawn, colours)
             entries, labels = axes[0][0].get_legend_handles_labels()
             columns = max(2, int(sum(widths) / 1.4))
             figure.legend(
@@ -85,25 +92,59 @@ def check_picture(path: str | Path) -> Path:
         raise SnnprofError(f"picture {str(path)!r}: name a file in a directory that exists")
     if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise SnnprofError(f"picture {str(path)!r}: no permission to write there")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SnnprofError(
+            "pictures need matplotlib: pip install 'snnprof[plots]', or ask for a table"
+        )
     return target
 
 
 def _pyplot() -> Any:
-    try:
-        importlib.import_module("matplotlib").use("Agg")
-    except ImportError as error:
-        raise SnnprofError(
-            "pictures need matplotlib: pip install 'snnprof[plots]', or ask for a table"
-        ) from error
+    importlib.import_module("matplotlib").use("Agg")
     return importlib.import_module("matplotlib.pyplot")
+
+
+def _listed(
+    results: CoherenceSweep | Sequence[CoherenceResult] | CoherenceResult,
+) -> tuple[CoherenceResult, ...]:
+    if isinstance(results, CoherenceResult):
+        return (results,)
+    return results.results if isinstance(results, CoherenceSweep) else tuple(results)
+
+
+def _by_time(results: Sequence[CoherenceResult]) -> dict[int, list[CoherenceResult]]:
+    """The results of each T, T ascending."""
+    found: dict[int, list[CoherenceResult]] = {}
+    for result in sorted(results, key=lambda result: result.timesteps):
+        found.setdefault(result.timesteps, []).append(result)
+    return found
+
+
+def _against(results: Sequence[CoherenceResult]) -> str | None:
+    """What the second picture is against, if there is one."""
+    groups = _by_time(results)
+    if any(len({r.epoch for r in group if r.epoch is not None}) > 1 for group in groups.values()):
+        return "epoch"
+    return "timesteps" if len(groups) > 1 else None
+
+
+def _ends(results: Sequence[CoherenceResult]) -> list[CoherenceResult]:
+    """The first and the last epoch of each T."""
+    ordered = [_by_epoch(group) or group for group in _by_time(results).values()]
+    return [end for group in ordered for end in dict.fromkeys((group[0], group[-1]))]
+
+
+def _by_epoch(results: Sequence[CoherenceResult]) -> list[CoherenceResult]:
+    return sorted((r for r in results if r.epoch is not None), key=lambda r: r.epoch or 0)
 
 
 def _against_depth(
     axes: Any, results: Sequence[CoherenceResult], longest: CoherenceResult, colours: Any
 ) -> None:
+    alone = len({result.timesteps for result in results}) == 1
     for place, result in enumerate(results):
         colour = colours(0.9 * place / max(1, len(results) - 1))
-        name = f"T = {result.timesteps}" if result.label is None else result.label
+        name = _name(result, alone)
         depth = range(1, len(result.rows) + 1)
         lines = {"-o": "cosine_membrane", "--s": "cosine_weight"}
         if all(row.identity_claimed for row in result.rows):
@@ -126,27 +167,65 @@ def _against_depth(
     axes.grid(alpha=0.3)
 
 
-def _against_time(axes: Any, results: Sequence[CoherenceResult]) -> None:
+def _name(result: CoherenceResult, alone: bool) -> str:
+    """Its label, T, or both where the results differ in T."""
+    time = f"T = {result.timesteps}"
+    if result.label is None:
+        return time
+    return result.label if alone else f"{time}, {result.label}"
+
+
+def _against_time(axes: Any, results: Sequence[CoherenceResult], colours: Any) -> None:
     ordered = sorted(results, key=lambda result: result.timesteps)
     for column, style, colour in (
         ("cosine_membrane", "-o", "tab:blue"),
         ("cosine_weight", "--s", "tab:orange"),
     ):
-        points = [
-            (result.timesteps, sorted(found))
-            for result in ordered
-            if (found := [v for row in result.rows if (v := getattr(row, column)) is not None])
-        ]
-        times = [t for t, _ in points]
-        middle = [statistics.median(found) for _, found in points]
-        label = column.removeprefix("cosine_")
-        axes.plot(times, middle, style, color=colour, markersize=3.5, label=label)
-        lowest, highest = [v[0] for _, v in points], [v[-1] for _, v in points]
-        axes.fill_between(times, lowest, highest, color=colour, alpha=0.15, linewidth=0)
+        points = [(result.timesteps, _sorted(result, column)) for result in ordered]
+        _median_and_range(axes, points, style, colour, column.removeprefix("cosine_"))
     axes.set_xscale("log", base=2)
     times = sorted({result.timesteps for result in ordered})
     axes.set_xticks(times, [str(t) for t in times])
     axes.set_xlabel("time steps T")
+    _finish(axes)
+
+
+def _against_epoch(axes: Any, results: Sequence[CoherenceResult], colours: Any) -> None:
+    groups = _by_time(results)
+    for place, (timesteps, group) in enumerate(groups.items()):
+        colour = colours(0.9 * place / max(1, len(groups) - 1))
+        for column, style in (("cosine_membrane", "-o"), ("cosine_weight", "--s")):
+            points = [(r.epoch or 0, _sorted(r, column)) for r in _by_epoch(group)]
+            label = f"{column.removeprefix('cosine_')}, T = {timesteps}"
+            _median_and_range(axes, points, style, colour, label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("epochs of training")
+    _finish(axes)
+
+
+_AGAINST: dict[str, Callable[[Any, Sequence[CoherenceResult], Any], None]] = {
+    "timesteps": _against_time,
+    "epoch": _against_epoch,
+}
+
+
+def _sorted(result: CoherenceResult, column: str) -> list[float]:
+    return sorted(v for row in result.rows if (v := getattr(row, column)) is not None)
+
+
+def _median_and_range(
+    axes: Any, points: Sequence[tuple[int, list[float]]], style: str, colour: Any, label: str
+) -> None:
+    """A line through the medians, and a band from the least to the largest value."""
+    places = [place for place, found in points if found]
+    values = [found for _, found in points if found]
+    middle = [statistics.median(found) for found in values]
+    axes.plot(places, middle, style, color=colour, markersize=3.5, label=label)
+    lowest, highest = [found[0] for found in values], [found[-1] for found in values]
+    axes.fill_between(places, lowest, highest, color=colour, alpha=0.15, linewidth=0)
+
+
+def _finish(axes: Any) -> None:
     axes.set_title("median and range of the layers", fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.3)

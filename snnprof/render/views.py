@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
+from snnprof.render.coherence_views import coherence_notes
 from snnprof.render.format import (
     integer,
     number,
@@ -17,58 +17,20 @@ from snnprof.render.format import (
     scaled,
     spread,
 )
+from snnprof.render.table import View, frame, records, view
 from snnprof.results import (
     COUNT_COLUMNS,
     ArmResult,
-    CoherenceResult,
     CountResult,
     EnergyResult,
-    LayerCoherence,
     LayerCount,
     Report,
     StepProfile,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["View", "coherence_notes", "frame", "records", "view"]
 
 MEGA, MILLI, MIB = 1e6, 1e-3, 2.0**20
-
-
-@dataclass(frozen=True)
-class View:
-    """A formatted table.
-
-    Attributes:
-        title: one line.
-        columns: headings.
-        rows: cells, as text.
-        notes: what has to be said under it.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-
-
-@singledispatch
-def view(result: Any) -> View:
-    """The table of a result."""
-    raise TypeError(f"no table for {type(result).__name__}")
-
-
-@singledispatch
-def records(result: Any) -> list[dict[str, Any]]:
-    """The raw values of a result's table, units in the names."""
-    raise TypeError(f"no table for {type(result).__name__}")
-
-
-def frame(result: Any) -> pd.DataFrame:
-    """:func:`records` as a DataFrame."""
-    import pandas as pd
-
-    return pd.DataFrame(records(result))
 
 
 # --- synaptic operations, per layer ---------------------------------------------------------
@@ -359,84 +321,3 @@ def report_notes(report: Report) -> Iterator[str]:
 
 def _unique(values: Iterator[str]) -> Sequence[str]:
     return list(dict.fromkeys(values))
-
-
-# --- online against STBP, per layer ----------------------------------------------------------
-
-
-@records.register
-def _(result: CoherenceResult) -> list[dict[str, Any]]:
-    shared = {"label": result.label, "timesteps": result.timesteps, "batch": result.batch}
-    rows = []
-    for layer in result.rows:
-        row = {**shared, **asdict(layer)}
-        row["weights"] = " ".join(layer.weights)
-        rows.append(row)
-    return rows
-
-
-@view.register
-def _(result: CoherenceResult) -> View:
-    columns = (
-        "layer",
-        "neuron",
-        "fired (%)",
-        "identity residual",
-        "claimed",
-        "separability",
-        "ratio (i)",
-        "measured",
-        "cosine, membrane",
-        "cosine, weight",
-        "relative error",
-        "norm, STBP",
-        "norm, online",
-    )
-    rows = tuple(_coherence_cells(row) for row in result.rows)
-    label = "" if result.label is None else f", {result.label}"
-    title = f"Online against STBP gradients (T = {result.timesteps}, batch {result.batch}{label})"
-    return View(title, columns, rows, tuple(coherence_notes(result)))
-
-
-def _coherence_cells(row: LayerCoherence) -> tuple[str, ...]:
-    return (
-        row.name,
-        row.neuron,
-        percent(row.fired),
-        number(row.identity_residual),
-        "yes" if row.identity_claimed else "no",
-        number(row.separability),
-        number(row.ratio_predicted),
-        number(row.ratio_measured),
-        number(row.cosine_membrane),
-        number(row.cosine_weight),
-        number(row.relative_error),
-        number(row.stbp_norm_membrane),
-        number(row.online_norm_membrane),
-    )
-
-
-def coherence_notes(result: CoherenceResult) -> Iterator[str]:
-    """What is compared, and what has to be said about it."""
-    mode = "training" if result.training else "evaluation"
-    losses = result.loss
-    if result.online_loss != result.loss:
-        losses = f"{result.loss} (STBP), {result.online_loss} (online)"
-    yield (
-        "Both arms run the same forward pass; online detaches every membrane between time steps. "
-        f"Loss: {losses}; {result.dtype} on {result.device}; network in {mode} mode."
-    )
-    yield (
-        "Identity (Theorem 4.2): dL/dm_t is the gradient of the next spike times the leaks on the "
-        "way; its residual is relative to autograd's STBP gradient. Separability: how far that "
-        "next spike's gradient is from the silent step's own (0: Definition 4.1). Ratio (i): "
-        "norm of online / norm of STBP, as the theorem has it and as measured. Relative error and "
-        "norms: of the membranes' gradients."
-    )
-    reasons: dict[str, list[str]] = {}
-    for row in result.rows:
-        if row.reason is not None:
-            reasons.setdefault(f"{row.neuron} ({row.reason})", []).append(row.name)
-    for reason, names in reasons.items():
-        yield f"The identity is not claimed for {reason}: {', '.join(names)}."
-    yield from result.remarks

@@ -1,0 +1,46 @@
+"""What a table is, and how the kinds of result say theirs: formatted, and raw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class View:
+    """A formatted table.
+
+    Attributes:
+        title: one line.
+        columns: headings.
+        rows: cells, as text.
+        notes: what has to be said under it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+@singledispatch
+def view(result: Any) -> View:
+    """The table of a result."""
+    raise TypeError(f"no table for {type(result).__name__}")
+
+
+@singledispatch
+def records(result: Any) -> list[dict[str, Any]]:
+    """The raw values of a result's table, units in the names."""
+    raise TypeError(f"no table for {type(result).__name__}")
+
+
+def frame(result: Any) -> pd.DataFrame:
+    """:func:`records` as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame(records(result))
