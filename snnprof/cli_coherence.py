@@ -132,13 +132,14 @@ def coherence_command(
         sweep = follow(watcher=Watcher(bar.expect, bar.step_done, tell), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
+    # Before the tables: a reader such as head may close the pipe.
+    for target in targets:
+        _, write = FILES[target.suffix.lower()]
+        write(sweep, target)
     if during_training:
         click.echo()
     for table in tables_by_time(sweep):
         show_view(table)
-    for target in targets:
-        _, write = FILES[target.suffix.lower()]
-        write(sweep, target)
 
 
 def _checked(output: str) -> Path:

@@ -142,8 +142,7 @@ def _against_depth(
     axes: Any, results: Sequence[CoherenceResult], longest: CoherenceResult, colours: Any
 ) -> None:
     alone = len({result.timesteps for result in results}) == 1
-    for place, result in enumerate(results):
-        colour = colours(0.9 * place / max(1, len(results) - 1))
+    for result, (colour, alpha) in zip(results, _shades(results, colours), strict=True):
         name = _name(result, alone)
         depth = range(1, len(result.rows) + 1)
         lines = {"-o": "cosine_membrane", "--s": "cosine_weight"}
@@ -152,7 +151,7 @@ def _against_depth(
         for style, column in lines.items():
             label = name if column == "cosine_membrane" else None
             values = [_drawn(row, column) for row in result.rows]
-            axes.plot(depth, values, style, color=colour, markersize=3.5, label=label)
+            axes.plot(depth, values, style, color=colour, alpha=alpha, markersize=3.5, label=label)
     axes.set_xticks(range(1, len(longest.rows) + 1), [row.name for row in longest.rows])
     axes.tick_params(axis="x", labelrotation=90 if len(longest.rows) > 3 else 0)
     axes.set_xlabel("layer of neurons, from input to output")
@@ -165,6 +164,19 @@ def _against_depth(
     ):
         axes.plot([], [], style, color="grey", markersize=3.5, label=label)
     axes.grid(alpha=0.3)
+
+
+def _shades(results: Sequence[CoherenceResult], colours: Any) -> list[tuple[Any, float]]:
+    """A colour and an opacity each: a colour per T, where there are several, earlier ones pale."""
+    groups = _by_time(results)
+    if len(groups) in (1, len(results)):
+        return [(_colour(place, len(results), colours), 1.0) for place in range(len(results))]
+    of_time = {t: _colour(place, len(groups), colours) for place, t in enumerate(groups)}
+    return [(of_time[r.timesteps], 1.0 if r is groups[r.timesteps][-1] else 0.4) for r in results]
+
+
+def _colour(place: int, count: int, colours: Any) -> Any:
+    return colours(0.9 * place / max(1, count - 1))
 
 
 def _name(result: CoherenceResult, alone: bool) -> str:
@@ -193,7 +205,7 @@ def _against_time(axes: Any, results: Sequence[CoherenceResult], colours: Any) -
 def _against_epoch(axes: Any, results: Sequence[CoherenceResult], colours: Any) -> None:
     groups = _by_time(results)
     for place, (timesteps, group) in enumerate(groups.items()):
-        colour = colours(0.9 * place / max(1, len(groups) - 1))
+        colour = _colour(place, len(groups), colours)
         for column, style in (("cosine_membrane", "-o"), ("cosine_weight", "--s")):
             points = [(r.epoch or 0, _sorted(r, column)) for r in _by_epoch(group)]
             label = f"{column.removeprefix('cosine_')}, T = {timesteps}"
