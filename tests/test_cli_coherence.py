@@ -400,3 +400,17 @@ def test_help_teaches() -> None:
     text = " ".join(call("--help").stdout.split())
     for phrase in ("--timesteps", "per-step, sum", "Examples:", "--during-training", "sltt-K"):
         assert phrase in text
+
+
+def test_a_sweep_of_the_librarys_is_one_file(tmp_path: Path) -> None:
+    data = datasets.load("digits")
+    x, y = data.train_images[:4], data.train_labels[:4]
+    results = snnprof.coherence_sweep(network, x, y, timesteps=(1, 2))
+    sweep = CoherenceSweep(results)
+    sweep.save(tmp_path / "s.json")
+    assert snnprof.load(tmp_path / "s.json") == sweep
+    assert sweep.to_frame()["timesteps"].tolist() == [1] * 4 + [2] * 4
+    sweep.save(tmp_path / "s.md")
+    text = (tmp_path / "s.md").read_text()
+    assert text.startswith("# Online against STBP gradients (batch 4)")
+    assert "trivially 1. (T = 1)" in text
