@@ -9,6 +9,7 @@ from snnprof.render.files import load, save
 from snnprof.results import (
     ArmResult,
     CoherenceResult,
+    CoherenceSweep,
     CountResult,
     EnergyResult,
     EnergyRow,
@@ -29,6 +30,7 @@ from snnprof.training.step import StepArm, profile_arms, profile_step
 __all__ = [
     "ArmResult",
     "CoherenceResult",
+    "CoherenceSweep",
     "CountResult",
     "EnergyResult",
     "EnergyRow",

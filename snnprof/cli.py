@@ -11,6 +11,7 @@ from typing import Any
 import click
 import torch
 
+from snnprof.cli_coherence import coherence_command
 from snnprof.cli_options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
 from snnprof.energy.pricing import conventions
 from snnprof.errors import SnnprofError, is_out_of_memory
@@ -225,6 +226,9 @@ def energy_tables_command() -> None:
         click.echo(f"  {convention.description}")
         click.echo(f"  leaves out: {convention.leaves_out}")
         click.echo(f"  source: {convention.source}")
+
+
+cli.add_command(coherence_command)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from snnprof.errors import SnnprofError
 from snnprof.results import (
     SCHEMA_VERSION,
     CoherenceResult,
+    CoherenceSweep,
     CountResult,
     EnergyResult,
     Report,
@@ -20,7 +21,7 @@ from snnprof.results import (
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (CoherenceResult, CountResult, EnergyResult, Report, StepProfile)
+    for kind in (CoherenceResult, CoherenceSweep, CountResult, EnergyResult, Report, StepProfile)
 }
 
 

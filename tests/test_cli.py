@@ -210,7 +210,7 @@ def test_cuda_where_there_is_none() -> None:
 def test_nothing_is_trained_before_everything_is_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("snnprof.experiment.train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("snnprof.phases.train", lambda *_: pytest.fail("trained"))
     for bad in ("--mode=x", "--energy=x", "--model=x", f"-o{tmp_path / 'x'}", "--timesteps=0"):
         refused("run", "--mode=stbp", bad)
 

@@ -10,6 +10,7 @@ def test_public_names_are_locked() -> None:
     assert snnprof.__all__ == [
         "ArmResult",
         "CoherenceResult",
+        "CoherenceSweep",
         "CountResult",
         "EnergyResult",
         "EnergyRow",

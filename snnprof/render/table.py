@@ -1,4 +1,4 @@
-"""What a table is: formatted for readers, raw as a DataFrame."""
+"""What a table is, and how the kinds of result say theirs: formatted, and raw."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 MEGA, MILLI, MIB = 1e6, 1e-3, 2.0**20
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping
+from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 from snnprof.errors import SnnprofError
-from snnprof.results import ArmResult, Report
+from snnprof.render.coherence_views import summary
+from snnprof.results import ArmResult, CoherenceResult, CoherenceSweep, Report
 
 SUFFIX = ".snnprof"  # behind the name of an events file: it is ours to replace
 Values = Mapping[str, float | None]
 Points = list[tuple[int, Values]]
 
 
-def write_scalars(source: Report | Values, folder: Path, *, step: int = 0) -> None:
+def write_scalars(source: Report | CoherenceSweep | Values, folder: Path, *, step: int = 0) -> None:
     """Write figures for TensorBoard's scalars page; what was not measured is left out.
 
     A report makes one run per model, neuron, weights and mode, in a folder of that name in
     ``folder``, with T as the step: a sweep over T is a curve, and two modes lie on one plot.
-    Scalars that this function wrote there before are replaced.
+    Coherence makes one run with T as the step; where a training was followed, one run per T with
+    the epoch as the step. Scalars that this function wrote there before are replaced.
 
     Args:
-        source: a report, or values by tag (which go to ``folder`` itself, at ``step``).
+        source: a report, coherence, or values by tag (which go to ``folder`` itself, at ``step``).
         folder: what ``tensorboard --logdir`` is given, or a folder in it; its parent exists.
         step: where the values lie on the horizontal axis.
 
@@ -33,12 +38,10 @@ def write_scalars(source: Report | Values, folder: Path, *, step: int = 0) -> No
     """
     try:
         folder.mkdir(exist_ok=True)
-        if isinstance(source, Report):
-            for name, points in _runs(source).items():
-                (folder / name).mkdir(exist_ok=True)
-                _write(points, folder / name)
-        else:
-            _write([(step, source)], folder)
+        runs = {"": [(step, source)]} if isinstance(source, Mapping) else _runs(source)
+        for name, points in runs.items():
+            (folder / name).mkdir(exist_ok=True)
+            _write(points, folder / name)
     except OSError as error:
         reason = error.strerror or error
         raise SnnprofError(f"scalars folder {str(folder)!r}: {reason}") from error
@@ -67,7 +70,64 @@ def run_name(arm: ArmResult) -> str:
     return arm.name.removesuffix(f" T{arm.timesteps}").replace("/", "-")
 
 
-def _runs(report: Report) -> dict[str, Points]:
+def coherence_scalars(result: CoherenceResult) -> dict[str, float | None]:
+    """The figures of one measurement by tag: over the layers, and of each layer."""
+    line = summary(result)
+    return {
+        "coherence/cosine of membranes, median": line.cosine_membrane,
+        "coherence/cosine of membranes, least": line.least_membrane,
+        "coherence/cosine of weights, median": line.cosine_weight,
+        "coherence/fired share, median": line.fired,
+        "coherence/identity residual, largest": line.identity_residual,
+        "training/loss": result.training_loss,
+        **{f"cosine of membranes/{row.name}": row.cosine_membrane for row in result.rows},
+        **{f"cosine of weights/{row.name}": row.cosine_weight for row in result.rows},
+        **{f"fired share/{row.name}": row.fired for row in result.rows},
+    }
+
+
+def coherence_run(sweep: CoherenceSweep, timesteps: int) -> str:
+    """``"coherence vgg5 hdlif fp32 stbp T=4"``: T only where a training was followed."""
+    named = (sweep.model, sweep.neuron, sweep.weights, sweep.mode)
+    words = ["coherence", *(word for word in named if word is not None)]
+    return " ".join([*words, f"T={timesteps}"] if sweep.followed else words).replace("/", "-")
+
+
+def check_folder(path: str | Path) -> Path:
+    """The path, if scalars can be written into such a folder.
+
+    Raises:
+        SnnprofError: a file, a parent that does not exist, or no permission.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise SnnprofError(f"scalars folder {str(path)!r} is a file: name a folder")
+    if not folder.parent.is_dir():
+        raise SnnprofError(
+            f"scalars folder {str(path)!r}: there is no directory {str(folder.parent)!r}"
+        )
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise SnnprofError(f"scalars folder {str(path)!r}: no permission to write there")
+    return folder
+
+
+@singledispatch
+def _runs(source: Any) -> dict[str, Points]:
+    raise TypeError(f"no scalars for {type(source).__name__}")
+
+
+@_runs.register
+def _(sweep: CoherenceSweep) -> dict[str, Points]:
+    runs: dict[str, Points] = {}
+    for result in sweep.results:
+        step = (result.epoch or 0) if sweep.followed else result.timesteps
+        points = runs.setdefault(coherence_run(sweep, result.timesteps), [])
+        points.append((step, coherence_scalars(result)))
+    return {name: sorted(points, key=lambda point: point[0]) for name, points in runs.items()}
+
+
+@_runs.register
+def _(report: Report) -> dict[str, Points]:
     runs: dict[str, Points] = {}
     for arm in sorted(report.arms, key=lambda arm: arm.timesteps):
         runs.setdefault(run_name(arm), []).append((arm.timesteps, scalars(arm)))

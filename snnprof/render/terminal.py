@@ -28,7 +28,11 @@ def show(result: Result, file: IO[str] | None = None) -> None:
         result: any result.
         file: where to; None is standard output.
     """
-    table = view(result)
+    show_view(view(result), file)
+
+
+def show_view(table: View, file: IO[str] | None = None) -> None:
+    """:func:`show` for a table that is made already."""
     console = _console(file)
     grid = _grid(table.columns, table.rows)
     wide = console.options.update_width(_PIPE_WIDTH)
@@ -50,6 +54,32 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _console(file: IO[str] | None) -> Console:
     stream = file or sys.stdout
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+class RunningTable:
+    """A table printed row by row, as its figures come.
+
+    Args:
+        columns: headings, printed before the first row; each as wide as its column.
+        file: where to; None is standard output.
+    """
+
+    def __init__(self, columns: Sequence[str], file: IO[str] | None = None) -> None:
+        self._columns = columns
+        self._file = file
+        self._begun = False
+
+    def row(self, cells: Sequence[str]) -> None:
+        """Print a row, at once also into a pipe."""
+        if not self._begun:
+            self._begun = True
+            self._print(self._columns)
+        self._print(cells)
+
+    def _print(self, cells: Sequence[str]) -> None:
+        pairs = zip(cells, self._columns, strict=True)
+        line = " ".join(cell.rjust(len(heading)) for cell, heading in pairs)
+        print(line, file=self._file or sys.stdout, flush=True)
 
 
 class ProgressBar(Progress):

@@ -4,7 +4,7 @@ Everything a command prints or writes comes from these. They import nothing of o
 views (:meth:`CountResult.to_frame`, :meth:`CountResult.save`) are fetched when asked for.
 """
 
-from snnprof.results.coherence import CoherenceResult, LayerCoherence
+from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
 from snnprof.results.report import ArmResult, Growth, Report
@@ -12,7 +12,7 @@ from snnprof.results.steps import StepProfile
 
 SCHEMA_VERSION = 1
 
-Result = CoherenceResult | CountResult | EnergyResult | Report | StepProfile
+Result = CoherenceResult | CoherenceSweep | CountResult | EnergyResult | Report | StepProfile
 
 __all__ = [
     "COUNT_COLUMNS",
@@ -20,6 +20,7 @@ __all__ = [
     "SOFTMAX_PRODUCT",
     "ArmResult",
     "CoherenceResult",
+    "CoherenceSweep",
     "CountResult",
     "EnergyResult",
     "EnergyRow",

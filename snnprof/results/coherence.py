@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from snnprof.results.base import Viewed
 
@@ -73,6 +73,8 @@ class CoherenceResult(Viewed):
         training: whether the network was in training mode.
         remarks: what was assumed or not measured.
         label: which of several measurements this is, "epoch 3" say.
+        epoch: epochs of training before the measurement; None where that is not known.
+        training_loss: mean loss of the last of these epochs.
     """
 
     rows: tuple[LayerCoherence, ...]
@@ -85,7 +87,32 @@ class CoherenceResult(Viewed):
     training: bool
     remarks: tuple[str, ...] = ()
     label: str | None = None
+    epoch: int | None = None
+    training_loss: float | None = None
 
     def by_layer(self) -> dict[str, LayerCoherence]:
         """The rows by name."""
         return {row.name: row for row in self.rows}
+
+
+@dataclass(frozen=True)
+class CoherenceSweep(Viewed):
+    """Coherence of one kind of network at several T, or over the epochs of its training.
+
+    Attributes:
+        results: in the order measured.
+        model, neuron, weights: what was built; None where that is not known.
+        mode: that the network was trained in; None where it was not trained.
+        followed: whether the results of each T are those of the epochs of one training.
+        environment: device, processor, versions.
+        notes: what was assumed or not measured, of all results.
+    """
+
+    results: tuple[CoherenceResult, ...]
+    model: str | None = None
+    neuron: str | None = None
+    weights: str | None = None
+    mode: str | None = None
+    followed: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ between time steps. docs/gradient-coherence.md says what is compared and why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ def coherence(
             no finite scalar or not computed from the network; a target that does not fit.
     """
     sites = sites_of(model)
-    chosen = _chosen(sites, layers)
+    chosen = chosen_layers(sites, layers)
     given = (loss, loss if online_loss is None else online_loss)
     arms = Arms(model, sites, x, y, *(LOSSES.find(f) if isinstance(f, str) else f for f in given))
     groups = [[name] for name in chosen] if one_layer_at_a_time else [chosen]
@@ -118,7 +118,12 @@ def coherence_sweep(
     )
 
 
-def _chosen(sites: dict[str, Site], pattern: str | None) -> list[str]:
+def chosen_layers(sites: Mapping[str, Site], pattern: str | None) -> list[str]:
+    """The names of the layers of neurons that a pattern names; None names all.
+
+    Raises:
+        SnnprofError: none of them.
+    """
     chosen = [name for name in sites if pattern is None or fnmatchcase(name, pattern)]
     if not chosen:
         raise SnnprofError(f"layers={pattern!r} matches no neuron layer; known: {', '.join(sites)}")
@@ -135,7 +140,7 @@ def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> It
     """What has to be said about the figures."""
     if all(layer.timesteps == 1 for layer in measured):
         yield (
-            "T = 1: there is no step to go back to, so that online and STBP are the same gradient "
+            "With one time step there is none to go back to: online and STBP are the same gradient "
             "and coherence is trivially 1."
         )
     if not same:

@@ -141,6 +141,22 @@ def train(
     advance: Callable[[], None],
 ) -> None:
     """Train all arms, one step each in turn, so that a slow moment strikes them alike."""
+    for _ in train_epochs(arms, data, recipe, seed, advance):
+        pass
+
+
+def train_epochs(
+    arms: Sequence[Arm],
+    data: Dataset,
+    recipe: Recipe,
+    seed: int,
+    advance: Callable[[], None],
+) -> Iterator[int]:
+    """:func:`train`, stopping after every epoch: the caller may look at the models there.
+
+    Yields:
+        Epochs trained so far.
+    """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(recipe.epochs):
         for number, (images, labels) in enumerate(_batches(data, recipe.batch_size, generator)):
@@ -150,6 +166,7 @@ def train(
                 advance()
         for arm in arms:
             arm.end_epoch(epoch)
+        yield epoch + 1
 
 
 def _batches(

@@ -1,15 +1,20 @@
-"""Pictures of coherence."""
+"""Pictures, by suffix."""
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import snnprof
-from snnprof.render.plots import coherence_plot
-from snnprof.results import CoherenceResult, LayerCoherence
+from snnprof.results import (
+    ArmResult,
+    CoherenceResult,
+    CoherenceSweep,
+    LayerCoherence,
+    Report,
+    StepProfile,
+)
 
 
 def result(timesteps: int) -> CoherenceResult:
@@ -33,7 +38,7 @@ def result(timesteps: int) -> CoherenceResult:
 def test_a_picture_by_suffix(suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the extra 'plots'")
     path = tmp_path / f"picture{suffix}"
-    coherence_plot([result(4), result(8)], path)
+    CoherenceSweep((result(4), result(8))).save(path)
     heads = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
     assert path.read_bytes().startswith(heads[suffix])
 
@@ -41,27 +46,55 @@ def test_a_picture_by_suffix(suffix: str, tmp_path: Path) -> None:
 def test_the_svg_has_its_labels_and_is_the_same_twice(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the extra 'plots'")
     for name in ("a.svg", "b.svg"):
-        coherence_plot([result(4), replace(result(8), label="epoch 3")], tmp_path / name)
+        CoherenceSweep((result(4), replace(result(8), label="epoch 3"))).save(tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
     for label in ("layer.3", "time steps T", "T = 4", "epoch 3", "weight"):
         assert re.search(re.escape(label), text), label
-    coherence_plot(result(4), tmp_path / "one.svg")  # a single T: against depth only
+    result(4).save(tmp_path / "one.svg")  # a single T: against depth only
     assert "time steps T" not in (tmp_path / "one.svg").read_text()
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    for path, message in (("x.gif", "unknown suffix"), ("no/x.svg", "directory that exists")):
+    for path, message in (("x.gif", "unknown suffix"), ("no/x.svg", "there is no directory")):
         with pytest.raises(snnprof.SnnprofError, match=message):
-            coherence_plot(result(4), tmp_path / path)
+            result(4).save(tmp_path / path)
     empty = replace(result(4), rows=())
     with pytest.raises(snnprof.SnnprofError, match="no cosine to draw"):
-        coherence_plot(empty, tmp_path / "x.svg")
+        empty.save(tmp_path / "x.svg")
 
 
 def test_without_matplotlib_it_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(snnprof.SnnprofError, match=r"snnprof\[plots\]"):
-        coherence_plot(result(4), tmp_path / "x.svg")
+        result(4).save(tmp_path / "x.svg")
+
+
+def sweep(*timesteps: int) -> Report:
+    def arm(mode: str, t: int) -> ArmResult:
+        step_s = (0.1 * t, 0.1 * t, 0.11 * t)
+        peak = t * 2**20 if mode == "stbp" else 2**20
+        profile = StepProfile(
+            mode, "cpu", 8, t, step_s, step_s, step_s, step_s, peak, None, 5, 6, 1, 1
+        )
+        return ArmResult("vgg5", "lif", "fp32", mode, t, profile=profile)
+
+    arms = [arm(mode, t) for t in timesteps for mode in ("stbp", "online")]
+    failed = ArmResult("vgg5", "lif", "fp32", "stbp", 64, failure="out of memory")
+    return Report((*arms, failed), {"device": "CPU, test"})
+
+
+def test_time_and_memory_over_t(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the extra 'plots'")
+    sweep(1, 2, 4).save(tmp_path / "x.svg")
+    text = (tmp_path / "x.svg").read_text()
+    for label in ("stbp", "online", "time steps T", "peak memory of a training step (MiB)"):
+        assert label in text
+    with pytest.raises(snnprof.SnnprofError, match="several T"):
+        sweep(4).save(tmp_path / "y.svg")
+    assert not (tmp_path / "y.svg").exists()
+    counts = snnprof.CountResult((), 1)
+    with pytest.raises(snnprof.SnnprofError, match="no picture of a CountResult"):
+        counts.save(tmp_path / "y.png")
