@@ -17,7 +17,7 @@ def growth(arms: Sequence[ArmResult]) -> Iterator[Growth]:
     """Memory and time over T, of every neuron and mode that ran with several T.
 
     A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
-    the first. T = 1 is left out where enough others remain: it carries no state.
+    the first. T = 1 is left out where two others remain: it carries no state.
     """
     series: dict[tuple[str | None, str], list[ArmResult]] = {}
     for arm in arms:
@@ -47,7 +47,7 @@ def fit(
     where all values are equal, so that there is nothing to explain.
     """
     several = [point for point in points if point[0] > 1]
-    used = several if len(several) >= _LEAST_POINTS else points
+    used = several if len(several) > 1 else points
     if len(used) < 2:
         return None
     xs, ys = zip(*used, strict=True)

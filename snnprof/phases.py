@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snnprof.energy.measured import Measurement, measure_energies
+from snnprof.energy.measured import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import convention, price
 from snnprof.errors import SnnprofError
 from snnprof.plan import Plan
@@ -61,7 +61,7 @@ class Measuring:
             convention(name)
         if self.repeats is not None and self.repeats < 1:
             raise SnnprofError(f"repeats={self.repeats}: must be at least 1")
-        if self.joules_s is not None and not self.joules_s >= 1:
+        if self.joules_s is not None and not self.joules_s >= LEAST_WINDOW_S:
             raise SnnprofError(
                 f"measure_energy={self.joules_s}: the counter moves every 20 to 100 ms, so that "
                 "under 1 s says nothing: give 1 or more, 10 for 1 %"
@@ -179,7 +179,11 @@ def measure_joules(
         for plan, arm in zip(plans, arms, strict=True)
         if arm.stepper is not None
     }
-    return measure_energies(steps, seconds, device=setting.device) if steps else {}
+    if not steps:
+        return {}
+    # In turn, as long as each turn is long enough for the counter.
+    rounds = 2 if seconds >= 2 * LEAST_WINDOW_S else 1
+    return measure_energies(steps, seconds, device=setting.device, rounds=rounds)
 
 
 def check_traces(plans: Sequence[Plan], setting: Setting) -> None:
@@ -238,5 +242,6 @@ def result_of(
         energies=tuple(price(counts, name) for name in setting.measuring.energy),
         neuron_ops=neuron_ops(model),
         measured=None if joules is None else joules.energy,
+        not_measured=None if joules is None else joules.reason,
         loss=arm.loss,
     )

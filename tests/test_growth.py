@@ -26,6 +26,7 @@ def test_a_bend_is_seen() -> None:
 
 def test_what_says_nothing_is_none() -> None:
     assert fit([(4, 1.0)]) is None
+    assert fit([(1, 9.0), (2, 5.0), (4, 5.0)]) == ((2, 4), 0, 5, None, 1)  # T = 1 left out
     two = fit([(1, 5.0), (2, 7.0)])
     assert two is not None
     assert two[1:] == (2, 3, None, 1.4)

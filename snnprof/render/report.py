@@ -131,23 +131,24 @@ def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
     }
     if any(other.execution for other in report.arms):
         cells["training step"] = arm.execution
-    if any(other.measured for other in report.arms):
+    if any(other.measured or other.not_measured for other in report.arms):
         cells["measured energy, training (mJ)"] = scaled(_measured_j(arm), MILLI)
     return cells
 
 
 def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
     """What was found over T: flat, or so much more per time step."""
-    memory = [_grown(g, MIB, "MiB") for g in growth if g.quantity == "peak_bytes"]
+    alone = len({g.neuron for g in growth}) == 1
+    memory = [_grown(g, alone, MIB, "MiB") for g in growth if g.quantity == "peak_bytes"]
     if memory:
         yield f"Peak memory over T: {'; '.join(memory)}."
-    times = [_grown(g, MILLI, "ms") for g in growth if g.quantity == "step_s"]
+    times = [_grown(g, alone, MILLI, "ms") for g in growth if g.quantity == "step_s"]
     if times:
         yield f"Step time over T: {'; '.join(times)}."
 
 
-def _grown(found: Growth, unit: float, name: str) -> str:
-    who = " ".join(part for part in (found.neuron, found.mode) if part)
+def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
+    who = found.mode if alone or found.neuron is None else f"{found.neuron} {found.mode}"
     first, last = found.timesteps[0], found.timesteps[-1]
     change = f"{ratio(found.ratio)} from T={first} to T={last}"
     if 1 / FLAT <= found.ratio <= FLAT:

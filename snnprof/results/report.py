@@ -29,6 +29,7 @@ class ArmResult:
         neuron_ops: neuron operations per sample.
         profile: time and memory of a training step.
         measured: joules of a training step by the board's counter.
+        not_measured: why there are none, where they were asked for.
         epochs: epochs trained.
         loss: mean training loss of the last epoch.
         checkpoint: file that the weights came from before any training.
@@ -50,6 +51,7 @@ class ArmResult:
     neuron_ops: int | None = None
     profile: StepProfile | None = None
     measured: MeasuredEnergy | None = None
+    not_measured: str | None = None
     epochs: int = 0
     loss: float | None = None
     checkpoint: str | None = None
