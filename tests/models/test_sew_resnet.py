@@ -93,3 +93,11 @@ def test_as_large_as_resnet(name: str, depths: tuple[int, ...], parameters: int)
     with torch.device("meta"):
         network = create(name, image_size=224, num_classes=1000)
     assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("neuron", ["hdlif", "ilif", "lif+threshold=0.5"])
+def test_and_takes_only_spikes_of_0_and_1(neuron: str) -> None:
+    for connect in ("and", "iand"):
+        with pytest.raises(snnprof.SnnprofError, match="connect='add'"):
+            create("sew_resnet18", neuron=neuron, connect=connect)
+    create("sew_resnet18", neuron=neuron, connect="add")

@@ -54,3 +54,13 @@ def test_neuron_ops_of_vgg5(network: snnprof.models.SpikingNetwork) -> None:
     network(torch.zeros(2, 1, 8, 8))
     # 64 maps of 8x8, twice 128 of 4x4, 128 hidden; 3 steps, 3 operations
     assert neuron_ops(network) == (64 * 64 + 2 * 128 * 16 + 128) * 3 * 3
+
+
+@pytest.mark.parametrize("neuron", ["lif", "hdlif", "ilif"])
+def test_an_empty_batch_runs(neuron: str) -> None:
+    network = create("vgg5", neuron=neuron, timesteps=2, in_channels=1, image_size=8).eval()
+    assert network(torch.zeros(0, 1, 8, 8)).shape == (2, 0, 10)
+    with snnprof.SopCounter(network) as counter:
+        network(torch.zeros(0, 1, 8, 8))
+    with pytest.raises(snnprof.SnnprofError, match="empty batches"):
+        counter.result()

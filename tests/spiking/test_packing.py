@@ -398,3 +398,11 @@ def test_what_cannot_be_packed(scheme: str) -> None:
 def test_every_scheme_has_a_codec() -> None:
     assert CODECS.keys() == SCHEMES.keys()
     assert Channels().count(torch.Size((3, 2))) == 3
+
+
+def test_a_file_is_written_whole_or_refused(tmp_path: Path) -> None:
+    packed = snnprof.pack(snnprof.quantize(nn.Linear(4, 4), "1bit"))
+    with pytest.raises(snnprof.SnnprofError, match="there is no directory"):
+        packed.save(tmp_path / "nowhere" / "w.bin")
+    packed.save(tmp_path / "w.bin")
+    assert [file.name for file in tmp_path.iterdir()] == ["w.bin"]
