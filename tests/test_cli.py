@@ -6,29 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 import snnprof
-from snnprof.cli import cli
 from snnprof.training import datasets
 from snnprof.training.datasets import Dataset
 
-
-def call(*arguments: str) -> Result:
-    device = (
-        ["--device=cpu"] if arguments[:1] == ("run",) and "--device" not in str(arguments) else []
-    )
-    return CliRunner().invoke(cli, [*arguments, *device])
-
-
-def refused(*arguments: str) -> str:
-    """The one line that a mistake gets."""
-    result = call(*arguments)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("Error: ")
-    return result.stderr
+from .commands import call, refused
 
 
 @pytest.fixture(scope="module")

@@ -2,47 +2,37 @@
 
 import csv
 import statistics
+from functools import partial
 from pathlib import Path
 
 import click
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner, Result
+from click.testing import Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 from torch import nn
 
 import snnprof
-from snnprof.cli import cli
 from snnprof.cli_options import WHOLE_NUMBERS, parse_variant
 from snnprof.following import Watcher, follow
 from snnprof.render.coherence_views import summary
 from snnprof.results import CoherenceSweep
 from snnprof.training import datasets
 
+from . import commands
+
 NEURONS = ["features.1", "features.4", "features.6", "classifier.2"]  # of vgg5
 
 
-def call(*arguments: str) -> Result:
-    device = [] if "--device" in str(arguments) else ["--device=cpu"]
-    return CliRunner().invoke(cli, ["coherence", *arguments, *device])
+call, refused = (partial(tell, "coherence") for tell in (commands.call, commands.refused))
 
 
 def done(*arguments: str) -> Result:
     result = call(*arguments)
     assert result.exit_code == 0, result.output
     return result
-
-
-def refused(*arguments: str) -> str:
-    """The one line that a mistake gets."""
-    result = call(*arguments)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("Error: ")
-    return result.stderr
 
 
 def read(path: Path) -> CoherenceSweep:

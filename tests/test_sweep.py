@@ -1,7 +1,7 @@
 """Runs over several T, in every mode, with what else a run can measure."""
 
 import csv
-import os
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from torch import nn
 
 import snnprof
 from snnprof.experiment import run
+from snnprof.isolation import in_processes
 from snnprof.results import MeasuredEnergy
 from snnprof.training.fitting import largest_batch
 from snnprof.training.memory import OutOfMemory, StepMemory
 from snnprof.training.modes import mode_names
-from tests.test_cli import call, refused
+
+from .commands import call, refused
 
 FAST = ["--epochs=0", "--repeats=2", "--batch-size=8"]
 
@@ -77,21 +79,28 @@ def test_isolated_rows_are_the_same_rows(tmp_path: Path) -> None:
             assert a[column] == b[column]
 
 
-def test_a_killed_process_is_a_sentence_and_the_others_go_on() -> None:
-    from snnprof.isolation import in_processes
+DYING = """
+import os
+import snnprof
 
-    split = {"modes": ("stbp", "dies")}
-    report = in_processes(dies_in_one_mode, {}, split, lambda: None)
-    assert [arm.mode for arm in report.arms] == ["stbp"]
-    assert any(note.startswith("dies: its process was killed") for note in report.notes)
-    with pytest.raises(snnprof.SnnprofError, match="every process was killed"):
-        in_processes(dies_in_one_mode, {}, {"modes": ("dies",)}, lambda: None)
-
-
-def dies_in_one_mode(modes: str) -> snnprof.Report:
+def run(modes):
     if modes == "dies":
         os._exit(137)
     return snnprof.Report((snnprof.ArmResult("m", None, None, modes, 1),))
+"""
+
+
+def test_a_killed_process_is_a_sentence_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    one_of = importlib.import_module("dying").run
+    report = in_processes(one_of, {}, {"modes": ("stbp", "dies")}, lambda: None)
+    assert [arm.mode for arm in report.arms] == ["stbp"]
+    assert any(note.startswith("dies: its process was killed") for note in report.notes)
+    with pytest.raises(snnprof.SnnprofError, match="every process was killed"):
+        in_processes(one_of, {}, {"modes": ("dies",)}, lambda: None)
 
 
 @pytest.mark.parametrize("repeats", [None, 2])
