@@ -15,6 +15,7 @@ ratios are taken round by round: median and quartiles.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -201,14 +202,13 @@ def peers_table(options: argparse.Namespace, device: torch.device) -> None:
 
 def peers_row(ours: StepProfile, theirs: StepProfile) -> list[str]:
     times = ratios(ours, theirs)
-    middle = sorted(times)[len(times) // 2]
     peak = ours.peak_bytes / theirs.peak_bytes
     return [
         ours.mode,
         milliseconds(ours),
         milliseconds(theirs),
         quartiles(times),
-        "yes" if middle <= 1 else "no",
+        "yes" if statistics.median(times) <= 1 else "no",
         mib(ours.peak_bytes),
         mib(theirs.peak_bytes),
         f"{peak:.3f}",

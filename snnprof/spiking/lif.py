@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,13 +95,11 @@ class _LIFSequence(torch.autograd.Function):
                 m.copy_(current)
             else:
                 torch.add(current, left, alpha=settings.leak, out=m)
-            spike = torch.ge(m, settings.threshold, out=spikes[t])
-            if settings.threshold != 1:
-                spike.mul_(settings.threshold)
+            spike = _spikes_of(m, settings.threshold, out=spikes[t])
             left = _after_reset(m, spike, settings)
         assert left is not None, "an input has at least one time step"
         if keep:
-            told_by_membrane(spikes, charged, settings.threshold)
+            told_by_membrane(spikes, charged, partial(_spikes_of, threshold=settings.threshold))
         ctx.save_for_backward(charged if keep else None)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
@@ -123,6 +122,12 @@ class _LIFSequence(torch.autograd.Function):
                 to_currents[t] = to_charged
             to_left = to_currents[t] * settings.leak if t or ctx.needs_input_grad[1] else None
         return to_currents, to_left, None, None
+
+
+def _spikes_of(charged: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
+    """threshold * H(charged - threshold), in the place that is given or in one of its own."""
+    spikes = torch.ge(charged, threshold, out=torch.empty_like(charged) if out is None else out)
+    return spikes if threshold == 1 else spikes.mul_(threshold)
 
 
 def _after_reset(charged: Tensor, spike: Tensor, settings: LIFSettings) -> Tensor:
