@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test check bench reports clean
+.PHONY: demo test check bench bench-peers reports clean
 
 demo: $(VENV)/installed
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md -o table.csv
@@ -30,6 +31,25 @@ reports: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/training.py
+
+# SpikingJelly beside ours, in an environment of its own: without torchvision and the rest of
+# what it asks for and its neurons do not use.
+bench-peers: $(PEERS)/installed
+	$(PEERS)/bin/python benchmarks/training.py peers
+
+$(PEERS)/dependencies: pyproject.toml constraints.txt
+	rm -rf build
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q -c constraints.txt .
+	$(PEERS)/bin/python -m pip install -q --no-deps spikingjelly==2.0.0
+	$(PEERS)/bin/python -m pip install -q loguru==0.7.3
+	touch $@
+
+$(PEERS)/installed: $(PEERS)/dependencies $(SOURCES) README.md LICENSE
+	rm -rf build
+	$(PEERS)/bin/python -m pip install -q --no-deps --force-reinstall .
+	touch $@
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
 	rm -rf build
@@ -43,4 +63,4 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info table.md table.csv
+	rm -rf $(VENV) $(PEERS) build *.egg-info table.md table.csv

@@ -6,6 +6,7 @@ Model (arXiv 2410.07547).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnprof.spiking.neuron import Neuron
+from snnprof.spiking.thrift import told_by_membrane
 
 _FOUR_BIT_LEVELS = 15
 _FOUR_BIT_STEPS = 4  # per unit of the membrane
@@ -53,9 +55,8 @@ def hdlif_step(
 class _HDLIFSequence(torch.autograd.Function):
     """K steps of :func:`hdlif_step`.
 
-    From rest it saves the membrane after each reset: where that lies on the threshold, the
-    neuron has fired. From any other state, and read literally (a fired membrane is left at 0,
-    which silence can reach too), it saves the membrane before each step and a byte that tells.
+    From rest it saves the charged membrane, from which all else follows. From any other state
+    it saves the membrane before each step and a byte that tells who fired.
     """
 
     @staticmethod
@@ -70,27 +71,29 @@ class _HDLIFSequence(torch.autograd.Function):
         keep: bool,
     ) -> tuple[Tensor, Tensor]:
         spikes = torch.empty_like(currents)
-        left = torch.empty_like(currents) if keep else None
-        tell = literal or membrane is not None
-        fired = torch.empty_like(currents, dtype=torch.bool) if keep and tell else None
+        rest = membrane is None
+        held = torch.empty_like(currents) if keep else None  # charged from rest, else reset
+        fired = torch.empty_like(currents, dtype=torch.bool) if keep and not rest else None
+        heights = threshold.to(currents.dtype)
         last = membrane
-        for t, (current, height) in enumerate(
-            zip(currents, threshold.to(currents.dtype), strict=True)
-        ):
-            m = torch.empty_like(current) if left is None else left[t]
+        for t, (current, height) in enumerate(zip(currents, heights, strict=True)):
+            m = torch.empty_like(current) if held is None else held[t]
             if last is None:
                 m.copy_(current)
             else:
                 torch.mul(last, leak[t], out=m).add_(current)
             if fired is not None:
                 torch.ge(m, height, out=fired[t])
-            _fire_(m, height, spikes[t], literal)
-            last = m
+            _spikes_of(m, height, literal, out=spikes[t])
+            last = _after_reset(m, height, literal, in_place=not (keep and rest))
         assert last is not None, "an input has at least one time step"
         if four_bit:
             four_bit_(spikes)
-        before = left[:-1] if left is not None and fired is not None else left
-        ctx.save_for_backward(before, fired, membrane, leak, threshold)
+        if held is not None and rest:
+            told_by_membrane(spikes, held, partial(_retold, heights, literal, four_bit))
+        ctx.save_for_backward(
+            held if held is None or rest else held[:-1], fired, membrane, leak, threshold
+        )
         ctx.literal = literal
         ctx.set_materialize_grads(False)
         return spikes, last
@@ -102,25 +105,28 @@ class _HDLIFSequence(torch.autograd.Function):
 
         Unless read literally, a fired m' is the threshold, and s falls as that rises.
         """
-        left, fired, membrane, leak, threshold = ctx.saved_tensors
+        held, fired, membrane, leak, threshold = ctx.saved_tensors
         to_spikes, to_left = grads
         some = to_spikes if to_spikes is not None else to_left
         if some is None:
             return (None,) * len(ctx.needs_input_grad)
         zeros = torch.zeros_like(some[0] if to_spikes is not None else some)
-        to_currents = some.new_empty((len(leak), *left.shape[1:]))
+        heights = threshold.to(held.dtype)
+        to_currents = some.new_empty((len(leak), *held.shape[1:]))
         to_leak, to_threshold = torch.zeros_like(leak), torch.zeros_like(threshold)
         _, needs_membrane, needs_leak, needs_threshold, *_ = ctx.needs_input_grad
         for t in reversed(range(len(leak))):
-            fires = left[t] == threshold[t].to(left.dtype) if fired is None else fired[t]
+            fires = held[t] >= heights[t] if fired is None else fired[t]
             to_spike = zeros if to_spikes is None else to_spikes[t]
             to_after = zeros if to_left is None else to_left
             to_charged = torch.where(fires, to_spike, to_after, out=to_currents[t])
             if needs_threshold and not ctx.literal:
                 # The sum of dL/dm' - dL/ds over those that fired: the silent ones cancel.
                 to_threshold[t] = to_after.sum() - to_charged.sum()
-            before = left[t - 1] if t else membrane
-            if needs_leak and before is not None:
+            if needs_leak and (t or membrane is not None):
+                before = held[t - 1] if t else membrane
+                if t and fired is None:
+                    before = _after_reset(before, heights[t - 1], ctx.literal)
                 to_leak[t] = _dot(to_charged, before)
             to_left = to_charged * leak[t] if t or needs_membrane else None
         return to_currents, to_left, to_leak, to_threshold, None, None, None
@@ -133,15 +139,35 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum()
 
 
-def _fire_(membrane: Tensor, threshold: Tensor, spike: Tensor, literal: bool) -> None:
-    """Write the spike, and reset the membrane, in place."""
+def _spikes_of(
+    charged: Tensor, threshold: Tensor, literal: bool, out: Tensor | None = None
+) -> Tensor:
+    """The spikes of a charged membrane, in the place that is given or in one of their own."""
+    out = torch.empty_like(charged) if out is None else out
     if literal:
-        fires = membrane >= threshold
-        torch.mul(membrane, fires, out=spike)
-        membrane.masked_fill_(fires, 0)
-    else:
-        torch.sub(membrane, threshold, out=spike).clamp_min_(0)
-        torch.minimum(membrane, threshold, out=membrane)
+        return torch.mul(charged, charged >= threshold, out=out)
+    return torch.sub(charged, threshold, out=out).clamp_min_(0)
+
+
+def _retold(heights: Tensor, literal: bool, four_bit: bool, charged: Tensor) -> Tensor:
+    """The spikes of all K steps of a charged membrane, heights [K] being the thresholds."""
+    spikes = _spikes_of(charged, _per_step(heights, charged), literal)
+    return four_bit_(spikes) if four_bit else spikes
+
+
+def _per_step(heights: Tensor, like: Tensor) -> Tensor:
+    """[K] to [K, 1, ...], as many dimensions as the other has."""
+    return heights.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def _after_reset(
+    charged: Tensor, threshold: Tensor, literal: bool, in_place: bool = False
+) -> Tensor:
+    """The membrane after the reset: at the threshold where it fired, or, literally, at 0."""
+    if literal:
+        fires = charged >= threshold
+        return charged.masked_fill_(fires, 0) if in_place else charged.masked_fill(fires, 0)
+    return torch.minimum(charged, threshold, out=charged if in_place else None)
 
 
 class _StatelessFire(torch.autograd.Function):
@@ -151,9 +177,9 @@ class _StatelessFire(torch.autograd.Function):
     def forward(
         ctx: Any, currents: Tensor, threshold: Tensor, literal: bool, four_bit: bool, keep: bool
     ) -> Tensor:
-        per_step = threshold.to(currents.dtype).reshape(-1, *[1] * (currents.dim() - 1))
+        per_step = _per_step(threshold.to(currents.dtype), currents)
         fires = currents >= per_step
-        spikes = currents * fires if literal else torch.sub(currents, per_step).clamp_min_(0)
+        spikes = _spikes_of(currents, per_step, literal)
         if four_bit:
             four_bit_(spikes)
         ctx.save_for_backward(fires if keep else None, threshold)
@@ -247,7 +273,7 @@ class HDLIF(Neuron):
         literal: s = m where m >= threshold, which leaves the membrane at 0.
 
     Saves for the backward pass, per neuron and step: the membrane (4 bytes in float32), one
-    byte more if it does not start from rest or is read literally; a byte alone if ``parallel``.
+    byte more if it does not start from rest; a byte alone if ``parallel``.
 
     Raises:
         SnnprofError: more time steps than the neurons have parameters for.

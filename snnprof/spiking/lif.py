@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,13 +95,12 @@ class _LIFSequence(torch.autograd.Function):
                 m.copy_(current)
             else:
                 torch.add(current, left, alpha=settings.leak, out=m)
-            spike = torch.ge(m, settings.threshold, out=spikes[t])
-            if settings.threshold != 1:
-                spike.mul_(settings.threshold)
-            left = _after_reset(m, spike, settings)
+            spike = _spikes_of(m, settings.threshold, out=spikes[t])
+            # The membrane that came in is the caller's; from then on one place will do.
+            left = _after_reset(m, spike, settings, out=left if t else torch.empty_like(m))
         assert left is not None, "an input has at least one time step"
         if keep:
-            told_by_membrane(spikes, charged, settings.threshold)
+            told_by_membrane(spikes, charged, partial(_spikes_of, threshold=settings.threshold))
         ctx.save_for_backward(charged if keep else None)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
@@ -125,10 +125,18 @@ class _LIFSequence(torch.autograd.Function):
         return to_currents, to_left, None, None
 
 
-def _after_reset(charged: Tensor, spike: Tensor, settings: LIFSettings) -> Tensor:
+def _spikes_of(charged: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
+    """threshold * H(charged - threshold), in the place that is given or in one of its own."""
+    spikes = torch.ge(charged, threshold, out=torch.empty_like(charged) if out is None else out)
+    return spikes if threshold == 1 else spikes.mul_(threshold)
+
+
+def _after_reset(
+    charged: Tensor, spike: Tensor, settings: LIFSettings, out: Tensor | None
+) -> Tensor:
     if settings.reset == "hard":
         return charged.masked_fill(spike != 0, 0)
-    return charged - spike
+    return torch.sub(charged, spike, out=out)
 
 
 def _lif_step_backward(
@@ -146,15 +154,23 @@ def _lif_step_backward(
     hard, threshold = settings.reset == "hard", settings.threshold
     if to_left is None:
         return slope.zero_() if to_spike is None else slope.mul_(to_spike).mul_(threshold)
-    through_spike = torch.zeros_like(slope) if to_spike is None else to_spike * threshold
-    if not settings.detach_reset:
-        if hard:
-            through_spike.addcmul_(to_left, charged, value=-1)
-        else:
-            through_spike.sub_(to_left, alpha=threshold)
+    through_spike = _through_spike(charged, to_spike, to_left, settings)
     if hard:
         to_left = to_left.masked_fill(charged >= threshold, 0)
     return slope.mul_(through_spike).add_(to_left)
+
+
+def _through_spike(
+    charged: Tensor, to_spike: Tensor | None, to_left: Tensor, settings: LIFSettings
+) -> Tensor:
+    """dL/dH, a new tensor: the spike's own share, and that of the reset unless it is detached."""
+    to_spike = torch.zeros_like(charged) if to_spike is None else to_spike
+    if settings.detach_reset:
+        return to_spike * settings.threshold
+    if settings.reset == "hard":
+        return (to_spike * settings.threshold).addcmul_(to_left, charged, value=-1)
+    both = to_spike - to_left
+    return both if settings.threshold == 1 else both.mul_(settings.threshold)
 
 
 class LIF(Neuron):

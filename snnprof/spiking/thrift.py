@@ -1,15 +1,16 @@
-"""Binary spikes are not kept for the backward pass: the membrane potential tells them again.
+"""Spikes are not kept for the backward pass: the membrane potential tells them again.
 
 A layer that multiplies spikes keeps them for the gradient of its weight, 4 bytes each, though
-the neuron keeps the charged membrane anyway, and spike = threshold * H(m - threshold). While a
-network runs, tensors to be saved that are such spikes are replaced by a note of where the
-membrane is, and computed anew, exactly, when the backward pass asks for them.
+the neuron keeps the charged membrane anyway, and a spike is a function of that alone: LIF's
+threshold * H(m - threshold), HD-LIF's ReLU(m - threshold). While a network runs, tensors to be
+saved that are such spikes are replaced by a note of where the membrane is, and computed anew,
+exactly, when the backward pass asks for them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+# From the charged membrane to its spikes, a new tensor laid out as the membrane is.
+Tell = Callable[[Tensor], Tensor]
 _local = threading.local()
 
 
@@ -26,19 +29,19 @@ class _Told(NamedTuple):
     Attributes:
         storage: of the spikes; while the weak reference lives, no other storage has its number.
         charged: membrane before the reset, laid out as the spikes are.
-        threshold: firing threshold and height of a spike.
+        tell: computes the spikes from it.
     """
 
     storage: StorageWeakRef
     charged: Tensor
-    threshold: float
+    tell: Tell
 
 
 class _Note(NamedTuple):
     """What is kept instead of spikes."""
 
     charged: Tensor
-    threshold: float
+    tell: Tell
     size: torch.Size
     stride: tuple[int, ...]
 
@@ -49,25 +52,21 @@ class _Spikes:
     def __init__(self) -> None:
         self._told: dict[int, _Told] = {}
 
-    def add(self, spikes: Tensor, charged: Tensor, threshold: float) -> None:
+    def add(self, spikes: Tensor, charged: Tensor, tell: Tell) -> None:
         reference = StorageWeakRef(spikes.untyped_storage())
-        self._told[reference.cdata] = _Told(reference, charged, threshold)
+        self._told[reference.cdata] = _Told(reference, charged, tell)
 
     def pack(self, tensor: Tensor) -> Tensor | _Note:
         told = self._told.get(tensor.untyped_storage()._cdata)
         if told is None or tensor.numel() != told.charged.numel():
             return tensor
-        return _Note(told.charged, told.threshold, tensor.size(), tensor.stride())
+        return _Note(told.charged, told.tell, tensor.size(), tensor.stride())
 
     @staticmethod
     def unpack(packed: Tensor | _Note) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
-        charged, threshold = packed.charged, packed.threshold
-        spikes = torch.ge(charged, threshold, out=torch.empty_like(charged))
-        if threshold != 1:
-            spikes.mul_(threshold)
-        return spikes.as_strided(packed.size, packed.stride)
+        return packed.tell(packed.charged).as_strided(packed.size, packed.stride)
 
 
 @contextmanager
@@ -89,8 +88,8 @@ def spikes_from_membranes() -> Iterator[None]:
         _local.spikes = None
 
 
-def told_by_membrane(spikes: Tensor, charged: Tensor, threshold: float) -> None:
-    """Say that spikes = threshold * H(charged - threshold), both laid out alike."""
+def told_by_membrane(spikes: Tensor, charged: Tensor, tell: Tell) -> None:
+    """Say that spikes = tell(charged), both laid out alike, to the last bit."""
     running: _Spikes | None = getattr(_local, "spikes", None)
     if running is not None and spikes.stride() == charged.stride():
-        running.add(spikes, charged, threshold)
+        running.add(spikes, charged, tell)

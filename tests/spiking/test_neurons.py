@@ -328,7 +328,7 @@ T, NEURONS_EACH = 6, 50
     [
         (LIF(T), 4, 4),
         (HDLIF(T), 4, 5),  # the membrane; the membrane and a byte
-        (HDLIF(T, literal=True), 26 / 6, 5),  # the membrane between the 6 steps, 6 bytes
+        (HDLIF(T, literal=True), 4, 5),
         (HDLIF(T, four_bit=True), 4, 5),
         (HDLIF(T, parallel=True), 1, 1),
         (IntegerLIF(T), 1, 1),

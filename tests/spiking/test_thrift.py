@@ -29,11 +29,25 @@ def gradients(network: nn.Module, images: Tensor, thrifty: bool) -> list[Tensor]
     return [g.clone() for g in found if g is not None]
 
 
-@pytest.mark.parametrize("neuron", ["lif", "lif+threshold=0.75+reset=hard", "ilif", "hdlif"])
+NEURONS = [
+    "lif",
+    "lif+threshold=0.75+reset=hard",
+    "ilif",
+    "hdlif",
+    "hdlif+literal",
+    "hdlif+four_bit",
+    "hdlif+mem_bn+seca",
+]
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("name", ["resnet18", "vgg5", "sew_resnet18", "spikformer_2_384"])
 def test_gradients_are_the_same_to_the_last_bit(name: str, neuron: str) -> None:
     torch.manual_seed(0)
     network = create(name, neuron=neuron, timesteps=2)
+    for parameter in network.parameters():
+        if parameter.shape == (2,):  # leaks and thresholds: of each time step
+            torch.nn.init.normal_(parameter)
     images = torch.randn(2, 3, 32, 32)
     for a, b in zip(
         gradients(network, images, True), gradients(network, images, False), strict=True
@@ -51,10 +65,11 @@ def test_channels_last_and_autocast() -> None:
         assert torch.equal(a, b)
 
 
-def test_the_peak_is_lower() -> None:
+@pytest.mark.parametrize("neuron", ["lif", "hdlif", "hdlif+literal", "hdlif+four_bit"])
+def test_the_peak_is_lower(neuron: str) -> None:
     def peak(thrifty: bool) -> int:
         torch.manual_seed(0)
-        network = create("resnet18", timesteps=8)
+        network = create("resnet18", neuron=neuron, timesteps=8)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         images = torch.randn(4, 3, 32, 32)
 
