@@ -18,7 +18,7 @@ from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.batch import BatchRun
 from snnprof.training.memory import StepMemory, step_memory
 from snnprof.training.modes import find_mode
-from snnprof.training.step import as_sequence, sgd
+from snnprof.training.stepper import as_sequence, sgd
 
 Build = Callable[[], nn.Module | SteppedModel]
 MIB = 2**20
