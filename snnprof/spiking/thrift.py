@@ -28,11 +28,13 @@ class _Told(NamedTuple):
 
     Attributes:
         storage: of the spikes; while the weak reference lives, no other storage has its number.
+        version: of the spikes; a higher one means that something was written over them.
         charged: membrane before the reset, laid out as the spikes are.
         tell: computes the spikes from it.
     """
 
     storage: StorageWeakRef
+    version: int
     charged: Tensor
     tell: Tell
 
@@ -54,11 +56,11 @@ class _Spikes:
 
     def add(self, spikes: Tensor, charged: Tensor, tell: Tell) -> None:
         reference = StorageWeakRef(spikes.untyped_storage())
-        self._told[reference.cdata] = _Told(reference, charged, tell)
+        self._told[reference.cdata] = _Told(reference, spikes._version, charged, tell)
 
     def pack(self, tensor: Tensor) -> Tensor | _Note:
         told = self._told.get(tensor.untyped_storage()._cdata)
-        if told is None or tensor.numel() != told.charged.numel():
+        if told is None or tensor._version != told.version or not _is_all(tensor, told.charged):
             return tensor
         return _Note(told.charged, told.tell, tensor.size(), tensor.stride())
 
@@ -67,6 +69,15 @@ class _Spikes:
         if isinstance(packed, Tensor):
             return packed
         return packed.tell(packed.charged).as_strided(packed.size, packed.stride)
+
+
+def _is_all(view: Tensor, whole: Tensor) -> bool:
+    """Whether a view shows every element of a storage once, in a shape of its own."""
+    if view.numel() != whole.numel() or view.storage_offset() != 0:
+        return False
+    return view.is_contiguous() or (
+        view.dim() == 4 and view.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """Spikes told by the membrane: the same gradients to the last bit, from less memory."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from snnprof.models import create
-from snnprof.spiking.lif import LIF
+from snnprof.spiking.lif import LIF, LIFSettings
+from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.thrift import spikes_from_membranes
 from snnprof.training.adapters import adapt
 from snnprof.training.memory import step_memory
@@ -108,3 +111,48 @@ def test_another_ones_hooks_see_everything() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.shape) or t, lambda t: t):
         network(torch.randn(2, 1, 8, 8))
     assert torch.Size([2, 128, 4, 4]) in seen  # the spikes that the third convolution got
+
+
+class Between(SpikingNetwork):
+    """LIF, then something between it and a linear layer."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(4, (1, 8, 8), ())
+        self.neuron = LIF(4, LIFSettings(threshold=0.5))
+        self.between = between
+        self.linear = nn.Linear(64, 3)
+
+    def run_steps(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(self.between(self.neuron(x).flatten(2)))
+        return out
+
+
+def halved(spikes: Tensor) -> Tensor:
+    spikes *= 0.5
+    return spikes
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        halved,
+        nn.Dropout(0.5, inplace=True),
+        nn.ReLU(inplace=True),
+        lambda s: s[3:4].expand_as(s),
+        lambda s: s.flip(0),
+        lambda s: s.transpose(0, 1).transpose(0, 1),
+        lambda s: s.add_(1.0),
+    ],
+)
+def test_what_was_written_over_or_is_a_part_is_kept_as_it_is(
+    between: Callable[[Tensor], Tensor],
+) -> None:
+    torch.manual_seed(0)
+    network = Between(between)
+    images = torch.randn(2, 1, 8, 8)
+    found = []
+    for thrifty in (True, False):
+        torch.manual_seed(1)  # of the dropout
+        found.append(gradients(network, images, thrifty))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
