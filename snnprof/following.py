@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snnprof.environment import choose_device, describe
 from snnprof.errors import SnnprofError
 from snnprof.plan import NEURON as USUAL_NEURON
 from snnprof.plan import Plan, Request, plans
 from snnprof.results import CoherenceResult, CoherenceSweep
-from snnprof.training.adapters import SteppedModel
+from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.arms import sites_of
 from snnprof.training.coherence import chosen_layers, coherence
 from snnprof.training.datasets import Dataset, load
@@ -105,7 +105,7 @@ def follow(
     watcher = Watcher() if watcher is None else watcher
     chosen = plans(request, loaded)
     for plan in chosen:  # a name that is wrong: now, not after training
-        chosen_layers(sites_of(_module(plan.build())), layers)
+        chosen_layers(sites_of(in_one_call(adapt(plan.build()))), layers)
 
     def course(plan: Plan) -> Iterator[CoherenceResult]:
         """The measurements of one network."""
@@ -115,7 +115,7 @@ def follow(
         arm = Arm(stepper, total)
         measure = partial(
             coherence,
-            stepper.stepped.model,
+            in_one_call(stepper.stepped),
             x.expand(plan.timesteps, *x.shape),
             y,
             layers=layers,
@@ -151,8 +151,24 @@ def follow(
     return sweep
 
 
-def _module(built: nn.Module | SteppedModel) -> nn.Module:
-    return built.model if isinstance(built, SteppedModel) else built
+class Unrolled(nn.Module):
+    """A model that is called once per time step, as one call from [T, B, ...]."""
+
+    def __init__(self, stepped: SteppedModel) -> None:
+        super().__init__()
+        self.module = stepped.model
+        self._stepped = stepped
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """All time steps, from rest: [T, B, classes]."""
+        self._stepped.reset()
+        return self._stepped.run_sequence(sequence)
+
+
+def in_one_call(stepped: SteppedModel) -> nn.Module:
+    """What runs a whole sequence from rest in one call."""
+    whole: bool = stepped.sequence is stepped.model
+    return stepped.model if whole else Unrolled(stepped)
 
 
 def _checked_recipe(recipe: Recipe, during_training: bool) -> Recipe:

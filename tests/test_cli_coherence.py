@@ -19,6 +19,7 @@ from snnprof.cli_options import WHOLE_NUMBERS, parse_variant
 from snnprof.following import Watcher, follow
 from snnprof.render.coherence_views import summary
 from snnprof.results import CoherenceSweep
+from snnprof.spiking.neurons import HDLIF
 from snnprof.training import datasets
 
 from . import commands
@@ -403,3 +404,55 @@ def test_a_sweep_of_the_librarys_is_one_file(tmp_path: Path) -> None:
     text = (tmp_path / "s.md").read_text()
     assert text.startswith("# Online against STBP gradients (batch 4)")
     assert "trivially 1. (T = 1)" in text
+
+
+STEPPED = """
+import torch
+from torch import nn
+import snnprof
+from snnprof.spiking.neurons import HDLIF, detach, reset
+
+class Net(nn.Module):
+    def __init__(self, timesteps):
+        super().__init__()
+        self.first, self.neuron = nn.Linear(64, 32), HDLIF(timesteps)
+        self.last = nn.Linear(32, 10)
+    def forward(self, x):  # one time step, [B, ...]
+        return self.last(self.neuron(self.first(x.flatten(1)).unsqueeze(0))[0])
+
+def build(timesteps):
+    model = Net(timesteps)
+    return snnprof.stepwise(model, reset=lambda: reset(model), detach=lambda: detach(model))
+"""
+
+
+def test_a_model_that_is_called_once_per_time_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "stepped_net.py").write_text(STEPPED)
+    sweep = follow("stepped_net:build", timesteps=4, batch_size=16, device="cpu")
+    (result,) = sweep.results
+    assert (result.timesteps, result.batch) == (4, 16)
+    (row,) = result.rows
+    assert row.name.endswith("neuron")
+    assert row.identity_claimed
+    assert row.identity_residual is not None
+    assert row.identity_residual < 1e-5
+    assert row.cosine_membrane is not None
+    assert row.cosine_membrane < 1  # T = 4 is not trivial
+
+
+def test_an_identity_that_does_not_hold_is_a_remark() -> None:
+    class Other(HDLIF):
+        def run(
+            self, currents: torch.Tensor, membrane: torch.Tensor | None
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
+            spikes, left = super().run(currents, membrane)
+            return spikes + 0.5 * spikes.roll(1, 0), left
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), Other(4), nn.Linear(16, 10))
+    result = snnprof.coherence(model, torch.randn(4, 6, 8), torch.arange(6))
+    assert any("does not hold" in remark for remark in result.remarks)

@@ -13,6 +13,8 @@ from snnprof.results import CoherenceResult, CoherenceSweep, LayerCoherence
 
 _INCH_PER_LAYER = 0.28
 _HEIGHT = 4.4
+_INCH_PER_LETTER = 0.08
+_ROOM = 12  # letters of a layer's name, upright, that the height has room for
 
 
 @picture.register
@@ -44,10 +46,11 @@ def _draw(results: Sequence[CoherenceResult], pyplot: Any) -> Any:
     longest = max(results, key=lambda result: len(result.rows))
     width = max(3.6, 1.4 + _INCH_PER_LAYER * len(longest.rows))
     widths = [width, 3.2] if against else [width]
+    letters = max(len(row.name) for row in longest.rows)
     figure, axes = pyplot.subplots(
         1,
         len(widths),
-        figsize=(sum(widths), _HEIGHT),
+        figsize=(sum(widths), _HEIGHT + _INCH_PER_LETTER * max(0, letters - _ROOM)),
         width_ratios=widths,
         squeeze=False,
         sharey=True,

@@ -51,6 +51,7 @@ def coherence(
         SnnprofError: no neuron layer that is known or that the pattern names; a loss that is
             no finite scalar or not computed from the network; a target that does not fit.
     """
+    _check_given(x, y, layers)
     sites = sites_of(model)
     chosen = chosen_layers(sites, layers)
     given = (loss, loss if online_loss is None else online_loss)
@@ -76,11 +77,21 @@ def coherence(
     )
 
 
+def _check_given(x: Tensor, y: Tensor, layers: str | None) -> None:
+    for name, given in (("x", x), ("y", y)):
+        if not isinstance(given, Tensor):
+            raise SnnprofError(f"{name} is a {type(given).__name__}, not a torch.Tensor")
+        if not given.numel():
+            raise SnnprofError(f"{name} of shape {tuple(given.shape)} is empty")
+    if layers is not None and not isinstance(layers, str):
+        raise SnnprofError(f"layers={layers!r}: give a pattern, as 'blocks.*'")
+
+
 def coherence_sweep(
     build: Callable[[int], nn.Module],
     x: Tensor | Callable[[int], Tensor],
     y: Tensor,
-    timesteps: Sequence[int] = (4, 8, 16),
+    timesteps: int | Sequence[int] = (4, 8, 16),
     *,
     layers: str | None = None,
     loss: str | Loss = "sum",
@@ -99,6 +110,7 @@ def coherence_sweep(
     Raises:
         SnnprofError: a T below 1, none at all, or as :func:`coherence`.
     """
+    timesteps = (timesteps,) if isinstance(timesteps, int) else timesteps
     if not timesteps:
         raise SnnprofError("timesteps: none given, there is nothing to measure")
     for steps in timesteps:
@@ -136,6 +148,11 @@ def _name(loss: str | Loss) -> str:
     return str(getattr(loss, "__name__", type(loss).__name__))
 
 
+# Relative residuals of the identity that rounding explains.
+_BOUNDS = {"float64": 1e-10, "float32": 1e-4}
+_LOOSE = 0.1
+
+
 def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> Iterator[str]:
     """What has to be said about the figures."""
     if all(layer.timesteps == 1 for layer in measured):
@@ -152,6 +169,20 @@ def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> It
     lost = [layer.row.name for layer in measured if layer.row.stbp_norm_membrane is None]
     if lost:
         yield f"No gradient of the loss reaches {', '.join(lost)}."
+    silent = [layer.row.name for layer in measured if layer.row.stbp_norm_membrane == 0]
+    if silent:
+        yield f"Gradients of 0, so no cosine, in {', '.join(silent)}: silent, or not connected."
+    for layer in measured:
+        residual, bound = layer.row.identity_residual, _BOUNDS.get(layer.dtype, _LOOSE)
+        if layer.row.identity_claimed and residual is not None and residual > bound:
+            yield (
+                f"The identity is claimed for {layer.row.name}, and does not hold: residual "
+                f"{residual:.2g}. Is its run() overridden, or the layer called more than once per "
+                "time step?"
+            )
+    if len({layer.timesteps for layer in measured}) > 1:
+        counts = ", ".join(f"{layer.row.name} {layer.timesteps}" for layer in measured)
+        yield f"The layers ran different numbers of time steps, figures may mislead: {counts}."
     broken = [layer.row.name for layer in measured if not layer.finite]
     if broken:
         yield f"NaN or infinity in the gradients of {', '.join(broken)}: no figures."

@@ -35,7 +35,7 @@ class NeuronEquations:
 
     step: Callable[[Tensor | None, Tensor, int], tuple[Tensor, Tensor, Tensor]]
     threshold: float = 1.0
-    leak: float = 0.5
+    leak: float | Tensor = 0.5
     multi_step: bool = True
     identity: bool = False
     name: str | None = None
@@ -79,6 +79,17 @@ def kind_of_equations(module: nn.Module, equations: NeuronEquations) -> Kind:
     return Kind(name, None if equations.identity else UNSTATED)
 
 
+def _number(leak: float | Tensor) -> float:
+    """A leak as a number; a learnt one is a tensor of one element."""
+    value = torch.as_tensor(leak).detach()
+    if value.numel() != 1:
+        raise SnnprofError(
+            f"the leak of a registered neuron has shape {tuple(value.shape)}: NeuronEquations "
+            "takes one number for the whole layer"
+        )
+    return float(value)
+
+
 class ReplayWatch(Watch):
     """A neuron replayed by its equations, from rest; its own ``forward`` does not run.
 
@@ -105,7 +116,7 @@ class ReplayWatch(Watch):
             )
         if self.records is not None:
             fired = torch.stack(charged) >= self.equations.threshold
-            leak = charged[0].new_full((len(charged),), self.equations.leak)
+            leak = charged[0].new_full((len(charged),), _number(self.equations.leak))
             self.records.membranes += [spot(m) for m, _ in stepped]
             self.records.spikes.append(spot(spikes))
             self.records.traces.append(Trace(fired, fired, leak))

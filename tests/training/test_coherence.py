@@ -505,3 +505,51 @@ def test_files(tmp_path: Path) -> None:
     text = (tmp_path / "result.md").read_text()
     assert "surrogate" in text and "epoch 3" in text
     assert result.to_frame()["name"].tolist() == [row.name for row in result.rows]
+
+
+def test_what_is_no_input_is_one_sentence() -> None:
+    network = vgg5()
+    x, y = batch()
+    for given, message in (
+        ((network, x, [1, 2]), "y is a list"),
+        ((network, x[:0], y[:0]), r"x of shape \(0, .* is empty"),
+        ((network, torch.zeros(0, *x.shape), y), "is empty"),
+    ):
+        with pytest.raises(snnprof.SnnprofError, match=message):
+            coherence(*given)  # type: ignore[arg-type]
+    with pytest.raises(snnprof.SnnprofError, match="give a pattern"):
+        coherence(network, x, y, layers=["a"])  # type: ignore[arg-type]
+
+
+def test_a_learnt_leak_is_one_number() -> None:
+    class Leaky(nn.Module):
+        def __init__(self, leak: Tensor) -> None:
+            super().__init__()
+            self.decay = nn.Parameter(leak)
+
+        def forward(self, currents: Tensor) -> Tensor:
+            raise AssertionError("it is replayed by its equations")
+
+    @register_membrane(Leaky)
+    def equations(neuron: Leaky) -> NeuronEquations:
+        half = torch.tensor(0.5, dtype=torch.float64)
+
+        def step(membrane: Tensor | None, current: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+            charged = current if membrane is None else neuron.decay * membrane + current
+            spike, left = hdlif_step(None, charged, half, half)
+            return charged, spike, left
+
+        return NeuronEquations(step, threshold=0.5, leak=neuron.decay, identity=True)
+
+    try:
+        torch.manual_seed(0)
+        x, y = torch.randn(4, 3, 6).double(), torch.arange(3)
+        net = nn.Sequential(nn.Linear(6, 8), Leaky(torch.tensor(0.7)), nn.Linear(8, 4)).double()
+        (row,) = coherence(net, x, y).rows
+        assert row.identity_residual is not None
+        assert row.identity_residual < 1e-12
+        wide = nn.Sequential(nn.Linear(6, 8), Leaky(torch.full((8,), 0.7)), nn.Linear(8, 4))
+        with pytest.raises(snnprof.SnnprofError, match="one number for the whole layer"):
+            coherence(wide.double(), x, y)
+    finally:
+        del MEMBRANES[Leaky]
