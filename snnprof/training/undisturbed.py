@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,19 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
     Its buffers are exchanged for copies, so that not even the version of the originals moves
     (a graph of the user's may hold them); attributes that modules keep between calls are put
-    back; torch's random numbers go on where they were. Parameters and their gradients are not
-    protected: do not write to them.
+    back, and with them what lists, dicts, sets and plain tensors in them held; torch's random
+    numbers go on where they were. Parameters and their gradients are not protected: do not
+    write to them.
     """
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]
+    restores = [
+        restore
+        for module in modules
+        for name, value in vars(module).items()
+        if name not in _TORCHS_OWN
+        for restore in _restores(value)
+    ]
     buffers = [dict(module._buffers) for module in modules]
     devices = {t.device.index or 0 for t in _tensors(model) if t.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)):
@@ -32,11 +42,47 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                         module._buffers[name] = copy
             yield
         finally:
+            for restore in restores:
+                restore()
             for module, before, originals in zip(modules, attributes, buffers, strict=True):
                 vars(module).clear()
                 vars(module).update(before)
                 module._buffers.clear()
                 module._buffers.update(originals)
+
+
+# Parameters, buffers, children, hooks: looked after elsewhere, or not the model's to change.
+_TORCHS_OWN = frozenset(vars(nn.Module()))
+
+
+def _restores(value: object) -> Iterator[Callable[[], object]]:
+    """What puts a container or a plain tensor back to what it holds now, in place."""
+    if isinstance(value, nn.Parameter | nn.Module):
+        return
+    if isinstance(value, Tensor):
+        yield partial(_put_back, value, value._version, value.detach().clone())
+    elif isinstance(value, list):
+        yield partial(value.__setitem__, slice(None), list(value))
+        for item in value:
+            yield from _restores(item)
+    elif isinstance(value, dict):
+        held = dict(value)
+        yield partial(_refill, value, held)
+        for item in held.values():
+            yield from _restores(item)
+    elif isinstance(value, set):
+        yield partial(_refill, value, set(value))
+
+
+def _refill(container: Any, held: Any) -> None:
+    container.clear()
+    container.update(held)
+
+
+def _put_back(tensor: Tensor, version: int, values: Tensor) -> None:
+    if tensor._version != version:
+        with torch.no_grad():
+            tensor.copy_(values)
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

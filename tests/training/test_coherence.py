@@ -553,3 +553,30 @@ def test_a_learnt_leak_is_one_number() -> None:
             coherence(wide.double(), x, y)
     finally:
         del MEMBRANES[Leaky]
+
+
+def test_containers_and_plain_tensors_are_put_back() -> None:
+    class Diary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pages: list[object] = [{"first": 1}]
+            self.last: dict[str, Tensor] = {}
+            self.count = torch.zeros(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.pages.append(x)
+            self.pages[0]["again"] = 2  # type: ignore[index]
+            self.last["x"] = x
+            self.count.add_(1)
+            return x
+
+    diary = Diary()
+    coherence(nn.Sequential(diary, vgg5()), *batch_of_sequences())
+    assert diary.pages == [{"first": 1}]
+    assert diary.last == {}
+    assert diary.count.item() == 0
+
+
+def batch_of_sequences() -> tuple[Tensor, Tensor]:
+    x, y = batch()
+    return x.expand(4, *x.shape), y
