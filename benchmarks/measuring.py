@@ -18,7 +18,7 @@ from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.batch import BatchRun
 from snnprof.training.memory import StepMemory, step_memory
 from snnprof.training.modes import find_mode
-from snnprof.training.stepper import as_sequence, sgd
+from snnprof.training.stepper import sgd
 
 Build = Callable[[], nn.Module | SteppedModel]
 MIB = 2**20
@@ -69,8 +69,9 @@ class SingleStep:
         self.device = device
         self.stepped = adapt(build())
         self.model = self.stepped.model.to(device).train()
-        self.inputs = tuple(tensor.to(device) for tensor in work.data())
-        self.sequence = as_sequence(*self.inputs, work.timesteps)
+        images, labels = (tensor.to(device) for tensor in work.data())
+        self.inputs = (images, labels)
+        self.sequence = images.expand(work.timesteps, *images.shape)
         self.mode = find_mode(mode, work.timesteps)
         self.optimizer = sgd(self.model.parameters())
         for parameter in self.model.parameters():

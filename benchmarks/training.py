@@ -134,10 +134,10 @@ def stbp_line(points: Sequence[tuple[int, int, int]]) -> None:
     rows = [["peak", *map(mib, peaks)], ["activation", *map(mib, active)]]
     table(["stbp", *(f"T={t}" for t in timesteps)], rows)
     line = fit(list(zip(timesteps, peaks, strict=True)))
-    if line is None or line[3] is None:
+    _, slope, intercept, r_squared, _ = line or (None,) * 5
+    if slope is None or intercept is None or r_squared is None:
         print("Too few T for a line.\n")
         return
-    _, slope, intercept, r_squared, _ = line
     print(
         f"peak = {mib(intercept)} + {mib(slope)} T MiB, R^2 = {r_squared:.6f} "
         f"({reached(r_squared, f'>= {AFFINE}', r_squared >= AFFINE)})\n"
@@ -245,6 +245,9 @@ def main() -> None:
     unknown = set(options.tables) - set(TABLES)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(TABLES)}")
+    for option, least in (("repeats", 2), ("longest", 2), ("warmup", 0)):
+        if getattr(options, option) < least:
+            parser.error(f"--{option} {getattr(options, option)}: must be at least {least}")
     device = choose_device(options.device)
     for name in options.tables or ("memory", "lean"):
         TABLES[name](options, device)
