@@ -8,7 +8,7 @@ from pathlib import Path
 from snnprof.environment import choose_device, describe
 from snnprof.errors import SnnprofError
 from snnprof.growth import growth
-from snnprof.isolation import in_processes
+from snnprof.isolation import KILLED, in_processes
 from snnprof.phases import (
     SILENT,
     Measuring,
@@ -21,6 +21,7 @@ from snnprof.phases import (
     result_of,
     trace_arms,
     train_arms,
+    with_joules,
 )
 from snnprof.plan import NEURON, WEIGHTS, Request, once_each, plans
 from snnprof.remarks import remarks
@@ -120,18 +121,24 @@ def run(
 
     arms = train_arms(chosen, setting)
     profiles = profile_arms(chosen, arms, setting)
-    joules = measure_joules(chosen, arms, setting)
     results = [
-        result_of(plan, arm, profile, joules.get(plan.name), setting)
+        result_of(plan, arm, profile, setting)
         for plan, arm, profile in zip(chosen, arms, profiles, strict=True)
     ]
     if strict:
         refuse_non_finite(results)
-    trace_arms(chosen, arms, setting)
+    if all(result.failure for result in results):
+        raise SnnprofError(
+            f"{results[0].failure}, in every row: try fewer time steps, smaller images or smaller "
+            "batches"
+        )
+    joules = measure_joules(chosen, arms, setting)  # these two train on: after the counting
+    untraced = trace_arms(chosen, arms, setting)
+    results = [with_joules(result, joules.get(result.name)) for result in results]
     return Report(
         arms=tuple(results),
         environment=describe(where),
-        notes=(*remarks(results, setting, joules), *fitted),
+        notes=(*remarks(results, setting, joules), *untraced, *fitted),
         growth=tuple(growth(results)),
     )
 
@@ -157,7 +164,12 @@ def _isolated(
         "modes": request.modes,
     }
     setting.progress.start(len(request.neurons) * len(request.timesteps) * len(request.modes))
-    report = in_processes(run, given, split, setting.progress.advance)
+
+    def lost(neuron: str, timesteps: int, modes: str) -> ArmResult:
+        """The row of a process that was killed."""
+        return ArmResult(request.model, neuron, request.weights, modes, timesteps, failure=KILLED)
+
+    report = in_processes(run, given, split, lost, setting.progress.advance)
     return Report(report.arms, report.environment, (*report.notes, *fitted), report.growth)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from snnprof.results import ArmResult, Growth
 
-# Peaks within this of each other are called flat.
+# Values within this of each other are called flat.
 FLAT = 1.02
 # Below this many numbers of time steps a line fits whatever there is.
 _LEAST_POINTS = 3
@@ -27,7 +27,8 @@ def growth(arms: Sequence[ArmResult]) -> Iterator[Growth]:
             points = [(arm.timesteps, y) for arm in of_series if (y := value(arm)) is not None]
             found = fit(sorted(points))
             if found is not None:
-                yield Growth(neuron, mode, quantity, *found)
+                values = [y for t, y in points if t in found[0]]
+                yield Growth(neuron, mode, quantity, *found, spread=max(values) / min(values))
 
 
 def _peak(arm: ArmResult) -> float | None:

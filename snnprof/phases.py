@@ -183,7 +183,13 @@ def measure_joules(
         return {}
     # In turn, as long as each turn is long enough for the counter.
     rounds = 2 if seconds >= 2 * LEAST_WINDOW_S else 1
-    return measure_energies(steps, seconds, device=setting.device, rounds=rounds)
+    measured = attempt(
+        partial(measure_energies, steps, seconds, device=setting.device, rounds=rounds),
+        setting.device,
+    )
+    if isinstance(measured, OutOfMemory):
+        return dict.fromkeys(steps, Measurement(None, f"not measured: {measured.reason}"))
+    return measured
 
 
 def check_traces(plans: Sequence[Plan], setting: Setting) -> None:
@@ -193,34 +199,49 @@ def check_traces(plans: Sequence[Plan], setting: Setting) -> None:
             check_trace_folder(setting.measuring.trace, plan.name)
 
 
-def trace_arms(plans: Sequence[Plan], arms: Sequence[Arm], setting: Setting) -> None:
-    """Record a few training steps of every arm. After everything that is timed."""
+def trace_arms(plans: Sequence[Plan], arms: Sequence[Arm], setting: Setting) -> list[str]:
+    """Record a few training steps of every arm, after everything that is timed.
+
+    Returns:
+        What has to be said: who ran out of memory.
+    """
     folder = setting.measuring.trace
     if folder is None:
-        return
+        return []
+    said = []
     for plan, arm in zip(plans, arms, strict=True):
         if arm.stepper is not None:
-            trace_steps(
-                partial(arm.stepper.run, *setting.batch),
-                folder,
-                name=plan.name,
-                model=arm.stepper.stepped.model,
-                timesteps=plan.timesteps,
-                steps_per_call=plan.timesteps if arm.stepper.stepped.sequence is not None else 1,
-                device=setting.device,
-            )
+            trace = partial(_trace, plan, arm.stepper, folder, setting)
+            if isinstance(done := attempt(trace, setting.device), OutOfMemory):
+                said.append(f"No trace of {plan.name}: {done.reason}.")
+    return said
+
+
+def _trace(plan: Plan, stepper: Stepper, folder: Path, setting: Setting) -> None:
+    trace_steps(
+        partial(stepper.run, *setting.batch),
+        folder,
+        name=plan.name,
+        model=stepper.stepped.model,
+        timesteps=plan.timesteps,
+        steps_per_call=plan.timesteps if stepper.stepped.sequence is not None else 1,
+        device=setting.device,
+    )
 
 
 def result_of(
     plan: Plan,
     arm: Arm,
     profile: StepProfile | OutOfMemory | None,
-    joules: Measurement | None,
     setting: Setting,
 ) -> ArmResult:
-    """Count and price a trained arm, and gather what was measured of it."""
+    """Count and price a trained arm, and gather what was measured of it.
+
+    Before anything that trains it further.
+    """
     failure = arm.failure or (profile.reason if isinstance(profile, OutOfMemory) else None)
     common = {
+        "batch_size": setting.recipe.batch_size,
         "epochs": setting.recipe.epochs,
         "execution": str(setting.execution),
         "failure": failure,
@@ -230,7 +251,13 @@ def result_of(
         return plan.result(**common)
     stepped = arm.stepper.stepped
     model = stepped.model
-    counts, accuracy = evaluate(stepped, plan.timesteps, setting.data, setting.recipe.batch_size)
+    evaluated = attempt(
+        partial(evaluate, stepped, plan.timesteps, setting.data, setting.recipe.batch_size),
+        setting.device,
+    )
+    if isinstance(evaluated, OutOfMemory):
+        return plan.result(**{**common, "failure": f"{evaluated.reason} while counting"})
+    counts, accuracy = evaluated
     trained = setting.recipe.epochs > 0 or plan.brings_weights
     return plan.result(
         **common,
@@ -241,7 +268,12 @@ def result_of(
         counts=counts,
         energies=tuple(price(counts, name) for name in setting.measuring.energy),
         neuron_ops=neuron_ops(model),
-        measured=None if joules is None else joules.energy,
-        not_measured=None if joules is None else joules.reason,
         loss=arm.loss,
     )
+
+
+def with_joules(result: ArmResult, joules: Measurement | None) -> ArmResult:
+    """The result with what the board's counter said, or why it said nothing."""
+    if joules is None:
+        return result
+    return replace(result, measured=joules.energy, not_measured=joules.reason)

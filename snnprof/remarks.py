@@ -55,18 +55,19 @@ def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
     well = [result for result in results if not result.failure]
     if not well:
         return
+    in_turn, alone = (", rows in turn", ", one row at a time") if len(results) > 1 else ("", "")
     if setting.measuring.repeats is not None:
         yield (
             f"Step time: whole training step of batch {setting.recipe.batch_size}, median "
-            f"(first-third quartile) of {setting.measuring.repeats} after {WARMUP} untimed ones, "
-            "rows in turn; peak memory in a pass of its own, one row at a time."
+            f"(first-third quartile) of {setting.measuring.repeats} after {WARMUP} untimed "
+            f"ones{in_turn}; peak memory in a pass of its own{alone}."
         )
         return
     timed = min(len(result.step_s) for result in well)
     if timed:
         yield (
             f"Step time: whole training step, median (first-third quartile) of {timed} after "
-            f"{WARMUP_STEPS + 1} untimed ones, rows in turn."
+            f"{WARMUP_STEPS + 1} untimed ones{in_turn}."
         )
         return
     why = "the training was too short" if setting.recipe.epochs else "0 epochs, and no repeats"

@@ -2,20 +2,27 @@
 
 import csv
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from torch import nn
 
 import snnprof
+from snnprof.energy.measured import Measurement
 from snnprof.experiment import run
-from snnprof.isolation import in_processes
+from snnprof.isolation import KILLED, in_processes
 from snnprof.results import MeasuredEnergy
+from snnprof.training import datasets
+from snnprof.training.adapters import SteppedModel
+from snnprof.training.datasets import Dataset
 from snnprof.training.fitting import largest_batch
 from snnprof.training.memory import OutOfMemory, StepMemory
 from snnprof.training.modes import mode_names
+from snnprof.training.trainer import evaluate
 
 from .commands import call, refused
 
@@ -96,11 +103,15 @@ def test_a_killed_process_is_a_sentence_and_the_others_go_on(
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.syspath_prepend(tmp_path)
     one_of = importlib.import_module("dying").run
-    report = in_processes(one_of, {}, {"modes": ("stbp", "dies")}, lambda: None)
-    assert [arm.mode for arm in report.arms] == ["stbp"]
-    assert any(note.startswith("dies: its process was killed") for note in report.notes)
-    with pytest.raises(snnprof.SnnprofError, match="every process was killed"):
-        in_processes(one_of, {}, {"modes": ("dies",)}, lambda: None)
+
+    def lost(modes: str) -> snnprof.ArmResult:
+        return snnprof.ArmResult("m", None, None, modes, 1, failure=KILLED)
+
+    report = in_processes(one_of, {}, {"modes": ("dies", "stbp")}, lost, lambda: None)
+    assert [(arm.mode, arm.failure) for arm in report.arms] == [("dies", KILLED), ("stbp", None)]
+    assert "m dies T1: its process was killed, as it is when memory runs out." in report.notes
+    with pytest.raises(snnprof.SnnprofError, match=r"every process was killed: .*__main__"):
+        in_processes(one_of, {}, {"modes": ("dies",)}, lost, lambda: None)
 
 
 @pytest.mark.parametrize("repeats", [None, 2])
@@ -170,6 +181,81 @@ def test_measured_joules_are_per_sample_and_apart_from_the_analytic(tmp_path: Pa
         zip(*([c.strip() for c in line.split("|")] for line in (header, row)), strict=True)
     )
     assert cells["measured energy, training (mJ)"] == "200.0"  # 1.6 J / 8 samples
+
+
+def test_joules_are_measured_after_the_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps that are measured train on: counts must not see it, nor need a profile."""
+    measured = MeasuredEnergy(1.6, 2.0, 0.1, 50.0, 10, 1.0, 1.0, "a board", "GPU-1")
+
+    def measure(steps: dict[str, Callable[[], object]], *_: object, **__: object) -> object:
+        for step in steps.values():
+            step(), step()
+        return dict.fromkeys(steps, Measurement(measured, None))
+
+    plain = run(modes="stbp", timesteps=1, epochs=0, batch_size=64, device="cpu")
+    monkeypatch.setattr("snnprof.phases.measure_energies", measure)
+    report = run(modes="stbp", timesteps=1, epochs=0, batch_size=64, device="cpu", measure_energy=1)
+    assert report.arms[0].counts == plain.arms[0].counts
+    assert report.arms[0].measured == measured
+    assert report.to_frame()["measured_j"].tolist() == [1.6 / 64]
+
+
+@pytest.mark.parametrize("phase", ["evaluate", "trace_steps", "measure_energies"])
+def test_memory_that_runs_out_later_stops_no_run(
+    phase: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise torch.OutOfMemoryError("as an allocator would")
+
+    def fail_first(stepped: SteppedModel, timesteps: int, data: Dataset, size: int) -> object:
+        return fail() if timesteps == 2 else evaluate(stepped, timesteps, data, size)
+
+    monkeypatch.setattr(f"snnprof.phases.{phase}", fail_first if phase == "evaluate" else fail)
+    report = run(
+        modes="stbp", timesteps=(2, 1), epochs=0, repeats=1, batch_size=8, device="cpu",
+        measure_energy=1, trace=tmp_path / "traces",
+    )  # fmt: skip
+    assert all(arm.profile is not None for arm in report.arms)
+    assert report.arms[1].counts is not None
+    assert "out of memory" in " ".join((*report.notes, report.arms[0].failure or ""))
+
+
+def test_a_profile_of_a_part_of_the_data_counts_that_part_only() -> None:
+    data = datasets.load("digits")
+    images, labels = data.train_images[:8], data.train_labels[:8]
+
+    def peak(batch: tuple[torch.Tensor, torch.Tensor]) -> int:
+        def build() -> nn.Module:
+            return snnprof.models.create("vgg5", timesteps=2, in_channels=1, image_size=8)
+
+        return snnprof.profile_step(build, batch, repeats=1, warmup=0, device="cpu").peak_bytes
+
+    assert peak((images, labels)) == peak((images.clone(), labels.clone()))
+
+
+def test_ratios_are_to_the_first_row_of_the_same_t(tmp_path: Path) -> None:
+    report = run(timesteps=(1, 4), epochs=0, repeats=1, batch_size=8, device="cpu")
+    table = report.to_frame()
+    assert table["peak_ratio"].tolist()[::2] == [1, 1]
+    stbp, online = report.arms[2:]
+    assert stbp.peak_bytes is not None
+    assert online.peak_bytes is not None
+    assert table["peak_ratio"][3] == online.peak_bytes / stbp.peak_bytes
+
+
+def test_a_loss_that_is_not_finite_names_step_and_mode() -> None:
+    message = refused("run", "--mode=stbp", "--epochs=1", "--learning-rate=1e30", "--timesteps=1")
+    assert "mode 'stbp'" in message
+    assert "step" in message
+
+
+def test_a_loss_that_is_no_scalar_is_one_sentence() -> None:
+    def build() -> nn.Module:
+        return snnprof.models.create("vgg5", timesteps=1, in_channels=1, image_size=8)
+
+    batch = torch.randn(4, 1, 8, 8), torch.arange(4)
+    with pytest.raises(snnprof.SnnprofError, match=r"the loss has shape \(4, 10\)"):
+        snnprof.profile_step(build, batch, loss=lambda logits, _: logits, device="cpu")
 
 
 def test_traces_come_after_all_else(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _(result: Report) -> list[dict[str, Any]]:
 
 
 def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
-    base, counts, profile = report.arms[0], arm.counts, arm.profile
+    base, counts, profile = _base(arm, report), arm.counts, arm.profile
     first, middle, third = quartiles(arm.step_s) or (None, None, None)
     return {
         "model": arm.model,
@@ -85,9 +85,15 @@ def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
 
 def _measured_j(arm: ArmResult) -> float | None:
     """Joules per sample of a training step, by the board's counter."""
-    if arm.measured is None or arm.profile is None:
+    if arm.measured is None or arm.batch_size is None:
         return None
-    return arm.measured.net_j / arm.profile.batch_size
+    return arm.measured.net_j / arm.batch_size
+
+
+def _base(arm: ArmResult, report: Report) -> ArmResult:
+    """What an arm's ratios are to: the first measured one of the same T."""
+    alike = (other for other in report.arms if other.timesteps == arm.timesteps and other.profile)
+    return next(alike, arm)
 
 
 def _median(arm: ArmResult) -> float | None:
@@ -107,7 +113,7 @@ def _(result: Report) -> View:
 
 def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
     """Cells by heading; what no arm has to say gets no column."""
-    base, counts = report.arms[0], arm.counts
+    base, counts = _base(arm, report), arm.counts
     tables = _unique(energy.table for other in report.arms for energy in other.energies)
     energies = {energy.table: energy.total_j for energy in arm.energies}
     cells = {
@@ -151,7 +157,7 @@ def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
     who = found.mode if alone or found.neuron is None else f"{found.neuron} {found.mode}"
     first, last = found.timesteps[0], found.timesteps[-1]
     change = f"{ratio(found.ratio)} from T={first} to T={last}"
-    if 1 / FLAT <= found.ratio <= FLAT:
+    if found.spread <= FLAT:
         return f"{who}: flat, {change}"
     fit = "" if found.r_squared is None else f", R^2 {found.r_squared:.4f}"
     return (
@@ -167,7 +173,7 @@ def report_notes(report: Report) -> Iterator[str]:
     if any(arm.peak_bytes is not None for arm in report.arms):
         yield (
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
-            "state and inputs included. Ratios are to the first row."
+            "state and inputs included. Ratios are to the first row of the same T."
         )
     yield (
         "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Literal
 
 from rich.console import Console
@@ -21,8 +21,8 @@ _PIPE_WIDTH = 400
 def show(result: Result, file: IO[str] | None = None) -> None:
     """Print a result's table and its notes.
 
-    Where the terminal is too narrow for a row per arm or layer, the table is turned, so that
-    nothing is cut.
+    Where the terminal is too narrow for a row per arm or layer, the table is turned, and shown
+    in as many blocks as it takes, so that nothing is cut.
 
     Args:
         result: any result.
@@ -34,12 +34,17 @@ def show(result: Result, file: IO[str] | None = None) -> None:
 def show_view(table: View, file: IO[str] | None = None) -> None:
     """:func:`show` for a table that is made already."""
     console = _console(file)
-    grid = _grid(table.columns, table.rows)
     wide = console.options.update_width(_PIPE_WIDTH)
-    if console.measure(grid, options=wide).maximum > console.width:
-        grid = _turned(table)
+
+    def fits(grid: Table) -> bool:
+        return console.measure(grid, options=wide).maximum <= console.width
+
+    grid = _grid(table.columns, table.rows)
     console.print(Text(table.title, style="bold"))
-    console.print(grid)
+    for number, block in enumerate([grid] if fits(grid) else _turned(table, fits)):
+        if number:
+            console.print()
+        console.print(block)
     for note in table.notes:
         console.print(Text(f"- {note}"))
 
@@ -119,12 +124,23 @@ def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return grid
 
 
-def _turned(table: View) -> Table:
+def _turned(table: View, fits: Callable[[Table], bool]) -> Iterator[Table]:
+    """Columns as rows, in blocks of as many as fit beside each other, and one at the least."""
+    rest = list(table.rows)
+    while rest:
+        count = len(rest)
+        while count > 1 and not fits(_turned_block(table.columns, rest[:count])):
+            count -= 1
+        yield _turned_block(table.columns, rest[:count])
+        rest = rest[count:]
+
+
+def _turned_block(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table(box=None, pad_edge=False, show_header=False)
     grid.add_column(style="bold")
-    for _ in table.rows:
+    for _ in rows:
         grid.add_column(justify="right")
-    for heading, cells in zip(table.columns, zip(*table.rows, strict=True), strict=True):
+    for heading, cells in zip(columns, zip(*rows, strict=True), strict=True):
         grid.add_row(Text(heading), *(Text(cell) for cell in cells))
     return grid
 

@@ -30,6 +30,7 @@ class ArmResult:
         profile: time and memory of a training step.
         measured: joules of a training step by the board's counter.
         not_measured: why there are none, where they were asked for.
+        batch_size: samples per training step.
         epochs: epochs trained.
         loss: mean training loss of the last epoch.
         checkpoint: file that the weights came from before any training.
@@ -52,6 +53,7 @@ class ArmResult:
     profile: StepProfile | None = None
     measured: MeasuredEnergy | None = None
     not_measured: str | None = None
+    batch_size: int | None = None
     epochs: int = 0
     loss: float | None = None
     checkpoint: str | None = None
@@ -88,6 +90,7 @@ class Growth:
         r_squared: share of the variance that the line explains; None where there is none, or
             for two points.
         ratio: value at the largest T / at the smallest.
+        spread: largest value / smallest.
     """
 
     neuron: str | None
@@ -98,6 +101,7 @@ class Growth:
     intercept: float
     r_squared: float | None
     ratio: float
+    spread: float
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,7 @@ def spikes_from_membranes() -> Iterator[None]:
     Does nothing where no graph is recorded, and where somebody else (activation offloading,
     checkpointing, a measurement) already decides how tensors are saved.
     """
-    hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
-    if hooked or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or _hooked():
         yield
         return
     _local.spikes = spikes = _Spikes()
@@ -99,8 +98,14 @@ def spikes_from_membranes() -> Iterator[None]:
         _local.spikes = None
 
 
+def _hooked() -> bool:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
 def told_by_membrane(spikes: Tensor, charged: Tensor, tell: Tell) -> None:
     """Say that spikes = tell(charged), both laid out alike, to the last bit."""
+    if torch.compiler.is_compiling():
+        return
     running: _Spikes | None = getattr(_local, "spikes", None)
     if running is not None and spikes.stride() == charged.stride():
         running.add(spikes, charged, tell)

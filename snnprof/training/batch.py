@@ -167,7 +167,12 @@ class BatchRun:
     def loss(self, logits: Tensor) -> Tensor:
         """The loss of logits [B, classes]."""
         with self._recorder.phase("forward"), self._precision():
-            return self._loss(logits, self._target)
+            loss = self._loss(logits, self._target)
+        if loss.dim():
+            raise SnnprofError(
+                f"the loss has shape {tuple(loss.shape)}: a scalar is needed, such as its mean"
+            )
+        return loss
 
     def backward(self, loss: Tensor) -> None:
         """One backward pass.

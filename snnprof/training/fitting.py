@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,8 @@ from snnprof.training.memory import OutOfMemory, StepMemory
 
 # Of the memory that is free: the rest is for fragments, and for what else is running.
 SHARE = 0.8
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 _PROBES = (2, 4)
 _TRIES = 8
 _SHRINK = 0.9
@@ -25,7 +28,16 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if _MEMINFO.is_file():  # what the system could free counts as free
+        lines = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    limit, used = (
+        folder / name for folder in [_CGROUP] for name in ("memory.max", "memory.current")
+    )
+    if limit.is_file() and (allowed := limit.read_text().strip()) != "max":
+        available = min(available, int(allowed) - int(used.read_text()))
+    return available
 
 
 def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:

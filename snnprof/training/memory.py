@@ -92,12 +92,12 @@ def _state(optimizer: Optimizer) -> Iterator[object]:
 
 
 def _bytes_of(values: Iterable[object]) -> int:
-    storages = {
-        value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
-        for value in values
-        if isinstance(value, Tensor)
-    }
-    return sum(storages.values())
+    """Bytes of tensors, each once: of a part of something larger, only the part."""
+    tensors = {value.data_ptr(): value for value in values if isinstance(value, Tensor)}
+    return sum(
+        min(tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size())
+        for tensor in tensors.values()
+    )
 
 
 def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, int, Tensor]:

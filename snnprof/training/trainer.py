@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -113,13 +114,21 @@ class Arm:
         """Note the mean loss of the epoch; SnnprofError if the training has diverged."""
         if self.stepper is None:
             return
-        self.loss = float(torch.stack(self._losses).mean())
+        losses = torch.stack(self._losses).tolist()
         self._losses.clear()
-        broken = self.stepper.broken()
-        if not math.isfinite(self.loss) or broken:
+        self.loss = statistics.fmean(losses)
+        before = self._steps - len(losses)
+        what = [
+            f"the loss is {loss} at step {before + number}"
+            for number, loss in enumerate(losses, start=1)
+            if not math.isfinite(loss)
+        ]
+        if (broken := self.stepper.broken()) is not None:
+            what.append(f"{broken} after step {self._steps}")
+        if what:
             raise SnnprofError(
-                f"mode {self.stepper.mode!r}: {broken or f'the loss is {self.loss}'} after epoch "
-                f"{epoch + 1}: look for NaN in the data, or try a lower learning_rate"
+                f"mode {self.stepper.mode!r}: {what[0]} (epoch {epoch + 1}): look for NaN in the "
+                "data, or try a lower learning_rate"
             )
 
 

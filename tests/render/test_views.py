@@ -51,7 +51,8 @@ def test_no_cell_is_cut_at_any_width(
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "dumb")
     screen = Screen()
-    show(report, screen)
+    many = dataclasses.replace(report, arms=report.arms * 4)
+    show(many, screen)
     text = screen.getvalue()
     for row in view(report).rows:
         for cell in row:
