@@ -100,7 +100,7 @@ def cli() -> None:
     "--batch-size",
     default=str(BATCH_SIZE),
     show_default=True,
-    help="Samples per step; auto for the most that fit in memory.",
+    help="Samples per step; auto for the most that fit in memory (of the training images).",
 )
 @click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of SGD.")
 @click.option(

@@ -17,8 +17,8 @@ from snnprof.phases import (
     check_traces,
     fit_batch,
     measure_joules,
-    profile_arms,
     result_of,
+    step_profiles,
     trace_arms,
     train_arms,
     with_joules,
@@ -120,7 +120,7 @@ def run(
         return _isolated(arguments, request, setting, fitted)
 
     arms = train_arms(chosen, setting)
-    profiles = profile_arms(chosen, arms, setting)
+    profiles = step_profiles(chosen, arms, setting)
     results = [
         result_of(plan, arm, profile, setting)
         for plan, arm, profile in zip(chosen, arms, profiles, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,10 +62,10 @@ class Measuring:
             convention(name)
         if self.repeats is not None and self.repeats < 1:
             raise SnnprofError(f"repeats={self.repeats}: must be at least 1")
-        if self.joules_s is not None and not self.joules_s >= LEAST_WINDOW_S:
+        if self.joules_s is not None and not (LEAST_WINDOW_S <= self.joules_s < math.inf):
             raise SnnprofError(
-                f"measure_energy={self.joules_s}: the counter moves every 20 to 100 ms, so that "
-                "under 1 s says nothing: give 1 or more, 10 for 1 %"
+                f"measure_energy={self.joules_s}: must be 1 second or more, and finite; the "
+                "counter moves every 20 to 100 ms, so that 10 seconds are good for 1 %"
             )
 
 
@@ -151,7 +152,7 @@ def _stepper(plan: Plan, setting: Setting) -> Stepper:
     )
 
 
-def profile_arms(
+def step_profiles(
     plans: Sequence[Plan], arms: Sequence[Arm], setting: Setting
 ) -> Sequence[StepProfile | OutOfMemory | None]:
     """Time and memory of a step: of the training itself, or of a pass of their own."""
@@ -245,7 +246,7 @@ def result_of(
         "epochs": setting.recipe.epochs,
         "execution": str(setting.execution),
         "failure": failure,
-        "profile": profile if isinstance(profile, StepProfile) else None,
+        "profile": profile.profile if isinstance(profile, OutOfMemory) else profile,
     }
     if arm.stepper is None:
         return plan.result(**common)

@@ -15,12 +15,12 @@ import snnprof
 from snnprof.energy.measured import Measurement
 from snnprof.experiment import run
 from snnprof.isolation import KILLED, in_processes
-from snnprof.results import MeasuredEnergy
+from snnprof.results import MeasuredEnergy, StepProfile
 from snnprof.training import datasets
 from snnprof.training.adapters import SteppedModel
 from snnprof.training.datasets import Dataset
 from snnprof.training.fitting import largest_batch
-from snnprof.training.memory import OutOfMemory, StepMemory
+from snnprof.training.memory import OutOfMemory
 from snnprof.training.modes import mode_names
 from snnprof.training.trainer import evaluate
 
@@ -168,7 +168,9 @@ def test_joules_without_a_counter_are_an_empty_cell_and_a_reason(tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "Measured energy: not measured: " in result.stdout
     assert rows(tmp_path / "t.csv")[0]["measured_j"] == ""
-    assert "under 1 s says nothing" in refused("run", "--measure-energy=0.5", *FAST)
+    for seconds in ("0.5", "inf"):
+        message = refused("run", f"--measure-energy={seconds}", *FAST)
+        assert f"measure_energy={seconds}: must be" in message
 
 
 def test_measured_joules_are_per_sample_and_apart_from_the_analytic(tmp_path: Path) -> None:
@@ -273,8 +275,11 @@ def test_traces_come_after_all_else(tmp_path: Path) -> None:
 
 def test_the_largest_batch_by_hand() -> None:
     # 100 + 10 B bytes each, 60 of them static: two arms keep 120, and one runs 40 + 10 B
-    def measure(size: int) -> list[StepMemory | OutOfMemory]:
-        return [StepMemory(100 + 10 * size, None, 60)] * 2
+    def measure(size: int) -> list[StepProfile | OutOfMemory]:
+        peak = 100 + 10 * size
+        return [
+            StepProfile("stbp", "cpu", size, 1, (), (), (), (), peak, None, 60, peak - 60, 1, 1)
+        ] * 2
 
     # 160 + 10 B <= 1000: B = 84
     assert largest_batch(measure, 1000, most=500) == 84
@@ -282,7 +287,7 @@ def test_the_largest_batch_by_hand() -> None:
     with pytest.raises(snnprof.SnnprofError, match="not even 4 samples"):
         largest_batch(measure, 190, most=50)
 
-    def bursts(size: int) -> list[StepMemory | OutOfMemory]:
+    def bursts(size: int) -> list[StepProfile | OutOfMemory]:
         return [OutOfMemory()] if size > 40 else measure(size)
 
     assert 30 < largest_batch(bursts, 1000, most=500) <= 40

@@ -92,8 +92,8 @@ def _measured_j(arm: ArmResult) -> float | None:
 
 def _base(arm: ArmResult, report: Report) -> ArmResult:
     """What an arm's ratios are to: the first measured one of the same T."""
-    alike = (other for other in report.arms if other.timesteps == arm.timesteps and other.profile)
-    return next(alike, arm)
+    alike = [other for other in report.arms if other.timesteps == arm.timesteps and other.profile]
+    return next((other for other in alike if other.step_s), alike[0] if alike else arm)
 
 
 def _median(arm: ArmResult) -> float | None:

@@ -116,12 +116,13 @@ class _LIFSequence(torch.autograd.Function):
         for t in reversed(range(len(charged))):
             to_spike = None if to_spikes is None else to_spikes[t]
             # Worked out in the place where it belongs: no memory but the result's.
-            distance = torch.sub(charged[t], settings.threshold, out=to_currents[t])
+            place = to_currents[t]
+            distance = torch.sub(charged[t], settings.threshold, out=place)
             slope = SURROGATES[settings.surrogate](distance)
             to_charged = _lif_step_backward(slope, charged[t], to_spike, to_left, settings)
-            if to_charged.data_ptr() != to_currents[t].data_ptr():
-                to_currents[t] = to_charged
-            to_left = to_currents[t] * settings.leak if t or ctx.needs_input_grad[1] else None
+            if to_charged is not place:
+                place.copy_(to_charged)
+            to_left = place * settings.leak if t or ctx.needs_input_grad[1] else None
         return to_currents, to_left, None, None
 
 

@@ -87,7 +87,7 @@ class SpikingNetwork(nn.Module, ABC):
         return x.shape[0], x.shape[1]
 
     def _check_steps_left(self, steps: int) -> None:
-        run = max((neuron.steps_run for neuron in neurons_of(self)), default=0)
+        run = max([0, *(neuron.steps_run for neuron in neurons_of(self))])
         if run + steps > self.timesteps:
             raise SnnprofError(
                 f"{steps} time steps after {run} in a network made for {self.timesteps}: call "

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from snnprof.errors import SnnprofError
@@ -51,6 +52,8 @@ class Neuron(nn.Module, ABC):
         """Run the K time steps of ``currents``, [K, B, ...]."""
         steps = len(currents)
         self.neurons = math.prod(currents.shape[2:])
+        if torch.compiler.is_compiling():  # which writes into no strided place
+            currents = currents.contiguous()
         spikes, self.membrane = self.run(currents, self.membrane)
         self.steps_run += steps
         self.last_steps = self.steps_run

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from snnprof.errors import SnnprofError
+from snnprof.errors import SnnprofError, is_out_of_memory
 from snnprof.registry import Registry
 from snnprof.spiking.neuron import detach, reset
+
+_MOST_GRAPHS = 128
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,28 @@ class SteppedModel:
 
     def compile(self) -> SteppedModel:
         """The same model, run through torch.compile."""
-        sequence = None if self.sequence is None else torch.compile(self.sequence, dynamic=False)
-        return replace(
-            self, step=torch.compile(self.step, dynamic=False), sequence=sequence, compiled=True
-        )
+        sequence = None if self.sequence is None else _compiled(self.sequence)
+        return replace(self, step=_compiled(self.step), sequence=sequence, compiled=True)
+
+
+def _compiled(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    compiled = torch.compile(run)
+
+    def call(x: Tensor) -> Tensor:
+        # A module's count of time steps is a variable: else every t is compiled anew, as it still
+        # is where every t has modules of its own.
+        with torch._dynamo.config.patch(
+            allow_unspec_int_on_nn_module=True, recompile_limit=_MOST_GRAPHS
+        ):
+            try:
+                return compiled(x)
+            except torch._dynamo.exc.BackendCompilerFailed as error:
+                if is_out_of_memory(error):
+                    raise
+                why = str(error).partition("\n")[0]
+                raise SnnprofError(f"torch.compile failed ({why}): run without it") from error
+
+    return call
 
 
 def _logits(out: Any, x: Tensor) -> Tensor:

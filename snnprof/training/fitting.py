@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from snnprof.errors import SnnprofError
-from snnprof.training.memory import OutOfMemory, StepMemory
+from snnprof.results import StepProfile
+from snnprof.training.memory import OutOfMemory
 
 # Of the memory that is free: the rest is for fragments, and for what else is running.
 SHARE = 0.8
@@ -20,7 +21,7 @@ _TRIES = 8
 _SHRINK = 0.9
 
 # The memory of every arm for a batch of so many samples; OutOfMemory where one ran out of it.
-Measure = Callable[[int], Sequence[StepMemory | OutOfMemory]]
+Measure = Callable[[int], Sequence[StepProfile | OutOfMemory]]
 
 
 def free_bytes(device: torch.device) -> int:
@@ -69,8 +70,8 @@ def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:
     return _PROBES[-1]
 
 
-def _needed(arms: Sequence[StepMemory | OutOfMemory]) -> int | None:
-    found = [arm for arm in arms if isinstance(arm, StepMemory)]
+def _needed(arms: Sequence[StepProfile | OutOfMemory]) -> int | None:
+    found = [arm for arm in arms if isinstance(arm, StepProfile)]
     if len(found) < len(arms):
         return None
     return sum(a.static_bytes for a in found) + max(a.peak_bytes - a.static_bytes for a in found)

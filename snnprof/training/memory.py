@@ -15,6 +15,7 @@ from torch._C._profiler import _EventType
 from torch.optim import Optimizer
 
 from snnprof.errors import is_out_of_memory
+from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
 
 Result = TypeVar("Result")
@@ -38,9 +39,15 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """What there is instead of a result where the memory did not suffice."""
+    """What there is instead of a result where the memory did not suffice.
+
+    Attributes:
+        reason: in words.
+        profile: what had been measured before.
+    """
 
     reason: str = "out of memory"
+    profile: StepProfile | None = None
 
 
 def attempt(action: Callable[[], Result], device: torch.device) -> Result | OutOfMemory:

@@ -18,7 +18,7 @@ from snnprof.errors import SnnprofError
 from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
 from snnprof.training.batch import Loss
-from snnprof.training.memory import OutOfMemory, StepMemory, attempt
+from snnprof.training.memory import OutOfMemory, attempt
 from snnprof.training.modes import find_mode
 from snnprof.training.stepper import Execution, MakeOptimizer, Stepper, sgd
 from snnprof.training.timing import Clock, PhaseTimer
@@ -26,6 +26,8 @@ from snnprof.training.timing import Clock, PhaseTimer
 Batch = tuple[Tensor, Tensor]
 WARMUP = 5
 REPEATS = 30
+# fp16 starts at 2^16 and halves it, without an update, until no gradient is infinite.
+_SCALES = 16
 
 
 @dataclass(frozen=True)
@@ -165,15 +167,15 @@ def try_arms(
     where = choose_device(device)
     devices = range(torch.cuda.device_count()) if where.type == "cuda" else ()
     with torch.random.fork_rng(devices):
-        memory = []
+        untimed = []
         for arm in arms:
-            memory.append(arm_memory(arm, batch, where, seed))
+            untimed.append(arm_memory(arm, batch, where, seed))
             advance()
         trials: list[_Trial | OutOfMemory] = [
             found
             if isinstance(found, OutOfMemory)
             else attempt(partial(_warm_trial, arm, batch, where, seed, clock, warmup), where)
-            for arm, found in zip(arms, memory, strict=True)
+            for arm, found in zip(arms, untimed, strict=True)
         ]
         _synchronize(where)
         for number in range(repeats):
@@ -181,7 +183,7 @@ def try_arms(
                 n = (number + turn) % len(trials)
                 trials[n] = attempt(partial(_take_turn, trials[n]), where)
                 advance()
-        return tuple(_outcome(trial, found) for trial, found in zip(trials, memory, strict=True))
+        return tuple(_outcome(trial, found) for trial, found in zip(trials, untimed, strict=True))
 
 
 def _take_turn(trial: _Trial | OutOfMemory) -> _Trial | OutOfMemory:
@@ -191,14 +193,14 @@ def _take_turn(trial: _Trial | OutOfMemory) -> _Trial | OutOfMemory:
 
 
 def _outcome(
-    trial: _Trial | OutOfMemory, memory: StepMemory | OutOfMemory
+    trial: _Trial | OutOfMemory, untimed: StepProfile | OutOfMemory
 ) -> StepProfile | OutOfMemory:
-    if isinstance(memory, OutOfMemory):
-        return memory
+    if isinstance(untimed, OutOfMemory):
+        return untimed
     if isinstance(trial, OutOfMemory):
-        return OutOfMemory("out of memory beside the other arms")
+        return OutOfMemory("out of memory beside the others", untimed)
     trial.check_finite()
-    return trial.stepper.profile(memory)
+    return trial.stepper.with_times(untimed)
 
 
 def _warm_trial(
@@ -218,19 +220,23 @@ def _synchronize(device: torch.device) -> None:
 
 def arm_memory(
     arm: StepArm, batch: Batch, device: torch.device, seed: int = 0
-) -> StepMemory | OutOfMemory:
-    """The memory of one training step of an arm, made afresh."""
+) -> StepProfile | OutOfMemory:
+    """The memory of one training step of an arm, made afresh; its time is not taken."""
     return attempt(partial(_measure_memory, arm, batch, device, seed), device)
 
 
-def _measure_memory(arm: StepArm, batch: Batch, device: torch.device, seed: int) -> StepMemory:
-    """The second step's memory: from then on the optimiser has its state."""
+def _measure_memory(arm: StepArm, batch: Batch, device: torch.device, seed: int) -> StepProfile:
+    """The memory of the step after the first update: from then on the optimiser has its state."""
     trial = _Trial(arm, batch, device, seed)
-    trial.step(watch=True)
+    for _ in range(_SCALES):
+        before = trial.stepper.loss_scale
+        trial.step(watch=True)
+        if trial.stepper.loss_scale >= before:
+            break
     found, loss = trial.stepper.measured(*trial.batch)
     trial.losses.append(loss)
     trial.check_finite()
-    return found
+    return trial.stepper.profile(found)
 
 
 class _Trial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -164,6 +164,11 @@ class Stepper:
             self._device,
         )
 
+    @property
+    def loss_scale(self) -> float:
+        """fp16's factor on the loss; 1 otherwise. A step that lowers it has left out its update."""
+        return self._scaler.get_scale()
+
     def broken(self) -> str | None:
         """A parameter that is not finite, in words. Spikes swallow NaN: the loss may not tell."""
         for name, parameter in self.stepped.model.named_parameters():
@@ -172,24 +177,36 @@ class Stepper:
         return None
 
     def profile(self, memory: StepMemory) -> StepProfile:
-        """What the timed steps and the measured one took."""
-        assert self.timer is not None, "who asks for a profile gave a timer"
+        """What the measured step took, and the timed ones if there is a timer."""
         assert self.last is not None, "there is no profile before the first step"
-        return StepProfile(
+        untimed = StepProfile(
             mode=self.mode,
             device=self._device.type,
             batch_size=self.last.batch_size,
             timesteps=self.last.timesteps,
-            forward_s=self.timer.seconds("forward"),
-            backward_s=self.timer.seconds("backward"),
-            optimizer_s=self.timer.seconds("optimizer"),
-            step_s=self.timer.seconds(),
+            forward_s=(),
+            backward_s=(),
+            optimizer_s=(),
+            step_s=(),
             peak_bytes=memory.peak_bytes,
             reserved_bytes=memory.reserved_bytes,
             static_bytes=memory.static_bytes,
             activation_bytes=memory.peak_bytes - memory.static_bytes,
             backward_passes=self.last.backward_passes,
             optimizer_steps=self.last.optimizer_steps,
+        )
+        return self.with_times(untimed)
+
+    def with_times(self, profile: StepProfile) -> StepProfile:
+        """The profile with the times of this stepper's timed steps, if it has a timer."""
+        if self.timer is None:
+            return profile
+        return replace(
+            profile,
+            forward_s=self.timer.seconds("forward"),
+            backward_s=self.timer.seconds("backward"),
+            optimizer_s=self.timer.seconds("optimizer"),
+            step_s=self.timer.seconds(),
         )
 
 
@@ -198,7 +215,8 @@ def as_sequence(x: Tensor, labels: Tensor, timesteps: int | None) -> Tensor:
 
     Args:
         x: [B, features] or [B, C, H, W], which is repeated T times without taking memory; or
-            [T, B, ...].
+            [T, B, ...]. Four dimensions of which the first is B are images: a sequence
+            [T, B, C, L] with T = B needs another shape.
         labels: [B].
         timesteps: T; None for that of the sequence.
 

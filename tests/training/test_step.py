@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnprof
 from snnprof.models import create
 from snnprof.serialise import from_json, to_json
+from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.step import StepArm, profile_arms, profile_step
-from snnprof.training.stepper import as_sequence
+from snnprof.training.memory import OutOfMemory
+from snnprof.training.step import StepArm, profile_arms, profile_step, try_arms
+from snnprof.training.stepper import Execution, Stepper, as_sequence, sgd
 
 from .fakes import Remembering
 
@@ -137,6 +142,19 @@ def test_mixed_precision_takes_less_memory(mode: str, amp: str) -> None:
     assert half.activation_bytes < full.activation_bytes
 
 
+def test_fp16_is_measured_with_the_state_of_the_optimiser() -> None:
+    """Its first updates are left out, until the scale of the loss lets no gradient overflow."""
+
+    def steep(logits: Tensor, target: Tensor) -> Tensor:
+        return 1000 * F.cross_entropy(logits, target)
+
+    plain, half = (
+        profile_step(build, BATCH, warmup=0, repeats=1, device="cpu", amp=precision, loss=steep)
+        for precision in (None, "fp16")
+    )
+    assert half.static_bytes == plain.static_bytes
+
+
 def test_channels_last_runs() -> None:
     assert quick("online", channels_last=True).backward_passes == 3
 
@@ -223,6 +241,70 @@ def test_the_loss_is_yours_to_choose() -> None:
 def test_traces_and_compilation_exclude_each_other() -> None:
     with pytest.raises(snnprof.SnnprofError, match="do not run compiled"):
         profile_step(build, BATCH, "ottt", compile=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "timesteps", "graphs"), [("stbp", 2, 1), ("online", 4, 2), ("random-bp", 4, 4)]
+)
+def test_a_compiled_network_is_one_graph_that_gives_the_same_loss(
+    mode: str, timesteps: int, graphs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At rest or not, with gradients or without: no other reason to compile anew, at any t."""
+    # Traced whole, then run by the usual kernels: the same sums, and no C++ to compile.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    counters = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+
+    def losses(compiled: bool) -> Tensor:
+        torch.manual_seed(0)
+        how = Execution(compile=compiled)
+        stepper = Stepper(build(timesteps), mode, None, sgd, torch.device("cpu"), execution=how)
+        return torch.stack([stepper.run(*BATCH) for _ in range(6)])
+
+    torch.testing.assert_close(losses(True), losses(False))
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_compiled_neurons_fire_alike() -> None:
+    def layers() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), LIF(3), nn.Linear(8, 6))
+
+    torch._dynamo.reset()
+    batch = torch.rand(3, 6, 4), LABELS
+    losses: list[list[Tensor]] = [[], []]
+    for seen, compiled in zip(losses, (False, True), strict=True):
+
+        def loss(logits: Tensor, target: Tensor, seen: list[Tensor] = seen) -> Tensor:
+            seen.append(logits.detach())
+            return F.cross_entropy(logits, target)
+
+        profile_step(layers, batch, "online", warmup=0, repeats=1, loss=loss, compile=compiled)
+    torch.testing.assert_close(*map(torch.stack, losses))
+
+
+def test_a_compiler_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    with pytest.raises(snnprof.SnnprofError, match=r"torch.compile failed \(InvalidCxxCompiler"):
+        profile_step(build, BATCH, compile=True)
+
+
+def test_memory_that_runs_out_beside_other_arms_leaves_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise torch.OutOfMemoryError("as an allocator would")
+
+    monkeypatch.setattr(Stepper, "timed", fail)
+    (lost,) = try_arms([StepArm(build)], BATCH, warmup=0, repeats=1)
+    assert isinstance(lost, OutOfMemory)
+    assert lost.profile is not None
+    assert lost.profile.peak_bytes > 0
+    assert lost.profile.step_s == ()
 
 
 def test_what_is_no_model() -> None:
