@@ -1,16 +1,23 @@
 """What counting costs: the same work with and without SopCounter, in turn.
 
-Prints the ratio counted / plain, pair by pair: median and quartiles. "steady" is a counter
-that has seen the network before (an evaluation of many batches); "first" is a fresh counter
-around a single run, finding every fan-out included.
+Prints the ratio counted / plain: median and quartiles over blocks. In every block each kind of
+run comes once, in random order, as the median of a few runs. "steady" is a counter that has
+seen the network before (an evaluation of many batches); "fresh" is a new counter around every
+single run, finding every fan-out included.
 
-    python benchmarks/overhead.py [--pairs N]
+    python benchmarks/overhead.py [--blocks N] [--keep-memory]
+
+glibc gives large freed tensors back to the system and fetches them anew, at a quarter of the
+time of a plain run here, and not always in the same runs: with --keep-memory this is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -23,6 +30,8 @@ from snnprof.environment import describe
 
 STEPS, BATCH = 4, 16
 MLP_STEPS = 25
+RUNS = 5
+KEEP = "--keep-memory"
 
 
 class StepwiseMLP(nn.Module):
@@ -109,33 +118,56 @@ def quartiles(values: list[float]) -> str:
 
 
 def compare(
-    network: nn.Module, work: Callable[[], object], timesteps: int | None, pairs: int
+    network: nn.Module, work: Callable[[], object], timesteps: int | None, blocks: int
 ) -> tuple[float, str, str]:
-    """Plain seconds, and the ratio of a steady and of a fresh counter to it."""
+    """Plain seconds, and the ratio of a steady and of a fresh counter to it, block by block."""
     plain: list[float] = []
     steady: list[float] = []
     first: list[float] = []
 
+    def counter() -> snnprof.SopCounter:
+        return snnprof.SopCounter(network, timesteps=timesteps)
+
     def fresh() -> None:
-        with snnprof.SopCounter(network, timesteps=timesteps):
+        with counter():
             work()
 
-    work()
-    for _ in range(pairs):
-        plain.append(seconds(work))
-        with snnprof.SopCounter(network, timesteps=timesteps):
+    def run_plain() -> None:
+        work()
+        plain.append(statistics.median(seconds(work) for _ in range(RUNS)))
+
+    def run_steady() -> None:
+        with counter():
             work()
-            steady.append(seconds(work))
-        base = seconds(work)
-        first.append(seconds(fresh) / base)
-    ratios = [counted / bare for counted, bare in zip(steady, plain, strict=True)]
-    return statistics.median(plain), quartiles(ratios), quartiles(first)
+            steady.append(statistics.median(seconds(work) for _ in range(RUNS)))
+
+    def run_fresh() -> None:
+        first.append(statistics.median(seconds(fresh) for _ in range(RUNS)))
+
+    in_turn = [run_plain, run_steady, run_fresh]
+    shuffle = random.Random(0).shuffle
+    for _ in range(blocks):
+        shuffle(in_turn)  # nobody always comes after the same one
+        for run in in_turn:
+            run()
+    ratios = ([x / bare for x, bare in zip(xs, plain, strict=True)] for xs in (steady, first))
+    return statistics.median(plain), *map(quartiles, ratios)
+
+
+def keep_memory() -> None:
+    """Start anew with an allocator that gives no memory back to the system."""
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        os.environ[name] = str(1 << 32)
+    os.execv(sys.executable, [sys.executable, *(a for a in sys.argv if a != KEEP)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=40)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--blocks", type=int, default=40)
+    parser.add_argument(KEEP, action="store_true", help="freed memory stays with the process")
+    options = parser.parse_args()
+    if options.keep_memory:
+        keep_memory()
     cases = {
         f"VGG-11 inference, T={STEPS} B={BATCH}": inference(),
         f"VGG-11 training step, T={STEPS} B={BATCH}": training_step(),
@@ -145,9 +177,10 @@ def main() -> None:
     print("| work | plain (ms) | steady counter, ratio | fresh counter, ratio |")
     print("|---|---|---|---|")
     for name, (network, work, timesteps) in cases.items():
-        plain, steady, first = compare(network, work, timesteps, pairs)
-        print(f"| {name} | {1000 * plain:.1f} | {steady} | {first} |")
-    print(f"\nMedian (first-third quartile) of {pairs} pairs.")
+        plain, steady, first = compare(network, work, timesteps, options.blocks)
+        print(f"| {name} | {1000 * plain:.1f} | {steady} | {first} |", flush=True)
+    kept = "; freed memory kept" if "MALLOC_TRIM_THRESHOLD_" in os.environ else ""
+    print(f"\nMedian (first-third quartile) of {options.blocks} blocks of {RUNS} runs{kept}.")
     print("; ".join(f"{key}: {value}" for key, value in describe(torch.device("cpu")).items()))
 
 

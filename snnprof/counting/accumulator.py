@@ -12,9 +12,11 @@ from snnprof.counting.fanout import FanOut, LinearCall, count_synapses
 from snnprof.counting.operands import (
     CHUNK_ELEMENTS,
     CHUNK_ROWS,
+    EXACT_ROWS,
     Kind,
     Scratch,
     as_float,
+    on_host,
 )
 from snnprof.counting.spectrum import Levels, Spectrum
 from snnprof.counting.weights import WeightJudge
@@ -40,8 +42,10 @@ class Accumulator:
         self._totals: dict[torch.Size, tuple[Tensor, Tensor]] = {}
         with torch.inference_mode(False), torch.no_grad():
             zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
-            # [P]: non-zero inputs, sum of magnitudes; of inputs that are all 0 or 1, both
-            self._active = self._mass = self._spikes = zeros(0)
+            self._active = self._mass = zeros(0)  # [P]: non-zero inputs, sum of magnitudes
+            # [T, P], whole numbers below 2^24: both of these, of inputs that are all 0 or 1
+            self._spikes = torch.zeros(0)
+            self._spike_rows = 0  # of how many inputs, per time step
             self._events = zeros(2)  # of past fan-outs: active * fan-out, mass * fan-out
             self._dense = zeros(())
             self._by_step = zeros(steps)
@@ -58,13 +62,14 @@ class Accumulator:
         """Find the fan-out of these operands and count with it from now on."""
         held = self._fan_out
         with torch.inference_mode(False), torch.no_grad():
-            synapses = count_synapses(call, weight, self._scratch)
-            if held is not None and held.equals(call, x, synapses):
-                held.follow(weight)
-            else:
-                self._close_fan_out()
-                held = self._fan_out = FanOut(call, x, weight, synapses)
-                self._start_sums(held.per_input)
+            dense = on_host(weight) and not self._scratch.has_zero(weight.detach())
+            if held is None or not (dense and held.holds_if_dense(call, x)):
+                synapses = count_synapses(call, weight, self._scratch)
+                if held is None or not held.equals(call, x, synapses):
+                    self._close_fan_out()
+                    held = self._fan_out = FanOut(call, x, weight, synapses, dense)
+                    self._start_sums(held.per_input)
+            held.follow(weight)
             self._judge(held, weight)
         return held
 
@@ -73,8 +78,7 @@ class Accumulator:
         if self._fan_out is None:
             return
         fan_out = self._fan_out.per_input
-        self._active += self._spikes
-        self._mass += self._spikes
+        self._close_spikes()
         self._events += torch.stack((self._active @ fan_out, self._mass @ fan_out))
         self._dense += self._rows * fan_out.sum()
         active, mass = self._totals.get(fan_out.shape, (0, 0))
@@ -83,37 +87,51 @@ class Accumulator:
         self._rows = 0
 
     def _start_sums(self, like: Tensor) -> None:
-        self._active, self._mass, self._spikes = (torch.zeros_like(like) for _ in range(3))
+        self._active, self._mass = torch.zeros_like(like), torch.zeros_like(like)
+        self._spikes = like.new_zeros((len(self._by_step), len(like)), dtype=torch.float32)
+
+    def _close_spikes(self) -> None:
+        """Book the spikes seen so far, before their sums are no longer exact."""
+        with torch.inference_mode(False), torch.no_grad():
+            spikes = self._spikes.double()
+            self._active += spikes.sum(0)
+            self._mass += spikes.sum(0)
+            self._by_step += spikes.sum(1)
+            self._spikes.zero_()
+        self._spike_rows = 0
 
     def _judge(self, fan_out: FanOut, weight: Tensor) -> None:
         channels = fan_out.call.by_output_channel(weight.detach())
         self._weights.observe(channels, self._scratch)
 
     def absorb(self, x: Tensor, first: int, steps: int) -> None:
-        """Count x, whose first dimension holds ``steps`` time steps from ``first`` on."""
-        width = self._active.numel()
-        with torch.inference_mode(False), torch.no_grad():
-            x = as_float(x).reshape(steps, -1, width)
-            self._rows += steps * x.shape[1]
-            rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
-            for chunk in x.split(rows, dim=1) if x.shape[1] > rows else (x,):
-                sums = self._spectrum.observe(chunk, self._scratch)
-                if sums.mass is sums.active:
-                    self._spikes += sums.active
-                else:
-                    self._mass += sums.mass
-                    self._active += sums.active
-                if self._by_step.shape[0] > 1:
-                    self._book_steps(sums.by_step.sum(1), first)
+        """Count x, whose first dimension holds ``steps`` time steps from ``first`` on.
 
-    def _book_steps(self, nonzeros: Tensor, first: int) -> None:
-        """Add [K] to the time steps from ``first`` on, modulo T."""
-        period, steps = self._by_step.shape[0], nonzeros.shape[0]
-        if first + steps <= period:
-            self._by_step.narrow(0, first, steps).add_(nonzeros)
-        else:
-            at = torch.arange(first, first + steps, device=nonzeros.device) % period
-            self._by_step.index_add_(0, at, nonzeros.double())
+        Args:
+            x: detached.
+            first, steps: see above.
+        """
+        width = self._active.numel()
+        x = as_float(x).reshape(steps, -1, width)
+        self._rows += steps * x.shape[1]
+        rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
+        for chunk in x.split(rows, dim=1) if x.shape[1] > rows else (x,):
+            # Most inputs are spikes: every operation counts here, be it small.
+            spikes = self._spectrum.observe_spikes(chunk, self._scratch)
+            if spikes is None:
+                self._absorb_any(chunk, first)
+                continue
+            if self._spike_rows + chunk.shape[1] > EXACT_ROWS:
+                self._close_spikes()
+            self._spike_rows += chunk.shape[1]
+            _add_steps(self._spikes, spikes, first)
+
+    def _absorb_any(self, x: Tensor, first: int) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            sums = self._spectrum.observe(x, self._scratch)
+            self._mass += sums.mass
+            self._active += sums.active
+            _add_steps(self._by_step, sums.by_step.sum(1).double(), first)
 
     def settle(self) -> None:
         """Look at the weight while it is what was counted with."""
@@ -148,6 +166,17 @@ class Accumulator:
             nonzeros_by_step=by_step if len(by_step) > 1 else (nonzeros,),
             remark=_CHANGED_UNSEEN if bool(self._changed_unseen) else None,
         )
+
+
+def _add_steps(sums: Tensor, found: Tensor, first: int) -> None:
+    """Add [K, ...] to the time steps of [T, ...] from ``first`` on, modulo T."""
+    period, steps = len(sums), len(found)
+    if steps == period and first == 0:
+        sums.add_(found)
+    elif first + steps <= period:
+        sums.narrow(0, first, steps).add_(found)
+    else:
+        sums.index_add_(0, torch.arange(first, first + steps, device=found.device) % period, found)
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,10 @@ class Watch:
             width *= dims.pop()
         rows = x.reshape(-1, width)
         for chunk in rows.split(max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width))):
-            mass = self._spectrum.observe(chunk.unsqueeze(0), scratch).mass.double()
-            self._masses[width] = self._masses.get(width, 0) + mass
+            piece = chunk.unsqueeze(0)
+            spikes = self._spectrum.observe_spikes(piece, scratch)
+            mass = self._spectrum.observe(piece, scratch).mass if spikes is None else spikes[0]
+            self._masses[width] = self._masses.get(width, 0) + mass.double()
 
     def read(self) -> Levels:
         """The kind and the step. Synchronises."""

@@ -89,7 +89,10 @@ class SopCounter:
         self._axis = self._new_axis()
         self._names = module_names(self._model)
         self._owners = parameter_owners(self._model)
-        self._position = Position(self._model, self._names, self._axis.begin_call)
+        self._position = Position(self._model, self._names, self._begin_call, self._end_call)
+        watched = (*CONVOLUTIONS, *LINEAR, *PRODUCTS, *UNCOUNTED)
+        self._capture = Capture(watched, self._observe, self._note_failure)
+        self._capturing = False
         self._scratch = Scratch()
         self._tallies: dict[tuple[Hashable, ...], Tally | ProductTally] = {}
         self._shown: Counter[str] = Counter()  # rows by the name they would have
@@ -108,8 +111,7 @@ class SopCounter:
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             self._position.attach(stack)
-            watched = (*CONVOLUTIONS, *LINEAR, *PRODUCTS, *UNCOUNTED)
-            stack.enter_context(Capture(watched, self._observe, self._note_failure))
+            stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()
         return self
 
@@ -122,6 +124,17 @@ class SopCounter:
         active, self._active = self._active, None
         if active is not None:
             active.close()
+
+    def _begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The mode is on while the model runs, and costs nothing in between."""
+        self._axis.begin_call(args, kwargs)
+        self._capture.__enter__()  # type: ignore[no-untyped-call]
+        self._capturing = True
+
+    def _end_call(self) -> None:
+        if self._capturing:
+            self._capturing = False
+            self._capture.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def _settle(self) -> None:
         """Look at the weights while they are what was counted."""

@@ -122,15 +122,17 @@ class FanOut:
         nominal_macs: per row.
     """
 
-    def __init__(self, call: LinearCall, x: Tensor, weight: Tensor, synapses: Tensor) -> None:
+    def __init__(
+        self, call: LinearCall, x: Tensor, weight: Tensor, synapses: Tensor, dense: bool
+    ) -> None:
         self.call = call
+        self._dense = dense
         self._synapses = synapses
         self._row_shape = call.row_shape(x)
         self._shape = x.shape
         self.row_size = self._row_shape.numel()
         self.per_input, out_shape = fan_out(call, synapses, self._row_shape)
         self.nominal_macs = call.nominal_macs(weight, self._row_shape, out_shape)
-        self.follow(weight)
 
     def follow(self, weight: Tensor) -> None:
         """Take this for the weight from now on; it has the same synapses."""
@@ -145,6 +147,10 @@ class FanOut:
             and self._version == weight._version
             and self._is_alike(call, x)
         )
+
+    def holds_if_dense(self, call: LinearCall, x: Tensor) -> bool:
+        """True if such a call has this fan-out, given that no weight is 0."""
+        return self._dense and self._is_alike(call, x)
 
     def equals(self, call: LinearCall, x: Tensor, synapses: Tensor) -> bool:
         """True if such a call has this fan-out, as far as can be told without waiting."""

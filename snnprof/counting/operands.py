@@ -15,6 +15,8 @@ CHUNK_ELEMENTS = 1 << 22
 # Rows summed in float32: 2^12 values of at most 2^6 levels, weighted by less than 2^6, have
 # sums below 2^24 levels, which are exact.
 CHUNK_ROWS = 1 << 12
+# Ones of which float32 holds the number.
+EXACT_ROWS = 1 << 24
 _ALL = (0, 1, 2)
 
 
@@ -77,15 +79,52 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._views: dict[tuple[torch.Size, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._slots: dict[torch.dtype, tuple[Tensor, Tensor, Any]] = {}
+        with torch.inference_mode(False):
+            self._byte = torch.empty((), dtype=torch.uint8)
+        self._seen_byte: Any = self._byte.numpy()
 
     def like(self, x: Tensor) -> Tensor:
         """An uninitialised tensor of x's shape, dtype and device."""
-        size = x.numel()
+        return self._like(x)[0]
+
+    def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The tensor, and its bytes."""
+        key = (x.shape, x.device, x.dtype)
+        if key not in self._views:
+            with torch.inference_mode(False), torch.no_grad():
+                view = self._buffer(x)[: x.numel()].view(x.shape)
+                self._views[key] = (view, view.flatten().view(torch.uint8))
+        return self._views[key]
+
+    def _buffer(self, x: Tensor) -> Tensor:
         buffer = self._buffers.get((x.device, x.dtype))
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[x.device, x.dtype] = x.new_empty(size)
-        return buffer[:size].view(x.shape)
+        if buffer is None or buffer.numel() < x.numel():
+            self._views.clear()
+            buffer = torch.empty(x.numel(), dtype=x.dtype, device=x.device)
+            self._buffers[x.device, x.dtype] = buffer
+        return buffer
+
+    def all_zero_or_one(self, x: Tensor) -> bool:
+        """True if every value is +0 or 1, of a tensor on the host.
+
+        These are the only roots of x - x * x, and no other float rounds to +0: the largest byte
+        of all that is left is 0. Two passes where the general way takes four.
+        """
+        rest, its_bytes = self._like(x)
+        torch.addcmul(x, x, x, value=-1, out=rest)
+        return self._all_zero(its_bytes)
+
+    def has_zero(self, x: Tensor) -> bool:
+        """True if a value is 0, of a tensor on the host."""
+        zeros, its_bytes = self._like(x)
+        torch.eq(x, 0, out=zeros)
+        return not self._all_zero(its_bytes)
+
+    def _all_zero(self, its_bytes: Tensor) -> bool:
+        torch.amax(its_bytes, 0, out=self._byte)
+        return int(self._seen_byte) == 0
 
     def extremes(self, x: Tensor) -> tuple[float, float]:
         """Least and largest value of a tensor on the host, [K, R, P]; NaN where x has one.

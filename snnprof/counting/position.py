@@ -39,7 +39,8 @@ class Position:
     Args:
         root: the model.
         names: its modules' names.
-        begin_call: told of the input of every call of the root.
+        begin_call: told of the input of every call of the root, before it runs.
+        end_call: told when it has run, or failed.
 
     Attributes:
         entered: names of the modules that ran.
@@ -52,10 +53,12 @@ class Position:
         root: nn.Module,
         names: Mapping[nn.Module, str],
         begin_call: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        end_call: Callable[[], None],
     ) -> None:
         self._root = root
         self._names = names
         self._begin_call = begin_call
+        self._end_call = end_call
         self._stack: list[Frame] = []
         self._depth = 0  # of calls of the root; more than 1 where it calls itself
         self._begun = 0
@@ -112,6 +115,8 @@ class Position:
         if self._followed() and self._depth:
             self._stack.pop()
             self._depth -= 1
+            if self._depth == 0:
+                self._end_call()
 
     def _enter(
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -45,6 +45,7 @@ class Spectrum:
                 full(-math.inf),
                 full(math.inf),
             )
+        self._surely_real = False  # whatever comes
         self._rows = 0
         self._weighted: dict[int, Tensor] = {}  # by width
 
@@ -57,25 +58,33 @@ class Spectrum:
         """
         if not on_host(x):
             return self._observe_there(x, x.amin(), x.amax(), scratch)
-        if all_zero_or_one(x, scratch):
-            return self._observe_spikes(x)
         return self._observe_here(x, *scratch.extremes(x), scratch)
 
-    def _observe_spikes(self, x: Tensor) -> Sums:
-        """Zeros and ones, known to be so: their number is their sum."""
-        sums = Sums.of(x)
+    def observe_spikes(self, x: Tensor, scratch: Scratch) -> Tensor | None:
+        """Look at one chunk that may well be all zeros and ones: their number is their sum.
+
+        Returns:
+            Non-zeros per time step and position, [K, P]; None where it is something else, or not
+            on the host: :meth:`observe` it then.
+        """
+        if self._surely_real or not on_host(x) or not scratch.all_zero_or_one(x):
+            return None
+        by_step = x.sum(1)
         self._lowest = min(float(self._lowest), 0.0)
         self._highest = max(float(self._highest), 0.0)
-        if not (float(self._least) <= 1.0 <= float(self._highest)) and sums.active.numpy().any():
+        if not (float(self._least) <= 1.0 <= float(self._highest)) and by_step.numpy().any():
             self._highest = max(float(self._highest), 1.0)
             self._least = min(float(self._least), 1.0)
-        return sums
+        return by_step
 
     def _observe_here(self, x: Tensor, lowest: float, highest: float, scratch: Scratch) -> Sums:
         work = scratch.like(x)
+        largest = max(-lowest, highest)
+        self._note_extremes(lowest, highest)
+        if self._surely_real:
+            return Sums.of(torch.ne(x, 0, out=work))
         mass = (torch.abs(x, out=work) if lowest < 0 else x).sum((0, 1))
         sums = Sums.of(torch.ne(x, 0, out=work), mass)
-        largest = max(-lowest, highest)
         # No magnitude exceeds the largest: a sum of n of them is n times the largest only
         # if each of them is (to within the rounding of the sum).
         if not (mass.numpy() == (sums.active * largest).numpy()).all():
@@ -83,12 +92,19 @@ class Spectrum:
             self._least = min(float(self._least), least)
         elif largest > 0:
             self._least = min(float(self._least), largest)
-        if math.isfinite(largest):
+        # No multiple of any exact step, and too far from the largest for a step of its own: so
+        # it stays, however small or large the values are that follow.
+        least = float(self._least)
+        fine = least / _EXACT_STEPS[-1]
+        self._surely_real = largest > MAX_LEVELS * least and fine != math.floor(fine)
+        return sums
+
+    def _note_extremes(self, lowest: float, highest: float) -> None:
+        if math.isfinite(lowest) and math.isfinite(highest):
             self._lowest = min(float(self._lowest), lowest)
             self._highest = max(float(self._highest), highest)
         else:
             self._lowest = self._highest = math.nan
-        return sums
 
     def _observe_there(self, x: Tensor, lowest: Tensor, highest: Tensor, scratch: Scratch) -> Sums:
         work = scratch.like(x)
@@ -127,8 +143,8 @@ class Spectrum:
         """
         lowest, highest, least = float(self._lowest), float(self._highest), float(self._least)
         largest = max(-lowest, highest)
-        if not math.isfinite(largest):
-            return Levels(Kind.REAL, math.nan, finite=False)
+        if self._surely_real or not math.isfinite(largest):
+            return Levels(Kind.REAL, math.nan, finite=math.isfinite(largest))
         if largest == 0 or least == largest:
             return Levels(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
         extremes = torch.tensor([least, largest], dtype=torch.float64)
@@ -147,15 +163,6 @@ class Spectrum:
         return bool(((levels - levels.round()).abs() <= slack).all())
 
 
-def all_zero_or_one(x: Tensor, scratch: Scratch) -> bool:
-    """True if every value is 0 or 1: the only roots of x - x * x, and no other float rounds to one.
-
-    Two passes where the general way takes four.
-    """
-    rest = torch.addcmul(x, x, x, value=-1, out=scratch.like(x))
-    return scratch.extremes(rest) == (0.0, 0.0)  # NaN is not
-
-
 def _row_weights(first: int, count: int, like: Tensor) -> Tensor:
     """Scrambled whole numbers from 1 to 61, row by row; no generator is drawn from."""
     rows = torch.arange(first, first + count, device=like.device)
@@ -168,7 +175,7 @@ class Sums:
 
     Attributes:
         active: [P], how many values are non-zero.
-        mass: [P], sum of magnitudes.
+        mass: [P], sum of magnitudes; of no meaning where nothing depends on it any more.
         by_step: [K, P], ``active`` per time step.
     """
 
@@ -178,7 +185,7 @@ class Sums:
 
     @staticmethod
     def of(mask: Tensor, mass: Tensor | None = None) -> Sums:
-        """From a mask of ones, [K, R, P]; it is its own mass if none is given."""
+        """From a mask of ones, [K, R, P], and the sum of magnitudes."""
         by_step = mask.sum(1)
-        active = by_step[0] if len(by_step) == 1 else by_step.sum(0)
+        active = by_step.sum(0)
         return Sums(active, active if mass is None else mass, by_step)

@@ -88,14 +88,16 @@ class _LIFSequence(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         spikes = torch.empty_like(currents)
         charged = torch.empty_like(currents if keep else currents[:1])
+        places = charged.unbind() if keep else charged.unbind() * len(currents)
         left = membrane
-        for t, current in enumerate(currents):
-            m = charged[t if keep else 0]
+        for t, (current, m, s) in enumerate(
+            zip(currents.unbind(), places, spikes.unbind(), strict=True)
+        ):
             if left is None:
                 m.copy_(current)
             else:
                 torch.add(current, left, alpha=settings.leak, out=m)
-            spike = _spikes_of(m, settings.threshold, out=spikes[t])
+            spike = _spikes_of(m, settings.threshold, out=s)
             # The membrane that came in is the caller's; from then on one place will do.
             left = _after_reset(m, spike, settings, out=left if t else torch.empty_like(m))
         assert left is not None, "an input has at least one time step"

@@ -289,6 +289,35 @@ def test_nothing_is_left_after_an_exception_of_the_model():
         counter.result()
 
 
+def modes_on() -> int:
+    return torch._C._len_torch_function_stack()
+
+
+def test_the_mode_is_on_while_the_model_runs_and_not_between():
+    model = make()
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append(modes_on()))
+    with SopCounter(model):
+        assert modes_on() == 0
+        model(images())
+        assert modes_on() == 0
+    assert modes_on() == 0
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_no_mode_is_left_when_the_model_is_interrupted(error: type[BaseException]):
+    class Stopping(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert modes_on() == 1
+            raise error
+
+    model = Stopping()
+    with pytest.raises(error), SopCounter(model):
+        model(torch.ones(1))
+    assert modes_on() == 0
+
+
 def test_a_failed_call_makes_the_whole_measurement_an_error():
     model = make()
     with SopCounter(model) as counter:

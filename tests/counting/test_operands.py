@@ -257,6 +257,42 @@ def test_what_is_not_finite_is_real_and_named(bad: float):
     assert result.rows[0].synops == 32  # every one of the 8 inputs is not zero, * 4
 
 
+def test_what_is_not_finite_is_named_after_inputs_that_are_real_whatever_comes():
+    layer = nn.Linear(16, 2)
+    with SopCounter(layer) as counter, torch.no_grad():
+        for x in (reals(), torch.full((1, 16), float("nan")), reals()):
+            layer(x)
+    with pytest.warns(RuntimeWarning, match="NaN"):
+        result = counter.result()
+    assert result.rows[0].input_kind == "REAL"
+    assert result.rows[0].nonzeros == 6 * 16 + 16 + 6 * 16
+
+
+def test_what_comes_after_reals_is_counted_as_before():
+    spikes, levels = choose([0.0, 1.0]), choose([0.0, 0.5, 3.0])
+    row = counted(nn.Linear(16, 2), reals() + 0.1, spikes, levels, -spikes)
+    assert row.input_kind == "REAL"
+    assert row.nonzeros == 6 * 16 + sum(int(x.count_nonzero()) for x in (spikes, levels, spikes))
+
+
+@pytest.mark.parametrize("timesteps", [None, 3])
+def test_sums_of_spikes_are_booked_before_they_are_no_longer_exact(timesteps, monkeypatch):
+    """Between any two calls here, where one has as many rows as may be summed."""
+    layer = nn.Linear(16, 2)
+    calls = [choose([0.0, 1.0], (2048, 16), seed=n) for n in range(6)]
+
+    def measure():
+        with SopCounter(layer, timesteps=timesteps) as counter, torch.no_grad():
+            for x in calls:
+                layer(x)
+        return counter.result()
+
+    whole = measure()
+    assert whole.rows[0].nonzeros == sum(int(x.sum()) for x in calls)
+    monkeypatch.setattr("snnprof.counting.accumulator.EXACT_ROWS", 2048)
+    assert measure() == whole
+
+
 # --- weights --------------------------------------------------------------------------------
 
 
