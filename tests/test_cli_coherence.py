@@ -313,6 +313,7 @@ def test_pictures(tmp_path: Path) -> None:
         (["-onowhere/table.svg"], "there is no directory"),
         (["--tensorboard=no/where"], "there is no directory 'no'"),
         ([f"--tensorboard={__file__}"], "is a file: name a folder"),
+        (["--tensorboard="], "scalars folder '': name a folder"),
         (["--neuron=lif", "--timesteps=1000000000"], "out of memory"),
     ],
 )
@@ -437,12 +438,24 @@ def test_a_model_that_is_called_once_per_time_step(
     (result,) = sweep.results
     assert (result.timesteps, result.batch) == (4, 16)
     (row,) = result.rows
-    assert row.name.endswith("neuron")
+    assert (row.name, row.weights) == ("neuron", ("first.weight",))
+    (again,) = follow("stepped_net:build", timesteps=2, layers="neuron*", device="cpu").results
+    assert again.rows[0].name == "neuron"
     assert row.identity_claimed
     assert row.identity_residual is not None
     assert row.identity_residual < 1e-5
     assert row.cosine_membrane is not None
     assert row.cosine_membrane < 1  # T = 4 is not trivial
+
+
+def test_a_stepped_model_without_a_known_neuron_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    text = STEPPED.replace("HDLIF(timesteps)", "nn.ReLU()")
+    (tmp_path / "stepped_relu.py").write_text(text)
+    with pytest.raises(snnprof.SnnprofError, match="Net has no neuron whose membrane is known"):
+        follow("stepped_relu:build", timesteps=2, device="cpu")
 
 
 def test_an_identity_that_does_not_hold_is_a_remark() -> None:

@@ -36,6 +36,13 @@ def _wraps(module: nn.Module) -> bool:
     return len(children) == 1 and children[0] in _WRAPPERS
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """What is inside all wrappers."""
+    while _wraps(module):
+        (module,) = module.children()
+    return module
+
+
 class ParameterOwners:
     """Names the layer that a weight belongs to, by the identity of the tensor."""
 

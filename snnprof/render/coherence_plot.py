@@ -156,7 +156,7 @@ def _against_time(axes: Any, results: Sequence[CoherenceResult], colours: Any) -
     times = sorted({result.timesteps for result in ordered})
     axes.set_xticks(times, [str(t) for t in times])
     axes.set_xlabel("time steps T")
-    _finish(axes)
+    _finish(axes, results)
 
 
 def _against_epoch(axes: Any, results: Sequence[CoherenceResult], colours: Any) -> None:
@@ -169,7 +169,7 @@ def _against_epoch(axes: Any, results: Sequence[CoherenceResult], colours: Any) 
             _median_and_range(axes, points, style, colour, label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epochs of training")
-    _finish(axes)
+    _finish(axes, results)
 
 
 _AGAINST: dict[str, Callable[[Any, Sequence[CoherenceResult], Any], None]] = {
@@ -194,8 +194,9 @@ def _median_and_range(
     axes.fill_between(places, lowest, highest, color=colour, alpha=0.15, linewidth=0)
 
 
-def _finish(axes: Any) -> None:
-    axes.set_title("median and range of the layers", fontsize=9)
+def _finish(axes: Any, results: Sequence[CoherenceResult]) -> None:
+    if any(len(result.rows) > 1 for result in results):
+        axes.set_title("median and range of the layers", fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.3)
 

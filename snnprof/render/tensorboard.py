@@ -100,6 +100,8 @@ def check_folder(path: str | Path) -> Path:
         SnnprofError: a file, a parent that does not exist, or no permission.
     """
     folder = Path(path)
+    if not str(path):
+        raise SnnprofError("scalars folder '': name a folder")
     if folder.exists() and not folder.is_dir():
         raise SnnprofError(f"scalars folder {str(path)!r} is a file: name a folder")
     if not folder.parent.is_dir():

@@ -8,13 +8,14 @@ a library does them; it is chosen by the classes of the model's modules.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from snnprof.errors import SnnprofError, is_out_of_memory
 from snnprof.registry import Registry
@@ -234,18 +235,32 @@ def _first(out: Any) -> Tensor:
 
 
 def kept_graphs(model: nn.Module) -> dict[str, int]:
-    """How many tensors with a graph behind them each module holds, by the module's name.
+    """How many tensors with a graph behind them each module holds, by the module's name."""
+    return {
+        f"{name or 'the model'} ({type(module).__name__})": count
+        for name, module in model.named_modules()
+        if (count := graphs_held(module))
+    }
+
+
+def graphs_held(module: nn.Module) -> int:
+    """How many tensors with a graph behind them a module holds, its children's left out.
 
     Buffers, attributes, and lists and dictionaries of tensors are looked through. A weight that
     torch's pruning or weight norm makes anew for every call is not counted.
     """
-    found = {}
-    for name, module in model.named_modules():
-        # All but the children: other libraries keep state under private names too.
-        held = {key: value for key, value in vars(module).items() if key != "_modules"}
-        made = {key.removesuffix(end) for key in held["_parameters"] for end in ("_orig", "_g")}
-        leaves = tree_leaves([value for key, value in held.items() if key not in made])
-        count = sum(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in leaves)
-        if count:
-            found[f"{name or 'the model'} ({type(module).__name__})"] = count
-    return found
+    # All but the children: other libraries keep state under private names too.
+    held = {key: value for key, value in vars(module).items() if key != "_modules"}
+    made = {key.removesuffix(end) for key in held["_parameters"] for end in ("_orig", "_g")}
+    leaves = _leaves([value for key, value in held.items() if key not in made], set())
+    return sum(isinstance(leaf, Tensor) and leaf.grad_fn is not None for leaf in leaves)
+
+
+def _leaves(value: object, seen: set[int]) -> Iterator[object]:
+    """What containers hold in the end, each of them looked into once: they may hold themselves."""
+    if not isinstance(value, dict | list | tuple | set | deque):
+        yield value
+    elif id(value) not in seen:
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item, seen)

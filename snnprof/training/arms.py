@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from snnprof.counting.naming import module_names, strip_wrappers, unwrapped
 from snnprof.errors import SnnprofError
 from snnprof.results import LayerCoherence
 from snnprof.spiking.neurons import Neuron, reset
+from snnprof.training.adapters import graphs_held
 from snnprof.training.foreign_neurons import ReplayWatch, equations_of, kind_of_equations
 from snnprof.training.known_neurons import Kind, Trace, kind_of
 from snnprof.training.losses import Loss
@@ -38,11 +40,12 @@ def sites_of(model: nn.Module) -> dict[str, Site]:
     Raises:
         SnnprofError: there is none.
     """
-    sites = {name: site for name, m in model.named_modules() if (site := _site(m)) is not None}
+    names = module_names(model)
+    sites = {name: site for m, name in names.items() if (site := _site(m)) is not None}
     if not sites:
         raise SnnprofError(
-            f"{type(model).__name__} has no neuron whose membrane is known: build it with "
-            "snnprof.models.create, or name the membrane and the spike of another library's "
+            f"{type(unwrapped(model)).__name__} has no neuron whose membrane is known: build it "
+            "with snnprof.models.create, or name the membrane and the spike of another library's "
             "neuron: @snnprof.register_membrane(ItsClass) on a function that returns its "
             "snnprof.NeuronEquations"
         )
@@ -69,6 +72,8 @@ class Layer:
         row: the figures.
         order: of the layer's first call.
         timesteps, batch, dtype, device: of its membranes.
+        sequences: how many of several time steps it was called with; 0 where it is called once
+            per time step.
         finite: whether its gradients were.
         same_spikes: whether both arms had the same spikes.
     """
@@ -79,6 +84,7 @@ class Layer:
     batch: int
     dtype: str
     device: str
+    sequences: int
     finite: bool
     same_spikes: bool
 
@@ -92,6 +98,7 @@ class _Seen:
 
     order: int
     trace: Trace
+    sequences: int
     membranes: Tensor | None
     delta: Tensor | None
     weights: dict[str, Tensor]
@@ -111,6 +118,9 @@ class Arms:
         sites: its layers of neurons.
         x, y: input and targets.
         stbp_loss, online_loss: of (the model's output, y).
+
+    Attributes:
+        uncut: modules that are no known neurons and held a part of the graph after a run.
     """
 
     def __init__(
@@ -127,7 +137,8 @@ class Arms:
         self.x = x
         self.y = y
         self.losses = {False: stbp_loss, True: online_loss}
-        self.names = {id(p): name for name, p in model.named_parameters()}
+        self.uncut: dict[str, None] = {}
+        self.names = {id(p): strip_wrappers(name) for name, p in model.named_parameters()}
 
     def measure(self, names: Sequence[str]) -> list[Layer]:
         """Run both arms, and compare them in these layers; those that do not run are left out.
@@ -156,6 +167,7 @@ class Arms:
             reset(self.model)
             loss = self.losses[cut](self.model(self.x), self.y)
             _check(loss)
+            self._note_uncut()
             ran = {name: kept for name, kept in records.items() if kept.traces}
             order = {name: place for place, name in enumerate(calls)}
             return self._gradients(loss, ran, order, with_delta=not cut)
@@ -196,6 +208,22 @@ class Arms:
             for handle in handles:
                 handle.remove()
 
+    def _note_uncut(self) -> None:
+        """State that is not cut between time steps would make the online arm a mixture."""
+        for module, name in module_names(self.model).items():
+            if graphs_held(module) and not self._inside_a_neuron(module):
+                self.uncut[name] = None
+
+    def without_figures(self) -> list[str]:
+        """Weights that neither a convolution, nor a linear layer, nor a neuron holds."""
+        return [
+            strip_wrappers(f"{prefix}.{name}" if prefix else name)
+            for prefix, module in self.model.named_modules()
+            if not isinstance(module, _LINEAR) and not self._inside_a_neuron(module)
+            for name, p in module.named_parameters(recurse=False)
+            if p.requires_grad and p.dim() > 1
+        ]
+
     def _inside_a_neuron(self, module: nn.Module) -> bool:
         return any(m is module for site in self.sites.values() for m in site.module.modules())
 
@@ -215,7 +243,7 @@ class Arms:
             wanted,  # type: ignore[arg-type]  # tensors and edges mixed: torch takes them
             allow_unused=True,
         )
-        if all(gradient is None for gradient in found):
+        if all(gradient is None for gradient in found[: len(spots)]):
             raise SnnprofError(
                 "the loss is not computed from the network: no gradient reaches "
                 f"{', '.join(ran)}; compute it from the first argument, the model's output"
@@ -226,6 +254,7 @@ class Arms:
             name: _Seen(
                 order=order[name],
                 trace=_joined(kept.traces),
+                sequences=sum(len(trace.fired) > 1 for trace in kept.traces),
                 membranes=_sequence(kept.membranes, at, kept.traces[0].fired.dim()),
                 delta=_sequence(kept.spikes, at, kept.traces[0].fired.dim()),
                 weights={
@@ -305,6 +334,7 @@ def _compare(name: str, kind: Kind, stbp: _Seen, online: _Seen, identity: Identi
         batch=fired.shape[1],
         dtype=str(stbp.dtype).removeprefix("torch."),
         device=str(stbp.device),
+        sequences=stbp.sequences,
         finite=finite,
         same_spikes=torch.equal(fired, online.trace.fired),
     )

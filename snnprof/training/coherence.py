@@ -72,7 +72,7 @@ def coherence(
         dtype=longest.dtype,
         device=longest.device,
         training=model.training,
-        remarks=tuple(_remarks(measured, chosen, given[0] is given[1])),
+        remarks=(*_remarks(measured, chosen, given[0] is given[1]), *_of_the_model(arms)),
         label=label,
     )
 
@@ -180,6 +180,12 @@ def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> It
                 f"{residual:.2g}. Is its run() overridden, or the layer called more than once per "
                 "time step?"
             )
+    for layer in measured:
+        if layer.sequences > 1:
+            yield (
+                f"{layer.row.name} was called with {layer.sequences} sequences: a layer of neurons "
+                "that stands in several places has the figures of none of them."
+            )
     if len({layer.timesteps for layer in measured}) > 1:
         counts = ", ".join(f"{layer.row.name} {layer.timesteps}" for layer in measured)
         yield f"The layers ran different numbers of time steps, figures may mislead: {counts}."
@@ -191,4 +197,18 @@ def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> It
         yield (
             f"The spikes of {', '.join(apart)} differ between the two arms: the network is not "
             "deterministic, and its gradients are not comparable."
+        )
+
+
+def _of_the_model(arms: Arms) -> Iterator[str]:
+    """What the arms could not look after."""
+    if arms.uncut:
+        yield (
+            f"Not cut between time steps: what {', '.join(arms.uncut)} keeps of the graph. If it "
+            "is a membrane, the online arm is a mixture: name it by snnprof.register_membrane."
+        )
+    elsewhere = arms.without_figures()
+    if elsewhere:
+        yield (
+            f"No figures for {', '.join(elsewhere)}: no weights of a convolution or linear layer."
         )

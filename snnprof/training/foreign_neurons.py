@@ -69,7 +69,13 @@ def equations_of(module: nn.Module) -> NeuronEquations | None:
     """The registered equations of the module's class; None if there are none."""
     for kind in type(module).__mro__:
         if kind in MEMBRANES:
-            return MEMBRANES[kind](module)
+            equations = MEMBRANES[kind](module)
+            if not isinstance(equations, NeuronEquations):
+                raise SnnprofError(
+                    f"register_membrane({kind.__name__}): its function returned "
+                    f"{type(equations).__name__}, not snnprof.NeuronEquations"
+                )
+            return equations
     return None
 
 
@@ -104,7 +110,7 @@ class ReplayWatch(Watch):
         self.membrane: Tensor | None = None
         self.steps_run = 0
 
-    def forward(self, currents: Tensor) -> Tensor:
+    def fire(self, currents: Tensor) -> Tensor:
         sequence = currents if self.equations.multi_step else currents.unsqueeze(0)
         stepped = [self._step(current) for current in sequence]
         charged = [m.detach() for m, _ in stepped]
@@ -126,6 +132,14 @@ class ReplayWatch(Watch):
         last = self.membrane
         if self.cut and last is not None:
             last = last.detach()
-        charged, spike, self.membrane = self.equations.step(last, alias(current), self.steps_run)
+        made = self.equations.step(last, alias(current), self.steps_run)
+        if not (
+            isinstance(made, tuple | list) and len(made) == 3 and all(map(torch.is_tensor, made))
+        ):
+            raise SnnprofError(
+                "NeuronEquations.step must return three tensors: the membrane before the reset, "
+                "the spike, the membrane after the reset"
+            )
+        charged, spike, self.membrane = made
         self.steps_run += 1
         return charged, spike

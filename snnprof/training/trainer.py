@@ -39,7 +39,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
-            raise SnnprofError(f"epochs={self.epochs}: must be 0 (count only) or more")
+            raise SnnprofError(f"epochs={self.epochs}: must be 0 (no training) or more")
         if self.batch_size < 1:
             raise SnnprofError(f"batch_size={self.batch_size}: must be at least 1")
         if self.epochs and self.batch_size == 1:

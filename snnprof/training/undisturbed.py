@@ -17,18 +17,19 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
     Its buffers are exchanged for copies, so that not even the version of the originals moves
     (a graph of the user's may hold them); attributes that modules keep between calls are put
-    back, and with them what lists, dicts, sets and plain tensors in them held; torch's random
-    numbers go on where they were. Parameters and their gradients are not protected: do not
-    write to them.
+    back, and with them what lists, tuples, dicts, sets and plain tensors in them held; torch's
+    random numbers go on where they were. Parameters and their gradients are not protected: do
+    not write to them.
     """
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]
+    seen: dict[int, object] = {}
     restores = [
         restore
         for module in modules
         for name, value in vars(module).items()
         if name not in _TORCHS_OWN
-        for restore in _restores(value)
+        for restore in _restores(value, seen)
     ]
     buffers = [dict(module._buffers) for module in modules]
     devices = {t.device.index or 0 for t in _tensors(model) if t.device.type == "cuda"}
@@ -55,21 +56,30 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 _TORCHS_OWN = frozenset(vars(nn.Module()))
 
 
-def _restores(value: object) -> Iterator[Callable[[], object]]:
-    """What puts a container or a plain tensor back to what it holds now, in place."""
-    if isinstance(value, nn.Parameter | nn.Module):
+def _restores(value: object, seen: dict[int, object]) -> Iterator[Callable[[], object]]:
+    """What puts a container or a plain tensor back to what it holds now, in place.
+
+    Args:
+        value: of an attribute, or in a container.
+        seen: what was looked at before, by identity: containers may hold themselves.
+    """
+    if isinstance(value, nn.Parameter | nn.Module) or id(value) in seen:
         return
+    seen[id(value)] = value
     if isinstance(value, Tensor):
         yield partial(_put_back, value, value._version, value.detach().clone())
     elif isinstance(value, list):
         yield partial(value.__setitem__, slice(None), list(value))
         for item in value:
-            yield from _restores(item)
+            yield from _restores(item, seen)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _restores(item, seen)
     elif isinstance(value, dict):
         held = dict(value)
         yield partial(_refill, value, held)
         for item in held.values():
-            yield from _restores(item)
+            yield from _restores(item, seen)
     elif isinstance(value, set):
         yield partial(_refill, value, set(value))
 

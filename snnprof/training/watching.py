@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from snnprof.errors import SnnprofError
 from snnprof.spiking.neurons import Neuron
 from snnprof.training.known_neurons import Trace, tap_of, trace
 
@@ -68,8 +69,18 @@ class Watch(ABC):
         self.cut = cut
         self.records = records
 
+    def forward(self, *given: object, **named: object) -> Tensor:
+        """Stands in for the neuron's own; SnnprofError for anything but one tensor."""
+        if named or len(given) != 1 or not isinstance(given[0], Tensor):
+            what = ", ".join([*(type(g).__name__ for g in given), *(f"{n}=" for n in named)])
+            raise SnnprofError(
+                f"a layer of neurons was called with ({what}): coherence follows neurons that take "
+                "one tensor, the current, and give one, the spikes"
+            )
+        return self.fire(given[0])
+
     @abstractmethod
-    def forward(self, currents: Tensor) -> Tensor:
+    def fire(self, currents: Tensor) -> Tensor:
         """The spikes of the currents."""
 
 
@@ -96,7 +107,7 @@ class OwnWatch(Watch):
         self.run = neuron.forward
         self.tap = tap_of(neuron)
 
-    def forward(self, currents: Tensor) -> Tensor:
+    def fire(self, currents: Tensor) -> Tensor:
         if self.records is None:
             return self._run(currents)
         first, before = self.neuron.steps_run, self.neuron.membrane

@@ -412,6 +412,82 @@ def test_another_librarys_neuron(monkeypatch: pytest.MonkeyPatch) -> None:
         assert getattr(row, name) == pytest.approx(getattr(own, name), rel=1e-5)
 
 
+class Leaky(nn.Module):
+    """Somebody's stateful layer that nobody has registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def forward(self, current: Tensor) -> Tensor:
+        self.kept = current if self.kept is None else 0.5 * self.kept + current
+        return self.kept
+
+
+class Mixed(nn.Module):
+    """A known neuron beside a state that is not, and a weight that is no layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.n, self.b = nn.Linear(5, 8), LIF(4), nn.Linear(8, 3)
+        self.leaky, self.scale = Leaky(), nn.Parameter(torch.ones(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = [self.leaky(self.n(self.a(current)[None])[0] @ self.scale) for current in x]
+        return self.b(torch.stack(steps))
+
+
+def test_what_is_not_looked_after_is_said() -> None:
+    x, y = 2 * torch.randn(4, 6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    remarks = coherence(Mixed(), x, y).remarks
+    assert any("Not cut between time steps: what leaky keeps" in remark for remark in remarks)
+    assert any("No figures for scale" in remark for remark in remarks)
+
+
+def test_a_layer_in_two_places_is_said() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n, self.b = nn.Linear(5, 8), HDLIF(4), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.n(self.a(x))
+            snnprof.reset(self)
+            return self.b(self.n(spikes))
+
+    x, y = 2 * torch.randn(4, 6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    assert any("n was called with 2 sequences" in r for r in coherence(Twice(), x, y).remarks)
+
+
+def test_neurons_of_more_than_one_tensor_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Given(Looped):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.b(self.n(self.a(current), current)) for current in x])
+
+    monkeypatch.setitem(MEMBRANES, Foreign, hdlif_equations)
+    x, y = torch.randn(4, 6, 5), torch.arange(6) % 3
+    with pytest.raises(snnprof.SnnprofError, match=r"called with \(Tensor, Tensor\)"):
+        coherence(Given(Foreign), x, y)
+
+
+@pytest.mark.parametrize(
+    ("equations", "message"),
+    [
+        (lambda module: None, "returned NoneType, not snnprof.NeuronEquations"),
+        (lambda module: NeuronEquations(lambda m, i, t: (i, i), multi_step=False), "three tensors"),
+        (lambda module: NeuronEquations(lambda m, i, t: i, multi_step=False), "three tensors"),
+    ],
+)
+def test_equations_that_are_none(
+    equations: Callable[[nn.Module], NeuronEquations],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(MEMBRANES, Foreign, equations)
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        coherence(Looped(Foreign), torch.randn(4, 6, 5), torch.arange(6) % 3)
+
+
 # --- mistakes --------------------------------------------------------------------------------
 
 
@@ -430,6 +506,16 @@ def test_another_librarys_neuron(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mistake_is_one_sentence(given: dict[str, object], message: str) -> None:
     with pytest.raises(snnprof.SnnprofError, match=message):
         coherence(vgg5(neuron="hdlif"), *batch(), **given)  # type: ignore[arg-type]
+
+
+def test_a_loss_of_the_weights_alone_is_none() -> None:
+    model = vgg5(neuron="hdlif")
+
+    def decay(out: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([p.square().sum() for p in model.parameters()]).sum()
+
+    with pytest.raises(snnprof.SnnprofError, match=r"no gradient reaches features\.1"):
+        coherence(model, *batch(), loss=decay)
 
 
 @pytest.mark.parametrize(
@@ -560,11 +646,14 @@ def test_containers_and_plain_tensors_are_put_back() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.pages: list[object] = [{"first": 1}]
+            self.pages.append(self.pages)
+            self.pair: tuple[list[int], int] = ([], 0)
             self.last: dict[str, Tensor] = {}
             self.count = torch.zeros(1)
 
         def forward(self, x: Tensor) -> Tensor:
             self.pages.append(x)
+            self.pair[0].append(1)
             self.pages[0]["again"] = 2  # type: ignore[index]
             self.last["x"] = x
             self.count.add_(1)
@@ -572,7 +661,10 @@ def test_containers_and_plain_tensors_are_put_back() -> None:
 
     diary = Diary()
     coherence(nn.Sequential(diary, vgg5()), *batch_of_sequences())
-    assert diary.pages == [{"first": 1}]
+    assert diary.pages[0] == {"first": 1}
+    assert diary.pages[1] is diary.pages
+    assert len(diary.pages) == 2
+    assert diary.pair == ([], 0)
     assert diary.last == {}
     assert diary.count.item() == 0
 
