@@ -276,7 +276,7 @@ def test_pictures(tmp_path: Path) -> None:
     time, epochs = ((tmp_path / name).read_text() for name in ("time.svg", "epochs.svg"))
     assert "time steps T" in time and "epochs of training" not in time
     assert "epochs of training" in epochs and "time steps T" not in epochs
-    for label in ("T = 1, epoch 0", "T = 2, epoch 1", "weight, T = 2"):
+    for label in ("T = 1, epoch 0", "T = 2, epoch 1", "T = 2", "weight"):
         assert label in epochs
 
 

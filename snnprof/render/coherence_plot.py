@@ -104,7 +104,7 @@ def _against_depth(
         depth = range(1, len(result.rows) + 1)
         lines = {"-o": "cosine_membrane", "--s": "cosine_weight"}
         if all(row.identity_claimed for row in result.rows):
-            lines[":"] = "ratio_predicted"
+            lines[":."] = "ratio_predicted"
         for style, column in lines.items():
             label = name if column == "cosine_membrane" else None
             values = [_drawn(row, column) for row in result.rows]
@@ -117,7 +117,7 @@ def _against_depth(
     for style, label in (
         ("-o", "membrane"),
         ("--s", "weight"),
-        *([(":", "membrane, by (i)")] if claimed else []),
+        *([(":.", "membrane, by (i)")] if claimed else []),
     ):
         axes.plot([], [], style, color="grey", markersize=3.5, label=label)
     axes.grid(alpha=0.3)
@@ -165,7 +165,7 @@ def _against_epoch(axes: Any, results: Sequence[CoherenceResult], colours: Any) 
         colour = _colour(place, len(groups), colours)
         for column, style in (("cosine_membrane", "-o"), ("cosine_weight", "--s")):
             points = [(r.epoch or 0, _sorted(r, column)) for r in _by_epoch(group)]
-            label = f"{column.removeprefix('cosine_')}, T = {timesteps}"
+            label = f"T = {timesteps}" if column == "cosine_membrane" else None
             _median_and_range(axes, points, style, colour, label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epochs of training")
@@ -183,7 +183,11 @@ def _sorted(result: CoherenceResult, column: str) -> list[float]:
 
 
 def _median_and_range(
-    axes: Any, points: Sequence[tuple[int, list[float]]], style: str, colour: Any, label: str
+    axes: Any,
+    points: Sequence[tuple[int, list[float]]],
+    style: str,
+    colour: Any,
+    label: str | None,
 ) -> None:
     """A line through the medians, and a band from the least to the largest value."""
     places = [place for place, found in points if found]
