@@ -127,11 +127,6 @@ def run(
     ]
     if strict:
         refuse_non_finite(results)
-    if all(result.failure for result in results):
-        raise SnnprofError(
-            f"{results[0].failure}, in every row: try fewer time steps, smaller images or smaller "
-            "batches"
-        )
     joules = measure_joules(chosen, arms, setting)  # these two train on: after the counting
     untraced = trace_arms(chosen, arms, setting)
     results = [with_joules(result, joules.get(result.name)) for result in results]

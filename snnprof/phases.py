@@ -87,6 +87,11 @@ class Setting:
         size = self.recipe.batch_size
         return self.data.train_images[:size], self.data.train_labels[:size]
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of a training step: no more than there are."""
+        return len(self.batch[1])
+
     def step_arm(self, plan: Plan) -> StepArm:
         """A plan as what is profiled."""
         how = self.execution
@@ -242,7 +247,7 @@ def result_of(
     """
     failure = arm.failure or (profile.reason if isinstance(profile, OutOfMemory) else None)
     common = {
-        "batch_size": setting.recipe.batch_size,
+        "batch_size": setting.batch_size,
         "epochs": setting.recipe.epochs,
         "execution": str(setting.execution),
         "failure": failure,

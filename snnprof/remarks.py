@@ -58,7 +58,7 @@ def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
     in_turn, alone = (", rows in turn", ", one row at a time") if len(results) > 1 else ("", "")
     if setting.measuring.repeats is not None:
         yield (
-            f"Step time: whole training step of batch {setting.recipe.batch_size}, median "
+            f"Step time: whole training step of batch {setting.batch_size}, median "
             f"(first-third quartile) of {setting.measuring.repeats} after {WARMUP} untimed "
             f"ones{in_turn}; peak memory in a pass of its own{alone}."
         )

@@ -185,6 +185,12 @@ def test_measured_joules_are_per_sample_and_apart_from_the_analytic(tmp_path: Pa
     assert cells["measured energy, training (mJ)"] == "200.0"  # 1.6 J / 8 samples
 
 
+def test_joules_are_of_the_samples_that_there_are() -> None:
+    report = run(modes="stbp", timesteps=1, epochs=0, repeats=1, batch_size=2000, device="cpu")
+    assert report.arms[0].batch_size == 1437
+    assert any("training step of batch 1437" in note for note in report.notes)
+
+
 def test_joules_are_measured_after_the_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps that are measured train on: counts must not see it, nor need a profile."""
     measured = MeasuredEnergy(1.6, 2.0, 0.1, 50.0, 10, 1.0, 1.0, "a board", "GPU-1")
@@ -243,6 +249,26 @@ def test_ratios_are_to_the_first_row_of_the_same_t(tmp_path: Path) -> None:
     assert stbp.peak_bytes is not None
     assert online.peak_bytes is not None
     assert table["peak_ratio"][3] == online.peak_bytes / stbp.peak_bytes
+
+
+def test_each_ratio_is_to_the_first_row_that_has_the_figure() -> None:
+    report = run(timesteps=2, epochs=0, repeats=1, batch_size=8, device="cpu")
+    first, second = report.arms
+    assert first.profile is not None
+    untimed = replace(first, profile=replace(first.profile, step_s=()), failure="out of memory")
+    table = replace(report, arms=(untimed, second)).to_frame()
+    assert table["peak_ratio"].tolist() == [1, second.peak_bytes / first.peak_bytes]  # type: ignore[operator]
+    assert table["step_ratio"].tolist()[1] == 1
+
+
+def test_an_isolated_row_that_runs_out_of_memory_is_a_row(tmp_path: Path) -> None:
+    arguments = ["run", "--isolate", "--mode=stbp", *FAST]
+    result = call(*arguments, "--timesteps=1,1000000000", f"-o{tmp_path / 't.csv'}")
+    assert result.exit_code == 0, result.output
+    short, long = rows(tmp_path / "t.csv")
+    assert (short["failure"], short["timesteps"]) == ("", "1")
+    assert "out of memory" in long["failure"]
+    assert "out of memory" in refused(*arguments, "--timesteps=1000000000")
 
 
 def test_a_loss_that_is_not_finite_names_step_and_mode() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -121,9 +122,10 @@ class Accumulator:
             if spikes is None:
                 self._absorb_any(chunk, first)
                 continue
-            if self._spike_rows + chunk.shape[1] > EXACT_ROWS:
+            added = chunk.shape[1] * math.ceil(steps / len(self._spikes))  # per time step
+            if self._spike_rows + added > EXACT_ROWS:
                 self._close_spikes()
-            self._spike_rows += chunk.shape[1]
+            self._spike_rows += added
             _add_steps(self._spikes, spikes, first)
 
     def _absorb_any(self, x: Tensor, first: int) -> None:
@@ -176,7 +178,8 @@ def _add_steps(sums: Tensor, found: Tensor, first: int) -> None:
     elif first + steps <= period:
         sums.narrow(0, first, steps).add_(found)
     else:
-        sums.index_add_(0, torch.arange(first, first + steps, device=found.device) % period, found)
+        at = torch.arange(first, first + steps, device=found.device) % period
+        sums.index_add_(0, at, found.to(sums.dtype))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ CHUNK_ROWS = 1 << 12
 # Ones of which float32 holds the number.
 EXACT_ROWS = 1 << 24
 _ALL = (0, 1, 2)
+_MOST_VIEWS = 256
 
 
 class Kind(StrEnum):
@@ -82,7 +83,7 @@ class Scratch:
         self._views: dict[tuple[torch.Size, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._slots: dict[torch.dtype, tuple[Tensor, Tensor, Any]] = {}
         with torch.inference_mode(False):
-            self._byte = torch.empty((), dtype=torch.uint8)
+            self._byte = torch.empty((), dtype=torch.uint8, device="cpu")
         self._seen_byte: Any = self._byte.numpy()
 
     def like(self, x: Tensor) -> Tensor:
@@ -93,6 +94,8 @@ class Scratch:
         """The tensor, and its bytes."""
         key = (x.shape, x.device, x.dtype)
         if key not in self._views:
+            if len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
             with torch.inference_mode(False), torch.no_grad():
                 view = self._buffer(x)[: x.numel()].view(x.shape)
                 self._views[key] = (view, view.flatten().view(torch.uint8))
@@ -133,7 +136,7 @@ class Scratch:
         longer than to find it.
         """
         if x.dtype not in self._slots:
-            slots = torch.empty(2, dtype=x.dtype)
+            slots = torch.empty(2, dtype=x.dtype, device="cpu")
             self._slots[x.dtype] = (slots[0], slots[1], slots.numpy())
         least, largest, seen = self._slots[x.dtype]
         torch.amin(x, _ALL, out=least)

@@ -95,8 +95,7 @@ class Spectrum:
         # No multiple of any exact step, and too far from the largest for a step of its own: so
         # it stays, however small or large the values are that follow.
         least = float(self._least)
-        fine = least / _EXACT_STEPS[-1]
-        self._surely_real = largest > MAX_LEVELS * least and fine != math.floor(fine)
+        self._surely_real = largest > MAX_LEVELS * least and least % _EXACT_STEPS[-1] != 0
         return sums
 
     def _note_extremes(self, lowest: float, highest: float) -> None:

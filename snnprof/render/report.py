@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from snnprof.growth import FLAT
@@ -32,7 +32,7 @@ def _(result: Report) -> list[dict[str, Any]]:
 
 
 def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
-    base, counts, profile = _base(arm, report), arm.counts, arm.profile
+    counts, profile = arm.counts, arm.profile
     first, middle, third = quartiles(arm.step_s) or (None, None, None)
     return {
         "model": arm.model,
@@ -51,9 +51,9 @@ def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
         "step_median_s": middle,
         "step_q1_s": first,
         "step_q3_s": third,
-        "step_ratio": relative(middle, _median(base)),
+        "step_ratio": relative(middle, _base(arm, report, _median)),
         **_profile_record(profile),
-        "peak_ratio": relative(arm.peak_bytes, base.peak_bytes),
+        "peak_ratio": relative(arm.peak_bytes, _base(arm, report, _peak)),
         "measured_j": _measured_j(arm),
         "epochs": arm.epochs,
         "execution": arm.execution,
@@ -90,10 +90,16 @@ def _measured_j(arm: ArmResult) -> float | None:
     return arm.measured.net_j / arm.batch_size
 
 
-def _base(arm: ArmResult, report: Report) -> ArmResult:
-    """What an arm's ratios are to: the first measured one of the same T."""
-    alike = [other for other in report.arms if other.timesteps == arm.timesteps and other.profile]
-    return next((other for other in alike if other.step_s), alike[0] if alike else arm)
+def _base(
+    arm: ArmResult, report: Report, figure: Callable[[ArmResult], float | None]
+) -> float | None:
+    """What an arm's ratio is to: the figure of the first row of the same T that has it."""
+    alike = (figure(other) for other in report.arms if other.timesteps == arm.timesteps)
+    return next((value for value in alike if value is not None), None)
+
+
+def _peak(arm: ArmResult) -> float | None:
+    return arm.peak_bytes
 
 
 def _median(arm: ArmResult) -> float | None:
@@ -113,7 +119,7 @@ def _(result: Report) -> View:
 
 def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
     """Cells by heading; what no arm has to say gets no column."""
-    base, counts = _base(arm, report), arm.counts
+    counts = arm.counts
     tables = _unique(energy.table for other in report.arms for energy in other.energies)
     energies = {energy.table: energy.total_j for energy in arm.energies}
     cells = {
@@ -131,9 +137,9 @@ def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
         **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
         "NOPs (M)": scaled(arm.neuron_ops, MEGA),
         f"step time, {device} (ms)": arm.failure or spread(arm.step_s, MILLI),
-        "time ratio": ratio(relative(_median(arm), _median(base))),
+        "time ratio": ratio(relative(_median(arm), _base(arm, report, _median))),
         f"peak memory, {device} (MiB)": scaled(arm.peak_bytes, MIB),
-        "memory ratio": ratio(relative(arm.peak_bytes, base.peak_bytes)),
+        "memory ratio": ratio(relative(arm.peak_bytes, _base(arm, report, _peak))),
     }
     if any(other.execution for other in report.arms):
         cells["training step"] = arm.execution

@@ -68,6 +68,8 @@ def _compiled(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     compiled = torch.compile(run)
 
     def call(x: Tensor) -> Tensor:
+        # Sizes are constants, whatever ran before: rows of a table must not depend on each other.
+        torch._dynamo.mark_static(x)
         # A module's count of time steps is a variable: else every t is compiled anew, as it still
         # is where every t has modules of its own.
         with torch._dynamo.config.patch(

@@ -100,11 +100,19 @@ def _state(optimizer: Optimizer) -> Iterator[object]:
 
 def _bytes_of(values: Iterable[object]) -> int:
     """Bytes of tensors, each once: of a part of something larger, only the part."""
-    tensors = {value.data_ptr(): value for value in values if isinstance(value, Tensor)}
-    return sum(
-        min(tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size())
-        for tensor in tensors.values()
-    )
+    spans = sorted(_span(value) for value in values if isinstance(value, Tensor) and value.numel())
+    total = reached = 0
+    for begin, end in spans:
+        total += max(0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses from the first byte to behind the last."""
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    begin = tensor.data_ptr()
+    return begin, begin + (last + 1) * tensor.element_size()
 
 
 def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, int, Tensor]:

@@ -81,6 +81,7 @@ class Arm:
             self.stepper = stepper
             self._scheduler = CosineAnnealingLR(stepper.optimizer, max(1, steps))
         self._steps = 0
+        self._updated = False  # before it is, the optimiser has no state
         self._memory: StepMemory | None = None
         self._losses: list[Tensor] = []
 
@@ -100,8 +101,10 @@ class Arm:
             self.stepper, self.failure = None, done.reason
 
     def _step(self, stepper: Stepper, images: Tensor, labels: Tensor) -> None:
-        if self._steps < WARMUP_STEPS or stepper.timer is None:
+        if self._steps < WARMUP_STEPS or stepper.timer is None or not self._updated:
+            scale = stepper.loss_scale
             loss = stepper.run(images, labels, watch=self._steps == 0)
+            self._updated |= stepper.loss_scale >= scale
         elif self._memory is None:
             self._memory, loss = stepper.measured(images, labels)
         else:

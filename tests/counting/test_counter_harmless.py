@@ -302,7 +302,7 @@ def test_the_mode_is_on_while_the_model_runs_and_not_between():
         model(images())
         assert modes_on() == 0
     assert modes_on() == 0
-    assert len(seen) == 1
+    assert seen == [1]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -733,6 +733,14 @@ def test_calls_from_another_thread_are_listed():
         thread.join()
     assert counter.result().total("synops") == 6
     assert "thread" in counter.result().not_counted[0][1]
+
+
+def test_another_default_device_does_not_disturb():
+    model, x = nn.Linear(3, 2), torch.ones(4, 3)
+    with torch.device("meta"), SopCounter(model) as counter:
+        model(x)
+        model(torch.full((4, 3), 0.3, device="cpu"))
+    assert counter.result().total("synops") == 2 * 4 * 3 * 2
 
 
 def test_another_default_dtype_does_not_disturb():

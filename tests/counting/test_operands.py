@@ -275,22 +275,40 @@ def test_what_comes_after_reals_is_counted_as_before():
     assert row.nonzeros == 6 * 16 + sum(int(x.count_nonzero()) for x in (spikes, levels, spikes))
 
 
+@pytest.mark.parametrize(("timesteps", "calls"), [(None, 1100), (3, 3300)])
+def test_more_spikes_than_float32_counts(timesteps, calls):
+    """More than 2^24 at every position and time step; the calls are small, and put aside."""
+    layer = nn.Linear(2, 3)
+    x = torch.ones(16383, 2)
+    with SopCounter(layer, timesteps=timesteps) as counter, torch.no_grad():
+        for _ in range(calls):
+            layer(x)
+    (row,) = counter.result().rows
+    assert row.nonzeros == calls * 16383 * 2
+    assert row.synops == 3 * row.nonzeros
+    assert set(row.firing_rate_by_step or ()) <= {1.0}
+
+
 @pytest.mark.parametrize("timesteps", [None, 3])
-def test_sums_of_spikes_are_booked_before_they_are_no_longer_exact(timesteps, monkeypatch):
-    """Between any two calls here, where one has as many rows as may be summed."""
-    layer = nn.Linear(16, 2)
-    calls = [choose([0.0, 1.0], (2048, 16), seed=n) for n in range(6)]
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.int64])
+def test_spikes_of_every_type_that_are_put_aside(dtype, timesteps):
+    class Any(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 2, dtype=torch.float64)
 
-    def measure():
-        with SopCounter(layer, timesteps=timesteps) as counter, torch.no_grad():
-            for x in calls:
-                layer(x)
-        return counter.result()
+        def forward(self, x):
+            return nn.functional.linear(x, self.layer.weight.to(x.dtype))
 
-    whole = measure()
-    assert whole.rows[0].nonzeros == sum(int(x.sum()) for x in calls)
-    monkeypatch.setattr("snnprof.counting.accumulator.EXACT_ROWS", 2048)
-    assert measure() == whole
+    calls = [choose([0, 1], seed=n).to(dtype) for n in range(12)]
+    with SopCounter(model := Any(), timesteps=timesteps) as counter, torch.no_grad():
+        for x in calls:
+            model(x)
+    assert counter.result().rows[0].nonzeros == sum(int(x.sum()) for x in calls)
+
+
+def test_the_largest_doubles_are_real():
+    assert kind_of(torch.tensor([[2e306, 1.7e308]], dtype=torch.float64)) == "REAL"
 
 
 # --- weights --------------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from snnprof.models import create
 from snnprof.serialise import from_json, to_json
 from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.memory import OutOfMemory
+from snnprof.training.memory import OutOfMemory, _bytes_of
 from snnprof.training.step import StepArm, profile_arms, profile_step, try_arms
 from snnprof.training.stepper import Execution, Stepper, as_sequence, sgd
+from snnprof.training.timing import PhaseTimer
+from snnprof.training.trainer import Arm
 
 from .fakes import Remembering
 
@@ -142,17 +144,40 @@ def test_mixed_precision_takes_less_memory(mode: str, amp: str) -> None:
     assert half.activation_bytes < full.activation_bytes
 
 
+def steep(logits: Tensor, target: Tensor) -> Tensor:
+    return 1e5 * F.cross_entropy(logits, target)
+
+
 def test_fp16_is_measured_with_the_state_of_the_optimiser() -> None:
     """Its first updates are left out, until the scale of the loss lets no gradient overflow."""
-
-    def steep(logits: Tensor, target: Tensor) -> Tensor:
-        return 1000 * F.cross_entropy(logits, target)
 
     plain, half = (
         profile_step(build, BATCH, warmup=0, repeats=1, device="cpu", amp=precision, loss=steep)
         for precision in (None, "fp16")
     )
     assert half.static_bytes == plain.static_bytes
+
+
+def test_fp16_is_measured_after_an_update_in_a_training_too() -> None:
+    def measured(amp: str | None) -> int:
+        torch.manual_seed(0)
+        cpu, how = torch.device("cpu"), Execution(amp=amp)
+        timer = PhaseTimer(cpu)
+        stepper = Stepper(build(), "stbp", None, sgd, cpu, execution=how, timer=timer, loss=steep)
+        arm = Arm(stepper, 40)
+        while arm.profile is None:
+            arm.step(*BATCH)
+        return arm.profile.static_bytes
+
+    assert measured("fp16") == measured(None)
+
+
+def test_parts_of_a_storage_are_counted_once() -> None:
+    whole = torch.empty(1000)
+    assert _bytes_of([whole, whole[:10]]) == 4000
+    assert _bytes_of([whole[:900], whole[100:]]) == 4000
+    assert _bytes_of([whole[:10], whole[20:30], whole[:10]]) == 80
+    assert _bytes_of([torch.empty(1).expand(50), torch.empty(0), None]) == 4
 
 
 def test_channels_last_runs() -> None:
