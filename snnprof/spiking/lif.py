@@ -115,17 +115,19 @@ class _LIFSequence(torch.autograd.Function):
         settings: LIFSettings = ctx.settings
         to_spikes, to_left = grads
         to_currents = torch.empty_like(charged)
+        share = 1.0  # of to_left: from the second on it is dL/dm of the step after, times the leak
         for t in reversed(range(len(charged))):
             to_spike = None if to_spikes is None else to_spikes[t]
             # Worked out in the place where it belongs: no memory but the result's.
             place = to_currents[t]
             distance = torch.sub(charged[t], settings.threshold, out=place)
             slope = SURROGATES[settings.surrogate](distance)
-            to_charged = _lif_step_backward(slope, charged[t], to_spike, to_left, settings)
+            to_charged = _lif_step_backward(slope, charged[t], to_spike, to_left, share, settings)
             if to_charged is not place:
                 place.copy_(to_charged)
-            to_left = place * settings.leak if t or ctx.needs_input_grad[1] else None
-        return to_currents, to_left, None, None
+            to_left, share = place, settings.leak
+        to_membrane = to_currents[0] * settings.leak if ctx.needs_input_grad[1] else None
+        return to_currents, to_membrane, None, None
 
 
 def _spikes_of(charged: Tensor, threshold: float, out: Tensor | None = None) -> Tensor:
@@ -147,9 +149,10 @@ def _lif_step_backward(
     charged: Tensor,
     to_spike: Tensor | None,
     to_left: Tensor | None,
+    share: float,
     settings: LIFSettings,
 ) -> Tensor:
-    """dL/dm from dL/ds and dL/dm' (m' is m after the reset); overwrites the slope h.
+    """dL/dm from dL/ds and dL/dm' = share * to_left (m' is m after the reset); overwrites h.
 
     With h the surrogate's dH/dm: ds/dm = threshold * h, and dm'/dm is 1 - threshold * h (soft)
     or (1 - H) - m * h (hard), without the term in h where the reset is detached.
@@ -157,22 +160,26 @@ def _lif_step_backward(
     hard, threshold = settings.reset == "hard", settings.threshold
     if to_left is None:
         return slope.zero_() if to_spike is None else slope.mul_(to_spike).mul_(threshold)
-    through_spike = _through_spike(charged, to_spike, to_left, settings)
+    through_spike = _through_spike(charged, to_spike, to_left, share, settings)
     if hard:
         to_left = to_left.masked_fill(charged >= threshold, 0)
-    return slope.mul_(through_spike).add_(to_left)
+    return slope.mul_(through_spike).add_(to_left, alpha=share)
 
 
 def _through_spike(
-    charged: Tensor, to_spike: Tensor | None, to_left: Tensor, settings: LIFSettings
+    charged: Tensor,
+    to_spike: Tensor | None,
+    to_left: Tensor,
+    share: float,
+    settings: LIFSettings,
 ) -> Tensor:
     """dL/dH, a new tensor: the spike's own share, and that of the reset unless it is detached."""
     to_spike = torch.zeros_like(charged) if to_spike is None else to_spike
     if settings.detach_reset:
         return to_spike * settings.threshold
     if settings.reset == "hard":
-        return (to_spike * settings.threshold).addcmul_(to_left, charged, value=-1)
-    both = to_spike - to_left
+        return (to_spike * settings.threshold).addcmul_(to_left, charged, value=-share)
+    both = torch.sub(to_spike, to_left, alpha=share)
     return both if settings.threshold == 1 else both.mul_(settings.threshold)
 
 
