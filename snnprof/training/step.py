@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -229,9 +228,8 @@ def _measure_memory(arm: StepArm, batch: Batch, device: torch.device, seed: int)
     """The memory of the step after the first update: from then on the optimiser has its state."""
     trial = _Trial(arm, batch, device, seed)
     for _ in range(_SCALES):
-        before = trial.stepper.loss_scale
         trial.step(watch=True)
-        if trial.stepper.loss_scale >= before:
+        if trial.stepper.updated:
             break
     found, loss = trial.stepper.measured(*trial.batch)
     trial.losses.append(loss)
@@ -267,24 +265,17 @@ class _Trial:
         self.batch = (arm.execution.laid_out(images), labels)
 
     def step(self, watch: bool = False) -> None:
-        self.losses.append(self.stepper.run(*self.batch, watch))
+        self.losses.append(self.stepper.warm(*self.batch, watch))
 
     def timed_step(self) -> None:
         self.losses.append(self.stepper.timed(*self.batch))
 
     def check_finite(self) -> None:
         """Raise SnnprofError for a loss or a parameter that is not; outside the timed steps."""
-        losses = torch.stack(self.losses).tolist()
-        what = [
-            f"the loss is {loss} at step {number}"
-            for number, loss in enumerate(losses, start=1)
-            if not math.isfinite(loss)
-        ]
-        if (broken := self.stepper.broken()) is not None:
-            what.append(f"{broken} after step {len(self.losses)}")
-        if what:
+        what = self.stepper.divergence(torch.stack(self.losses).tolist())
+        if what is not None:
             raise SnnprofError(
-                f"mode {self.stepper.mode!r}: {what[0]}: look for NaN in the batch, or try a "
+                f"mode {self.stepper.mode!r}: {what}: look for NaN in the batch, or try a "
                 "lower learning rate"
             )
 

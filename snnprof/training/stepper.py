@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -85,6 +86,8 @@ class Stepper:
         stepped: the model, not compiled.
         optimizer: its optimiser.
         last: the last step, which tells how many passes it took; None before the first.
+        updated: True once a :meth:`warm` step has updated the parameters: from then on the
+            optimiser has its state.
 
     Raises:
         SnnprofError: a model without parameters.
@@ -116,6 +119,7 @@ class Stepper:
         self.optimizer = optimizer(module.parameters())
         self.timer = timer
         self.last: BatchRun | None = None
+        self.updated = False
         self._device = device
         self._execution = execution
         self._running = self.stepped.compile() if execution.compile else self.stepped
@@ -164,16 +168,30 @@ class Stepper:
             self._device,
         )
 
-    @property
-    def loss_scale(self) -> float:
-        """fp16's factor on the loss; 1 otherwise. A step that lowers it has left out its update."""
-        return self._scaler.get_scale()
+    def warm(self, images: Tensor, labels: Tensor, watch: bool = False) -> Tensor:
+        """One training step, neither timed nor measured, that notes whether there was an update.
 
-    def broken(self) -> str | None:
-        """A parameter that is not finite, in words. Spikes swallow NaN: the loss may not tell."""
+        fp16's scaler lowers its factor on the loss, without an update, until no gradient
+        overflows.
+        """
+        scale = self._scaler.get_scale()
+        loss = self.run(images, labels, watch)
+        self.updated |= self._scaler.get_scale() >= scale
+        return loss
+
+    def divergence(self, losses: Sequence[float], before: int = 0) -> str | None:
+        """The first loss, or else a parameter, that is not finite, in words.
+
+        Args:
+            losses: of the last steps. Spikes swallow NaN: they alone may not tell.
+            before: steps that came before these.
+        """
+        for number, loss in enumerate(losses, start=before + 1):
+            if not math.isfinite(loss):
+                return f"the loss is {loss} at step {number}"
         for name, parameter in self.stepped.model.named_parameters():
             if not parameter.isfinite().all():
-                return f"{name} is not finite"
+                return f"{name} is not finite after step {before + len(losses)}"
         return None
 
     def profile(self, memory: StepMemory) -> StepProfile:

@@ -81,7 +81,6 @@ class Arm:
             self.stepper = stepper
             self._scheduler = CosineAnnealingLR(stepper.optimizer, max(1, steps))
         self._steps = 0
-        self._updated = False  # before it is, the optimiser has no state
         self._memory: StepMemory | None = None
         self._losses: list[Tensor] = []
 
@@ -101,10 +100,10 @@ class Arm:
             self.stepper, self.failure = None, done.reason
 
     def _step(self, stepper: Stepper, images: Tensor, labels: Tensor) -> None:
-        if self._steps < WARMUP_STEPS or stepper.timer is None or not self._updated:
-            scale = stepper.loss_scale
+        if stepper.timer is None:
             loss = stepper.run(images, labels, watch=self._steps == 0)
-            self._updated |= stepper.loss_scale >= scale
+        elif self._steps < WARMUP_STEPS or not stepper.updated:
+            loss = stepper.warm(images, labels, watch=self._steps == 0)
         elif self._memory is None:
             self._memory, loss = stepper.measured(images, labels)
         else:
@@ -120,17 +119,10 @@ class Arm:
         losses = torch.stack(self._losses).tolist()
         self._losses.clear()
         self.loss = statistics.fmean(losses)
-        before = self._steps - len(losses)
-        what = [
-            f"the loss is {loss} at step {before + number}"
-            for number, loss in enumerate(losses, start=1)
-            if not math.isfinite(loss)
-        ]
-        if (broken := self.stepper.broken()) is not None:
-            what.append(f"{broken} after step {self._steps}")
-        if what:
+        what = self.stepper.divergence(losses, before=self._steps - len(losses))
+        if what is not None:
             raise SnnprofError(
-                f"mode {self.stepper.mode!r}: {what[0]} (epoch {epoch + 1}): look for NaN in the "
+                f"mode {self.stepper.mode!r}: {what} (epoch {epoch + 1}): look for NaN in the "
                 "data, or try a lower learning_rate"
             )
 
