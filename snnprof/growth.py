@@ -23,20 +23,13 @@ def growth(arms: Sequence[ArmResult]) -> Iterator[Growth]:
     for arm in arms:
         series.setdefault((arm.neuron, arm.mode), []).append(arm)
     for (neuron, mode), of_series in series.items():
-        for quantity, value in (("peak_bytes", _peak), ("step_s", _median)):
-            points = [(arm.timesteps, y) for arm in of_series if (y := value(arm)) is not None]
+        for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
+            figures = ((arm.timesteps, getattr(arm, figure)) for arm in of_series)
+            points = [(t, y) for t, y in figures if y is not None]
             found = fit(sorted(points))
             if found is not None:
                 values = [y for t, y in points if t in found[0]]
                 yield Growth(neuron, mode, quantity, *found, spread=max(values) / min(values))
-
-
-def _peak(arm: ArmResult) -> float | None:
-    return arm.peak_bytes
-
-
-def _median(arm: ArmResult) -> float | None:
-    return statistics.median(arm.step_s) if arm.step_s else None
 
 
 def fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from snnprof.growth import FLAT
@@ -51,9 +51,9 @@ def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
         "step_median_s": middle,
         "step_q1_s": first,
         "step_q3_s": third,
-        "step_ratio": relative(middle, _base(arm, report, _median)),
+        "step_ratio": _ratio(arm, report, "step_median_s"),
         **_profile_record(profile),
-        "peak_ratio": relative(arm.peak_bytes, _base(arm, report, _peak)),
+        "peak_ratio": _ratio(arm, report, "peak_bytes"),
         "measured_j": _measured_j(arm),
         "epochs": arm.epochs,
         "execution": arm.execution,
@@ -90,21 +90,10 @@ def _measured_j(arm: ArmResult) -> float | None:
     return arm.measured.net_j / arm.batch_size
 
 
-def _base(
-    arm: ArmResult, report: Report, figure: Callable[[ArmResult], float | None]
-) -> float | None:
-    """What an arm's ratio is to: the figure of the first row of the same T that has it."""
-    alike = (figure(other) for other in report.arms if other.timesteps == arm.timesteps)
-    return next((value for value in alike if value is not None), None)
-
-
-def _peak(arm: ArmResult) -> float | None:
-    return arm.peak_bytes
-
-
-def _median(arm: ArmResult) -> float | None:
-    found = quartiles(arm.step_s)
-    return None if found is None else found[1]
+def _ratio(arm: ArmResult, report: Report, figure: str) -> float | None:
+    """A figure of an arm, to that of the first row of the same T that has it."""
+    alike = (getattr(other, figure) for other in report.arms if other.timesteps == arm.timesteps)
+    return relative(getattr(arm, figure), next((y for y in alike if y is not None), None))
 
 
 @view.register
@@ -137,9 +126,9 @@ def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
         **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
         "NOPs (M)": scaled(arm.neuron_ops, MEGA),
         f"step time, {device} (ms)": arm.failure or spread(arm.step_s, MILLI),
-        "time ratio": ratio(relative(_median(arm), _base(arm, report, _median))),
+        "time ratio": ratio(_ratio(arm, report, "step_median_s")),
         f"peak memory, {device} (MiB)": scaled(arm.peak_bytes, MIB),
-        "memory ratio": ratio(relative(arm.peak_bytes, _base(arm, report, _peak))),
+        "memory ratio": ratio(_ratio(arm, report, "peak_bytes")),
     }
     if any(other.execution for other in report.arms):
         cells["training step"] = arm.execution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 
 from snnprof.results.base import Viewed
@@ -70,6 +71,11 @@ class ArmResult:
     def step_s(self) -> tuple[float, ...]:
         """Seconds of every timed training step; empty where none was timed."""
         return () if self.profile is None else self.profile.step_s
+
+    @property
+    def step_median_s(self) -> float | None:
+        """Their median; None where none was timed."""
+        return statistics.median(self.step_s) if self.step_s else None
 
     @property
     def peak_bytes(self) -> int | None:

@@ -33,9 +33,7 @@ def free_bytes(device: torch.device) -> int:
     if _MEMINFO.is_file():  # what the system could free counts as free
         lines = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
         available = int(lines["MemAvailable"].split()[0]) * 1024
-    limit, used = (
-        folder / name for folder in [_CGROUP] for name in ("memory.max", "memory.current")
-    )
+    limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
     if limit.is_file() and (allowed := limit.read_text().strip()) != "max":
         available = min(available, int(allowed) - int(used.read_text()))
     return available
