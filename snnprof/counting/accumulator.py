@@ -17,6 +17,7 @@ from snnprof.counting.operands import (
     Kind,
     Scratch,
     as_float,
+    has_no_zero,
     on_host,
 )
 from snnprof.counting.spectrum import Levels, Spectrum
@@ -63,7 +64,7 @@ class Accumulator:
         """Find the fan-out of these operands and count with it from now on."""
         held = self._fan_out
         with torch.inference_mode(False), torch.no_grad():
-            dense = on_host(weight) and not self._scratch.has_zero(weight.detach())
+            dense = on_host(weight) and has_no_zero(weight.detach())
             if held is None or not (dense and held.holds_if_dense(call, x)):
                 synapses = count_synapses(call, weight, self._scratch)
                 if held is None or not held.equals(call, x, synapses):

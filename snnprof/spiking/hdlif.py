@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from snnprof.spiking.kernel import run_kernel
 from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.thrift import told_by_membrane
 
@@ -326,8 +327,8 @@ class HDLIF(Neuron):
             normed = [self.membrane_norm(c, self.steps_run + t) for t, c in enumerate(currents)]
             currents = torch.stack(normed)
         keep = torch.is_grad_enabled()
-        spikes: Tensor = _StatelessFire.apply(  # type: ignore[no-untyped-call]
-            currents, threshold, self.literal, self.four_bit, keep
+        spikes: Tensor = run_kernel(
+            _StatelessFire, currents, threshold, self.literal, self.four_bit, keep
         )
         return spikes
 
@@ -336,7 +337,6 @@ class HDLIF(Neuron):
     ) -> tuple[Tensor, Tensor]:
         keep = torch.is_grad_enabled()
         spikes: Tensor
-        spikes, left = _HDLIFSequence.apply(  # type: ignore[no-untyped-call]
-            currents, membrane, leak, threshold, self.literal, self.four_bit, keep
-        )
+        operands = (currents, membrane, leak, threshold, self.literal, self.four_bit, keep)
+        spikes, left = run_kernel(_HDLIFSequence, *operands)
         return spikes, left

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnprof.errors import SnnprofError, known
+from snnprof.spiking.kernel import run_kernel
 from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
 from snnprof.spiking.thrift import told_by_membrane
@@ -201,7 +202,7 @@ class LIF(Neuron):
     def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
         keep = torch.is_grad_enabled()
         spikes: Tensor
-        spikes, membrane = _LIFSequence.apply(currents, membrane, self.settings, keep)  # type: ignore[no-untyped-call]
+        spikes, membrane = run_kernel(_LIFSequence, currents, membrane, self.settings, keep)
         return spikes, membrane
 
 
@@ -272,7 +273,7 @@ class IntegerLIF(Neuron):
     def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
         keep = torch.is_grad_enabled()
         spikes: Tensor
-        spikes, membrane = _IntegerLIFSequence.apply(  # type: ignore[no-untyped-call]
-            currents, membrane, self.leak, self.levels, keep
+        spikes, membrane = run_kernel(
+            _IntegerLIFSequence, currents, membrane, self.leak, self.levels, keep
         )
         return spikes, membrane
