@@ -81,7 +81,9 @@ class Accumulator:
             return
         fan_out = self._fan_out.per_input
         self._close_spikes()
-        self._events += torch.stack((self._active @ fan_out, self._mass @ fan_out))
+        # No matrix product: a counter around this one would count it.
+        seen = torch.stack((self._active, self._mass))
+        self._events += (seen * fan_out).sum(1)
         self._dense += self._rows * fan_out.sum()
         active, mass = self._totals.get(fan_out.shape, (0, 0))
         self._totals[fan_out.shape] = (self._active + active, self._mass + mass)

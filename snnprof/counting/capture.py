@@ -147,6 +147,8 @@ def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
         return "inside a transform of torch.func"
     if x.numel() == 0:
         return "an empty input"
+    if weight.numel() == 0:
+        return "an empty weight"
     return None
 
 

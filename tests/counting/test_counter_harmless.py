@@ -485,6 +485,28 @@ def test_an_inner_counter_that_comes_and_goes_does_not_disturb_the_outer():
     assert outer.result() == fresh_counts()
 
 
+class Counting(nn.Module):
+    """Counts a layer of its own, in its own forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        with SopCounter(self.layer) as inner:
+            out = self.layer(x)
+        self.inner = inner.result()
+        return out
+
+
+def test_a_result_read_inside_another_counters_model_adds_nothing():
+    model = Counting()
+    outer = measure(model, torch.ones(1, 3))
+    assert [(row.name, row.synops) for row in outer.rows] == [("layer", 6)]
+    assert model.inner.rows[0].synops == 6
+    assert outer.not_counted == ()
+
+
 def test_counters_of_different_models_do_not_see_each_other():
     one, other = nn.Linear(3, 2), nn.Linear(4, 5)
     with SopCounter(one) as first, SopCounter(other) as second:

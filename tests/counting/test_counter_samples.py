@@ -148,6 +148,13 @@ def test_a_layer_that_got_nothing_to_do_is_no_crash():
     assert result.by_layer()["one"].synops == 24
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_outputs_is_listed():
+    result = measure(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 0)), torch.ones(3, 4))
+    assert [row.name for row in result.rows] == ["0"]
+    assert result.not_counted == (("1", "linear: an empty weight"),)
+
+
 # --- mismatches -----------------------------------------------------------------------------
 
 
