@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from snnprof.energy.measured import Measurement
 from snnprof.phases import Setting
 from snnprof.results import ArmResult
+from snnprof.training.datasets import Dataset
 from snnprof.training.step import WARMUP
 from snnprof.training.trainer import WARMUP_STEPS
 
@@ -17,6 +19,7 @@ def remarks(
     """The sentences, in order."""
     yield f"Data: {setting.data.description}."
     yield from _training(results, setting)
+    yield from _guessing(results, setting.data)
     if setting.execution != type(setting.execution)():
         yield f"Training steps: {setting.execution}. Counts and accuracy: full precision."
     yield from _time(results, setting)
@@ -49,6 +52,19 @@ def _training(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
             "The weights are untrained (0 epochs): no accuracy is given, and batch norms that "
             "have seen no data may leave layers silent."
         )
+
+
+def _guessing(results: Sequence[ArmResult], data: Dataset) -> Iterator[str]:
+    """Rows whose accuracy is within three standard errors of a guess."""
+    chance = 1 / data.num_classes
+    error = math.sqrt(chance * (1 - chance) / len(data.test_labels))
+    for result in results:
+        if result.accuracy is not None and result.accuracy <= chance + 3 * error:
+            yield (
+                f"{result.name}: {result.accuracy:.1%} is no better than guessing "
+                f"({chance:.1%}), so its counts are of a network that has learnt nothing: try "
+                "another --learning-rate or more --epochs."
+            )
 
 
 def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:

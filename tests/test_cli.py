@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,7 +235,7 @@ def test_models_and_tables_are_listed() -> None:
 
 
 def test_help_teaches() -> None:
-    text = " ".join(call("run", "--help").stdout.split())
+    text = flat("run", "--help")
     for phrase in ("--mode", "sltt-K, stbp", "Examples:", "hd-lif, operands, spikformer"):
         assert phrase in text
     assert snnprof.__name__ in call("--version").stdout
@@ -246,12 +247,29 @@ def test_no_arguments_teach_too() -> None:
     assert "Commands:" in result.stdout
 
 
+def flat(*arguments: str) -> str:
+    """What a command prints, in one line."""
+    return " ".join(call(*arguments).stdout.split())
+
+
 def test_names_given_twice_or_alone_are_one_arm() -> None:
     report = snnprof.run(
         modes="stbp", energy=["hd-lif", "hd-lif"], epochs=0, data="random", device="cpu"
     )
     assert [arm.mode for arm in report.arms] == ["stbp"]
     assert [energy.table for energy in report.arms[0].energies] == ["hd-lif"]
+
+
+def test_an_accuracy_that_is_a_guess_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noise(image_size: int | None, seed: int) -> Dataset:
+        return replace(datasets.random(8, seed), labelled=True)
+
+    monkeypatch.setitem(datasets.DATASETS, "noise", noise)
+    run = ("run", "--data=noise", "--epochs=1", "--mode=stbp", "--timesteps=1")
+    (said,) = re.findall(r"T1: ([\d.]+)% is no better than guessing \(10.0%\)", flat(*run))
+    # of 64 images: 3 standard errors are 11.25 points
+    assert float(said) < 21.25
+    assert "guessing" not in flat("run", "--epochs=1", "--mode=stbp", "--timesteps=1")
 
 
 def test_nan_while_training_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
