@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnprof.errors import SnnprofError
+from snnprof.registry import ByClass
 
 
 class Neuron(nn.Module, ABC):
@@ -96,11 +97,10 @@ def detach(model: nn.Module) -> None:
 
 
 OpsFormula = Callable[[Any], int | None]
-NEURON_OPS: dict[type[nn.Module], OpsFormula] = {}
-_Formula = TypeVar("_Formula", bound=OpsFormula)
+NEURON_OPS: ByClass[OpsFormula] = ByClass("neuron with operations")
 
 
-def register_neuron_ops(kind: type[nn.Module]) -> Callable[[_Formula], _Formula]:
+def register_neuron_ops(kind: type[nn.Module]) -> Callable[[OpsFormula], OpsFormula]:
     """Decorator by which another library's neuron states its operations.
 
     The function gets a module of that class (or of a class derived from it) and returns its
@@ -109,14 +109,7 @@ def register_neuron_ops(kind: type[nn.Module]) -> Callable[[_Formula], _Formula]
     Raises:
         ValueError: the class has stated its operations already.
     """
-
-    def add(formula: _Formula) -> _Formula:
-        if kind in NEURON_OPS:
-            raise ValueError(f"neuron operations of {kind.__name__!r} are already registered")
-        NEURON_OPS[kind] = formula
-        return formula
-
-    return add
+    return NEURON_OPS.register(kind)
 
 
 @register_neuron_ops(Neuron)
@@ -137,7 +130,7 @@ def neuron_ops(model: nn.Module) -> int | None:
     formulas = (
         (NEURON_OPS[kind], module)
         for module in model.modules()
-        if (kind := next((k for k in type(module).__mro__ if k in NEURON_OPS), None)) is not None
+        if (kind := NEURON_OPS.nearest(module)) is not None
     )
     stated = [ops for formula, module in formulas if (ops := formula(module)) is not None]
     return sum(stated) if stated else None

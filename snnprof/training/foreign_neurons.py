@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snnprof.errors import SnnprofError
+from snnprof.registry import ByClass
 from snnprof.training.known_neurons import Kind, Trace
 from snnprof.training.watching import Records, Watch, alias, spot
 
@@ -42,11 +43,10 @@ class NeuronEquations:
 
 
 EquationsOf = Callable[[Any], NeuronEquations]
-MEMBRANES: dict[type[nn.Module], EquationsOf] = {}
-_EquationsOf = TypeVar("_EquationsOf", bound=EquationsOf)
+MEMBRANES: ByClass[EquationsOf] = ByClass("neuron with a membrane")
 
 
-def register_membrane(kind: type[nn.Module]) -> Callable[[_EquationsOf], _EquationsOf]:
+def register_membrane(kind: type[nn.Module]) -> Callable[[EquationsOf], EquationsOf]:
     """Decorator by which another library's neuron names its membrane and its spike.
 
     The function gets a module of that class (or of a class derived from it) and returns its
@@ -55,28 +55,21 @@ def register_membrane(kind: type[nn.Module]) -> Callable[[_EquationsOf], _Equati
     Raises:
         ValueError: the class has been registered already.
     """
-
-    def add(function: _EquationsOf) -> _EquationsOf:
-        if kind in MEMBRANES:
-            raise ValueError(f"the membrane of {kind.__name__!r} is already registered")
-        MEMBRANES[kind] = function
-        return function
-
-    return add
+    return MEMBRANES.register(kind)
 
 
 def equations_of(module: nn.Module) -> NeuronEquations | None:
     """The registered equations of the module's class; None if there are none."""
-    for kind in type(module).__mro__:
-        if kind in MEMBRANES:
-            equations = MEMBRANES[kind](module)
-            if not isinstance(equations, NeuronEquations):
-                raise SnnprofError(
-                    f"register_membrane({kind.__name__}): its function returned "
-                    f"{type(equations).__name__}, not snnprof.NeuronEquations"
-                )
-            return equations
-    return None
+    kind = MEMBRANES.nearest(module)
+    if kind is None:
+        return None
+    equations = MEMBRANES[kind](module)
+    if not isinstance(equations, NeuronEquations):
+        raise SnnprofError(
+            f"register_membrane({kind.__name__}): its function returned "
+            f"{type(equations).__name__}, not snnprof.NeuronEquations"
+        )
+    return equations
 
 
 def kind_of_equations(module: nn.Module, equations: NeuronEquations) -> Kind:
