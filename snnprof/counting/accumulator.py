@@ -24,8 +24,8 @@ from snnprof.counting.spectrum import Levels, Spectrum
 from snnprof.counting.weights import WeightJudge
 
 _CHANGED_UNSEEN = (
-    "its zero weights changed through .data, which leaves no trace: counted with the zeros it "
-    "had first; count again without changing weights that way"
+    "its weight was written to without a trace (through .data, or by a fused optimiser): counted "
+    "with the zeros and the kind that it had first; count again without writing to it that way"
 )
 
 
@@ -72,7 +72,8 @@ class Accumulator:
                     held = self._fan_out = FanOut(call, x, weight, synapses, dense)
                     self._start_sums(held.per_input)
             held.follow(weight)
-            self._judge(held, weight)
+            channels = call.by_output_channel(weight.detach())
+            self._weights.observe(channels, self._scratch)
         return held
 
     def _close_fan_out(self) -> None:
@@ -103,10 +104,6 @@ class Accumulator:
             self._by_step += spikes.sum(1)
             self._spikes.zero_()
         self._spike_rows = 0
-
-    def _judge(self, fan_out: FanOut, weight: Tensor) -> None:
-        channels = fan_out.call.by_output_channel(weight.detach())
-        self._weights.observe(channels, self._scratch)
 
     def absorb(self, x: Tensor, first: int, steps: int) -> None:
         """Count x, whose first dimension holds ``steps`` time steps from ``first`` on.
@@ -139,14 +136,18 @@ class Accumulator:
             _add_steps(self._by_step, sums.by_step.sum(1).double(), first)
 
     def settle(self) -> None:
-        """Look at the weight while it is what was counted with."""
+        """See whether the weight still is what it was counted as.
+
+        One that was written to since is as it was no longer: nothing was counted with it.
+        """
         held = self._fan_out
-        weight = None if held is None else held.weight
+        weight = None if held is None else held.unwritten_weight
         if held is None or weight is None:
             return
         with torch.inference_mode(False), torch.no_grad():
+            channels = held.call.by_output_channel(weight.detach())
             self._changed_unseen |= held.changed_unseen(weight, self._scratch)
-            self._judge(held, weight)
+            self._changed_unseen |= self._weights.would_change(channels, self._scratch)
 
     def read(self) -> Counted:
         """Everything, as numbers. Waits for the device."""

@@ -137,7 +137,7 @@ class FanOut:
     def follow(self, weight: Tensor) -> None:
         """Take this for the weight from now on; it has the same synapses."""
         self._weight = weakref.ref(weight)
-        self._version = None if weight.is_inference() else weight._version
+        self._version = _version(weight)
 
     def holds_for(self, call: LinearCall, x: Tensor, weight: Tensor) -> bool:
         """True if a call with these operands surely has this fan-out."""
@@ -165,15 +165,21 @@ class FanOut:
         return same_rows and call.settings == self.call.settings
 
     @property
-    def weight(self) -> Tensor | None:
-        """The weight, if it is still alive."""
-        return self._weight()
+    def unwritten_weight(self) -> Tensor | None:
+        """The weight, if it is still alive and, as far as its version tells, what it was."""
+        weight = self._weight()
+        unwritten = weight is not None and self._version == _version(weight)
+        return weight if unwritten and self._version is not None else None
 
     def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
-        """Whether the weight has other synapses under the same version, as a tensor.
+        """Whether an unwritten weight has other synapses all the same, as a tensor.
 
-        Writing through ``.data`` leaves the version counter as it was.
+        Writing through ``.data`` leaves the version counter as it was, and so do optimisers
+        with ``fused=True``.
         """
-        if self._version is None or weight._version != self._version:
-            return torch.zeros((), dtype=torch.bool, device=weight.device)
         return (count_synapses(self.call, weight, scratch) != self._synapses).any()
+
+
+def _version(weight: Tensor) -> int | None:
+    """How often the weight was written to; None where this is not kept."""
+    return None if weight.is_inference() else weight._version

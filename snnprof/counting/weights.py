@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,17 @@ class WeightJudge:
         levels = magnitude.div_(unit.unsqueeze(1))
         misfit = (levels - levels.round()).nan_to_num_(0.0).abs_().amax()
         self._few_levels &= (misfit <= tolerance) & (largest <= MAX_LEVELS * unit).all()
+
+    def would_change(self, channels: Tensor, scratch: Scratch) -> Tensor:
+        """Whether the verdict would be another one with this weight, as a tensor."""
+        other = copy.deepcopy(self)
+        other.observe(channels, scratch)
+        return self._verdict() != other._verdict()
+
+    def _verdict(self) -> Tensor:
+        """A number for each kind."""
+        one = torch.where(self._negative, 1, 0)
+        return torch.where(self._one_magnitude, one, torch.where(self._few_levels, 2, 3))
 
     def kind(self) -> Kind:
         """Synchronises."""

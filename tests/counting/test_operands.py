@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snnprof.counting import fanout, spectrum, weights
 from snnprof.counting.counter import SopCounter
 from snnprof.counting.operands import operation
 
@@ -426,6 +427,65 @@ def test_weights_overwritten_after_the_block_do_not_change_the_kind():
         layer.weight.copy_(SIGNS)
     row = counter.result().rows[0]
     assert (row.weight_kind, row.operation) == ("REAL", "MAC")
+
+
+def signed_layer() -> nn.Linear:
+    layer = nn.Linear(12, 5)
+    with torch.no_grad():
+        layer.weight.copy_(SIGNS)
+    return layer
+
+
+def test_an_update_after_the_last_use_does_not_change_the_kind():
+    layer = signed_layer()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with SopCounter(layer) as counter:
+        layer(reals((2, 12))).sum().backward()
+        optimiser.step()
+        inside = counter.result()
+    for result in (inside, counter.result()):
+        assert (result.rows[0].weight_kind, result.rows[0].operation) == ("TERNARY", "AC")
+        assert result.not_counted == ()
+
+
+def test_real_weights_put_back_after_each_use_are_not_what_was_used():
+    # BinaryConnect: signs while it runs, the real weights for the update.
+    layer, real = nn.Linear(12, 5), reals((5, 12)) - 0.5
+    with SopCounter(layer) as counter, torch.no_grad():
+        for _ in range(3):
+            layer.weight.copy_(real.sign())
+            layer(reals((2, 12)))
+            layer.weight.copy_(real)
+    result = counter.result()
+    assert result.rows[0].weight_kind == "TERNARY"
+    assert result.not_counted == ()
+
+
+def through_data(layer: nn.Linear, values: torch.Tensor) -> None:
+    layer.weight.data.copy_(values)
+
+
+def by_a_fused_optimiser(layer: nn.Linear, values: torch.Tensor) -> None:
+    layer.weight.grad = layer.weight.detach() - values
+    torch.optim.SGD([layer.weight], lr=1.0, fused=True).step()
+
+
+@pytest.mark.parametrize("write", [through_data, by_a_fused_optimiser])
+@pytest.mark.parametrize("device", ["host", "other"])
+def test_a_kind_that_changed_without_a_trace_is_a_remark(write, device, monkeypatch):
+    if device == "other":
+        for module in (spectrum, fanout, weights):
+            monkeypatch.setattr(module, "on_host", lambda x: False)
+    layer = signed_layer()
+    with SopCounter(layer) as counter:
+        layer(reals((2, 12)))
+        write(layer, 1.5 + torch.rand(5, 12))
+        layer(reals((2, 12)))
+    with pytest.warns(RuntimeWarning, match="fused optimiser"):
+        result = counter.result()
+    assert result.rows[0].weight_kind == "TERNARY"
+    ((_, remark),) = result.not_counted
+    assert "the kind that it had first" in remark
 
 
 def test_weights_pruned_through_data_after_the_block_are_no_matter_of_the_result():
