@@ -11,9 +11,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
 
 LAYER_MODULES = (_ConvNd, nn.Linear)
 _graph_task = torch._C._current_graph_task_id  # -1 outside the backward pass
+
+
+class _Hook(partial[Any]):
+    """A hook that does nothing on a copy of the model, taken or saved while the counter is on."""
+
+    def __reduce__(self) -> Any:
+        return _idle_hook, ()
+
+
+def _idle_hook() -> Callable[..., None]:
+    return _do_nothing
+
+
+def _do_nothing(*given: object) -> None:
+    pass
 
 
 class Frame(NamedTuple):
@@ -71,19 +88,20 @@ class Position:
     def attach(self, undo: ExitStack) -> None:
         """Put the hooks on; ``undo`` takes them off."""
         root = self._root
-        handles = [
-            root.register_forward_pre_hook(self._begin, with_kwargs=True),
-            root.register_forward_hook(self._finish),
-            root.register_forward_hook(self._end, always_call=True),
-        ]
+
+        def keep(handle: RemovableHandle) -> None:
+            undo.callback(handle.remove)
+
+        keep(root.register_forward_pre_hook(_Hook(self._begin), with_kwargs=True))
+        keep(root.register_forward_hook(_Hook(self._finish)))
+        keep(root.register_forward_hook(_Hook(self._end), always_call=True))
+        leave = _Hook(self._leave)
         for module, name in self._names.items():
             if module is root or not _may_multiply(module):
                 continue
-            enter, leave = partial(self._enter, name), self._leave
-            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(leave, always_call=True))
-        for handle in handles:
-            undo.callback(handle.remove)
+            enter = _Hook(self._enter, name)
+            keep(module.register_forward_pre_hook(enter, with_kwargs=True))
+            keep(module.register_forward_hook(leave, always_call=True))
 
     def frame(self) -> Frame | None:
         """The innermost running module; None outside the model's forward pass."""
@@ -147,4 +165,6 @@ def _may_multiply(module: nn.Module) -> bool:
         return False
     if isinstance(module, LAYER_MODULES) or next(module.children(), None) is not None:
         return True
-    return any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    return any(
+        is_lazy(parameter) or parameter.dim() > 1 for parameter in module.parameters(recurse=False)
+    )

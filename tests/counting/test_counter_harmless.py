@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from snnprof.counting import position
 from snnprof.counting.counter import SopCounter
 from snnprof.errors import SnnprofError
 
@@ -318,6 +319,27 @@ def test_a_counted_operation_that_fails_is_no_count_at_all():
 
     with pytest.raises(SnnprofError, match="failed inside the counter"):
         measure(Careful(), torch.ones(1, 3))
+
+
+def test_a_lazy_norm_is_filled_inside_the_block():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())
+    result = measure(model, torch.ones(2, 3, 5, 5))
+    assert result.total("synops") == 2 * (3 * 9) * 4 * 9  # taps, channels, positions
+    assert_nothing_left(model)
+
+
+def test_a_counter_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
+    model = make()
+
+    def refuse(module: nn.Module) -> bool:
+        if module is model.up:
+            raise ValueError("no such module")
+        return True
+
+    monkeypatch.setattr(position, "_may_multiply", refuse)
+    with pytest.raises(ValueError, match="no such module"), SopCounter(model):
+        pass
+    assert_nothing_left(model)
 
 
 # --- repeated and nested use --------------------------------------------------------------------

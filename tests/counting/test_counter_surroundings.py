@@ -298,6 +298,25 @@ def test_a_copy_taken_inside_the_block_works_and_its_calls_are_not_the_models():
     assert counter.result().total("synops") == 12  # two calls of the model itself
 
 
+def test_what_is_copied_or_saved_inside_the_block_is_free_of_the_counter():
+    model, x = make().eval(), images()
+    buffer = io.BytesIO()
+    with SopCounter(model) as counter, torch.no_grad():
+        model(x)
+        best = copy.deepcopy(model)
+        torch.save(model, buffer)
+        best(x)
+    counted = counter.result()
+    buffer.seek(0)
+    loaded = torch.load(buffer, weights_only=False)
+    torch.save(best, io.BytesIO())
+    for twin in (best, loaded):
+        assert measure(twin, x).total("synops") > 0
+        held = [hook for module in twin.modules() for hook in module._forward_hooks.values()]
+        assert {hook.__name__ for hook in held} == {"_do_nothing"}
+    assert counted == measure(make().eval(), x)
+
+
 def test_results_can_be_pickled():
     result = fresh_counts()
     assert pickle.loads(pickle.dumps(result)) == result
