@@ -39,13 +39,15 @@ class _OneLineErrors(click.Group):
             message = error.format_message()
         except SnnprofError as error:
             message = str(error)
+        except click.Abort:  # a RuntimeError too
+            click.echo("Stopped; nothing was written.", err=True)
+            sys.exit(130)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             message = "out of memory: try fewer time steps, smaller images or smaller batches"
-        except click.Abort:
-            click.echo("Stopped; nothing was written.", err=True)
-            sys.exit(130)
+        except OSError as error:
+            message = f"{error.filename or 'standard output'}: {error.strerror or error}"
         click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 
@@ -182,13 +184,14 @@ def run_command(
             f"{report.arms[0].failure}, in every row: try fewer time steps, smaller images or a "
             "smaller --batch-size"
         )
-    show(report)
+    # Before the table: a reader such as head may close the pipe.
     for file in files:
         save(report, file)
     if settings["trace"] is not None:
         from snnprof.render.tensorboard import write_scalars
 
         write_scalars(report, Path(settings["trace"]))
+    show(report)
 
 
 def _batch_size(text: str) -> int | str:

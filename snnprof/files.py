@@ -12,23 +12,25 @@ _LONGEST_NAME = 200  # characters; file systems take 255 bytes, and a temporary 
 
 
 def check_writable(path: str | Path) -> Path:
-    """The path, if a file can be written there.
+    """Where the path leads, if a file can be written there.
 
     Raises:
-        SnnprofError: no such directory, a directory, too long a name, or no permission.
+        SnnprofError: no such directory, a directory, too long a name, or the system refuses.
     """
-    target = Path(path)
+    target = Path(path).resolve()  # a link's target is what is written
     if len(target.name) > _LONGEST_NAME:
         raise SnnprofError(f"output {str(path)!r}: the name is too long")
     if target.is_dir():
         raise SnnprofError(f"output {str(path)!r} is a directory: name a file")
     if not target.parent.is_dir():
-        raise SnnprofError(f"output {str(path)!r}: there is no directory {str(target.parent)!r}")
-    writable = os.access(target.parent, os.W_OK) and (
-        not target.exists() or os.access(target, os.W_OK)
-    )
-    if not writable:
+        parent = target.parent if Path(path).is_symlink() else Path(path).parent
+        raise SnnprofError(f"output {str(path)!r}: there is no directory {str(parent)!r}")
+    if target.exists() and not os.access(target, os.W_OK):
         raise SnnprofError(f"output {str(path)!r}: no permission to write there")
+    try:  # permissions do not tell everything: a file system may be full or none for files
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
     return target
 
 
@@ -38,7 +40,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
     Raises:
         SnnprofError: see :func:`check_writable`, or the system refuses to write.
     """
-    target = check_writable(path).resolve()
+    target = check_writable(path)
     try:
         _replace(target, content)
     except OSError as error:

@@ -1,6 +1,8 @@
 """The command as its users meet it: what it prints, what it writes, how it refuses."""
 
 import csv
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -258,6 +260,30 @@ def test_names_given_twice_or_alone_are_one_arm() -> None:
     )
     assert [arm.mode for arm in report.arms] == ["stbp"]
     assert [energy.table for energy in report.arms[0].energies] == ["hd-lif"]
+
+
+def test_ctrl_c_is_one_line_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("snnprof.cli.run", interrupted)
+    result = call("run", f"-o{tmp_path / 't.md'}")
+    assert result.exit_code == 130
+    assert result.stderr.strip() == "Stopped; nothing was written."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_terminal_costs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("snnprof.render.terminal.show", full)
+    output = tmp_path / "t.md"
+    message = refused("run", "--epochs=0", "--timesteps=1", "--mode=stbp", f"-o{output}")
+    assert "standard output: No space left on device" in message
+    assert "vgg5" in output.read_text()
 
 
 def test_an_accuracy_that_is_a_guess_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

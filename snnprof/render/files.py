@@ -72,7 +72,8 @@ def check_output(path: str | Path) -> Path:
         raise SnnprofError(f"output {str(path)!r}: unknown suffix {suffix!r}; known: {listed}")
     if is_picture(path):
         check_matplotlib()
-    return check_writable(path)
+    check_writable(path)
+    return Path(path)
 
 
 def save(result: Result, path: str | Path) -> None:

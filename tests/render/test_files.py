@@ -4,11 +4,13 @@ import csv
 import dataclasses
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import snnprof
+from snnprof.render.files import check_output
 from snnprof.results import CountResult, Report
 
 
@@ -142,6 +144,27 @@ def test_what_cannot_be_written_is_refused(report: Report, tmp_path: Path) -> No
     (tmp_path / "folder.md").mkdir()
     with pytest.raises(snnprof.SnnprofError, match="is a directory"):
         report.save(tmp_path / "folder.md")
+
+
+def test_a_link_is_written_through(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "link.md").symlink_to("real.txt")
+    report.save(tmp_path / "link.md")
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "real.txt").read_text().startswith("# ")
+    (tmp_path / "lost.md").symlink_to(tmp_path / "nowhere" / "real.txt")
+    with pytest.raises(snnprof.SnnprofError, match=r"there is no directory .*nowhere"):
+        check_output(tmp_path / "lost.md")
+
+
+def test_what_the_system_refuses_is_known_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(snnprof.SnnprofError, match=r"'.*t\.md': Read-only file system"):
+        check_output(tmp_path / "t.md")
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_other(
