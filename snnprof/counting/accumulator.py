@@ -48,7 +48,8 @@ class Accumulator:
             # [T, P], whole numbers below 2^24: both of these, of inputs that are all 0 or 1
             self._spikes = torch.zeros(0)
             self._spike_rows = 0  # of how many inputs, per time step
-            self._events = zeros(2)  # of past fan-outs: active * fan-out, mass * fan-out
+            # Of past fan-outs, times the fan-out: active, mass, and mass in whole steps.
+            self._events = zeros(3)
             self._dense = zeros(())
             self._by_step = zeros(steps)
             self._spectrum = Spectrum(x)
@@ -83,7 +84,8 @@ class Accumulator:
         fan_out = self._fan_out.per_input
         self._close_spikes()
         # No matrix product: a counter around this one would count it.
-        seen = torch.stack((self._active, self._mass))
+        in_steps = self._spectrum.in_steps(self._mass)
+        seen = torch.stack((self._active, self._mass, in_steps))
         self._events += (seen * fan_out).sum(1)
         self._dense += self._rows * fan_out.sum()
         active, mass = self._totals.get(fan_out.shape, (0, 0))
@@ -154,19 +156,14 @@ class Accumulator:
         with torch.inference_mode(False), torch.no_grad():
             self._close_fan_out()
         levels = self._spectrum.read(tuple(mass for _, mass in self._totals.values()))
-        synops, mass_events = self._events.tolist()
-        unrolled: int | None = int(synops)
-        if levels.kind == Kind.INTEGER:
-            unrolled = round(mass_events / levels.step)
-        elif levels.kind == Kind.REAL:
-            unrolled = None
+        synops, *masses = self._events.tolist()
         nonzeros = sum(int(active.sum()) for active, _ in self._totals.values())
         by_step = tuple(int(n) for n in self._by_step.tolist())
         return Counted(
             levels=levels,
             weight_kind=self._weights.kind(),
             synops=int(synops),
-            unrolled_synops=unrolled,
+            unrolled_synops=levels.unrolled(synops, *masses),
             dense_macs=int(self._dense),
             nonzeros=nonzeros,
             nonzeros_by_step=by_step if len(by_step) > 1 else (nonzeros,),

@@ -107,6 +107,10 @@ class Watch:
             mass = self._spectrum.observe(piece, scratch).mass if spikes is None else spikes[0]
             self._masses[width] = self._masses.get(width, 0) + mass.double()
 
+    def in_steps(self, mass: Tensor) -> Tensor:
+        """See :meth:`Spectrum.in_steps`."""
+        return self._spectrum.in_steps(mass)
+
     def read(self) -> Levels:
         """The kind and the step. Synchronises."""
         return self._spectrum.read(tuple(self._masses.values()))
@@ -143,7 +147,7 @@ class ProductTally:
         self._root_call = 0
         with torch.inference_mode(False), torch.no_grad():
             device = product.a.device
-            self._events = torch.zeros(4, dtype=torch.float64, device=device)
+            self._events = torch.zeros(5, dtype=torch.float64, device=device)
             self._by_step = torch.zeros(period or 1, dtype=torch.float64, device=device)
             self._a = None if product.note else Watch(product.a)
             self._b = None if of_parameter else Watch(product.b)
@@ -160,9 +164,9 @@ class ProductTally:
         with torch.inference_mode(False), torch.no_grad():
             a = Laid.out(product.a.detach(), product.a_index)
             b = Laid.out(product.b.detach(), product.b_index)
-            self._count(a, b, nominal)
             if self._a is not None:
                 self._a.observe(a.x, self._scratch)
+            self._count(a, b, nominal)
             if self._b is not None:
                 self._b.observe(b.x, self._scratch)
             else:
@@ -182,12 +186,14 @@ class ProductTally:
             seen[letter] = max(size, seen.get(letter, 1))
         repeats = nominal // math.prod(seen.values())
         pairs = (active * there).sum() * repeats
-        mass_pairs = pairs
+        mass_pairs = in_steps = pairs
         if self._a is not None:
-            mass_pairs = (a.mass(shared, self._scratch) * there).sum() * repeats
+            mass = a.mass(shared, self._scratch)
+            mass_pairs = (mass * there).sum() * repeats
+            in_steps = (self._a.in_steps(mass) * there).sum() * repeats
         nonzeros = active.sum() * a.repeats
         width = nominal // a.numel
-        self._events += torch.stack((pairs, mass_pairs, nonzeros, nonzeros * width))
+        self._events += torch.stack((pairs, mass_pairs, in_steps, nonzeros, nonzeros * width))
 
     def _book_steps(self, a: Tensor, at: tuple[int, int], root_call: int) -> None:
         """Add a's non-zero elements to their time steps, as far as these are known."""
@@ -209,12 +215,7 @@ class ProductTally:
         unseen = Levels(Kind.REAL, math.nan)
         a = unseen if self._a is None else self._a.read()
         b = Levels(self._weights.kind(), 1.0) if self._b is None else self._b.read()
-        synops, mass_events, nonzeros, nnz_synops = self._events.tolist()
-        unrolled: int | None = int(synops)
-        if a.kind == Kind.INTEGER:
-            unrolled = round(mass_events / a.step)
-        elif a.kind == Kind.REAL:
-            unrolled = None
+        synops, *masses, nonzeros, nnz_synops = self._events.tolist()
         by_step = None
         if self._period is not None and self._steps_known:
             counted = self._by_step.tolist()
@@ -229,7 +230,7 @@ class ProductTally:
             calls=self._calls,
             firing_rate=nonzeros / self._inputs,
             synops=int(synops),
-            unrolled_synops=unrolled,
+            unrolled_synops=a.unrolled(synops, *masses),
             rate_synops=nonzeros * self._nominal_macs / self._inputs,
             nominal_macs=self._nominal_macs,
             dense_macs=self._nominal_macs,

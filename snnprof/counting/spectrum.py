@@ -24,6 +24,20 @@ class Levels:
     step: float
     finite: bool = True
 
+    def unrolled(self, events: float, mass: float, mass_in_steps: float) -> int | None:
+        """Events, an integer k being k of them; None for REAL values.
+
+        Args:
+            events: number of them, however large.
+            mass: sum of their magnitudes.
+            mass_in_steps: the same, of summands rounded by :meth:`Spectrum.in_steps`.
+        """
+        if self.kind == Kind.REAL:
+            return None
+        if self.kind != Kind.INTEGER:
+            return int(events)
+        return round((mass if self.step in _EXACT_STEPS else mass_in_steps) / self.step)
+
 
 class Spectrum:
     """What values a stream of tensors holds, kept where the tensors live.
@@ -130,6 +144,15 @@ class Spectrum:
         found, width = (rows * weights.unsqueeze(1)).sum(0).double(), rows.shape[1]
         self._weighted[width] = self._weighted.get(width, 0) + found
         return torch.threshold_(magnitude, 0.0, math.inf).amin()
+
+    def in_steps(self, mass: Tensor) -> Tensor:
+        """Sums of magnitudes, float64, each rounded to a multiple of the least one so far.
+
+        0.3 and 0.9 are no numbers of float32: sums of what is there instead are nearly such
+        multiples, and the little that is missing would add up.
+        """
+        least = torch.as_tensor(self._least, dtype=torch.float64, device=mass.device)
+        return torch.where(least.isinf(), mass, (mass / least).round() * least)
 
     def read(self, masses: Sequence[Tensor]) -> Levels:
         """The narrowest kind that all values fit. Synchronises.

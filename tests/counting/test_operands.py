@@ -187,6 +187,23 @@ def test_levels_that_come_in_different_calls_are_one_integer_input():
     assert row.unrolled_synops == 2 * int(ones.sum() + threes.sum())
 
 
+@pytest.mark.parametrize("theta", [0.3, 0.1, 1 / 3, 0.7])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_many_events_of_an_odd_step_are_counted_to_the_last(theta: float, pruned: bool):
+    """Value 7 * 0.3 is no float32: what is missing in each must not add up."""
+    levels = torch.randint(0, 8, (3000, 200))
+    layer = nn.Linear(200, 64)
+    expected = 0
+    with SopCounter(layer) as counter, torch.no_grad():
+        for _ in range(3):
+            layer(levels.float() * theta)
+            expected += int((levels.sum(0) * (layer.weight != 0).sum(0)).sum())
+            if pruned:
+                layer.weight[:, ::3] *= torch.rand(64, 67) < 0.8
+    (row,) = counter.result().rows
+    assert (row.input_kind, row.unrolled_synops) == ("INTEGER", expected)
+
+
 def test_odd_levels_that_come_in_different_calls_are_one_integer_input():
     one, two = choose([0.0, 0.3], seed=1), choose([0.0, 0.6], seed=2)
     row = counted(nn.Linear(16, 2), one, two)

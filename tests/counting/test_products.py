@@ -190,6 +190,15 @@ def test_integer_spikes_by_hand():
     assert (row.input_kind, row.weight_kind, row.operation) == ("INTEGER", "REAL", "AC")
 
 
+@pytest.mark.parametrize("step", [0.3, 1 / 3])
+def test_many_events_of_an_odd_step_are_counted_to_the_last(step: float):
+    levels = torch.randint(0, 8, (64, 256, 32))
+    other = (torch.rand(64, 32, 256) < 0.5).float()
+    row = one_row(torch.bmm, levels.float() * step, other)
+    assert row.input_kind == "INTEGER"
+    assert row.unrolled_synops == int((levels.sum(1) * other.long().sum(2)).sum())
+
+
 @pytest.mark.parametrize(
     ("kind_a", "kind_b", "event"),
     [
