@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.counting.attention import ProductTally
-from snnprof.counting.callsite import call_site
+from snnprof.counting.callsite import Site, call_site
 from snnprof.counting.capture import (
     CONVOLUTIONS,
     LINEAR,
@@ -208,7 +208,7 @@ class SopCounter:
         where = frame.name if module is None else self._names[module]
         op = PRODUCTS[func]
         with torch._C.DisableTorchFunction():
-            reason = _why_no_product(where, (*args, *kwargs.values()))
+            reason = _why_no_product(where, site, (*args, *kwargs.values()))
             found = reason or READERS[op](args, kwargs)
             if isinstance(found, str):
                 self._uncounted[(where, f"{op}: {found}")] = None
@@ -312,9 +312,14 @@ def _reason(func: Callable[..., Any]) -> str:
     return f"{op}: left out by layers="
 
 
-def _why_no_product(where: str, given: Iterable[object]) -> str | None:
+# The older way to norm a weight: a hook, in a file of its own.
+_SPECTRAL_NORM = nn.utils.spectral_norm.__code__.co_filename
+
+
+def _why_no_product(where: str, site: Site, given: Iterable[object]) -> str | None:
     """Why a product that was seen is none that can be counted, or None."""
-    if "parametrizations" in where.split("."):
+    by_hook = any(file == _SPECTRAL_NORM for file, *_ in site)
+    if by_hook or "parametrizations" in where.split("."):
         return "makes a weight, no activation takes part"
     flat = [x for value in given for x in (value if isinstance(value, list | tuple) else (value,))]
     reasons = (why_not_countable(x, x) for x in flat if isinstance(x, Tensor))

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from snnprof.counting.counter import SopCounter
 
@@ -168,10 +169,11 @@ def test_two_parameters_are_no_activations():
     assert "w and fc are both parameters" in result.not_counted[0][1]
 
 
-def test_what_makes_a_weight_is_listed():
-    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)))
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, spectral_norm])
+def test_what_makes_a_weight_is_listed(norm):
+    model = nn.Sequential(norm(nn.Linear(4, 3)))
     result = measure(model, (torch.ones(2, 4),))
-    assert [row.name for row in result.rows] == ["0"]
+    assert [(row.name, row.synops) for row in result.rows] == [("0", 2 * 4 * 3)]
     assert all("makes a weight" in reason for _, reason in result.not_counted)
     assert result.not_counted
 
