@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnprof.counting import accumulator, fanout, spectrum, weights
 from snnprof.counting.counter import SopCounter
 
 
@@ -71,6 +73,12 @@ def measure(model: nn.Module, *inputs: Tensor, **options):
         for x in inputs:
             model(x)
     return counter.result()
+
+
+def as_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the path of tensors whose numbers are not at hand."""
+    for module in (accumulator, fanout, spectrum, weights):
+        monkeypatch.setattr(module, "on_host", lambda x: False)
 
 
 def attributes(model: nn.Module) -> list:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from snnprof.counting import spectrum, weights
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult
 
+from .nets import as_on_another_device
 from .pairs import VALUES, Block, Pairs, Run, Weighted, assert_counts, draw, measure, one_row
 
 # --- scaled_dot_product_attention ---------------------------------------------------------------
@@ -250,13 +250,15 @@ def test_the_path_of_other_devices_agrees(kind: str, monkeypatch: pytest.MonkeyP
         return measure(model, *((draw(kind, (2, 30, 4), seed),) for seed in range(3)))
 
     here = counts()
-    for module in (spectrum, weights):
-        monkeypatch.setattr(module, "on_host", lambda x: False)
+    as_on_another_device(monkeypatch)
     assert counts() == here
     assert len(here.rows) == 3
 
 
-def test_the_host_never_waits_for_the_device_before_the_result():
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_host_never_waits_for_the_device_before_the_result(elsewhere, monkeypatch):
+    if elsewhere:
+        as_on_another_device(monkeypatch)
     names: list[str] = []
 
     class Recorder(TorchDispatchMode):

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from snnprof.counting.counter import SopCounter
 
 from .nets import (
+    as_on_another_device,
     assert_nothing_left,
     fresh_counts,
     images,
@@ -352,7 +353,10 @@ def waits(names: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
-def test_the_host_never_waits_for_the_device_before_the_result(mode):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_host_never_waits_for_the_device_before_the_result(mode, elsewhere, monkeypatch):
+    if elsewhere:
+        as_on_another_device(monkeypatch)
     model = make()
     ternary = nn.Sequential(nn.Flatten(), nn.Linear(32, 4))
     nn.utils.parametrize.register_parametrization(ternary[1], "weight", Sign())

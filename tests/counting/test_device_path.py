@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from snnprof.counting import fanout, spectrum, weights
 from snnprof.counting.counter import SopCounter
 from snnprof.results import CountResult
+
+from .nets import as_on_another_device
 
 VALUES = {
     "binary": [0.0, 1.0],
@@ -35,8 +36,7 @@ def counts(values: list[float] | None, rows: int) -> CountResult:
 @pytest.mark.parametrize("kind", VALUES)
 def test_both_paths_agree(kind: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     here = counts(VALUES[kind], rows)
-    for module in (spectrum, fanout, weights):
-        monkeypatch.setattr(module, "on_host", lambda x: False)
+    as_on_another_device(monkeypatch)
     assert counts(VALUES[kind], rows) == here
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snnprof.counting import fanout, spectrum, weights
 from snnprof.counting.counter import SopCounter
 from snnprof.counting.operands import operation
+
+from .nets import as_on_another_device
 
 
 def counted(layer: nn.Module, *inputs: Tensor):
@@ -491,8 +492,7 @@ def by_a_fused_optimiser(layer: nn.Linear, values: torch.Tensor) -> None:
 @pytest.mark.parametrize("device", ["host", "other"])
 def test_a_kind_that_changed_without_a_trace_is_a_remark(write, device, monkeypatch):
     if device == "other":
-        for module in (spectrum, fanout, weights):
-            monkeypatch.setattr(module, "on_host", lambda x: False)
+        as_on_another_device(monkeypatch)
     layer = signed_layer()
     with SopCounter(layer) as counter:
         layer(reals((2, 12)))
