@@ -139,6 +139,8 @@ def operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Ten
 
 def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
     """Why these operands cannot be counted, or None."""
+    if x.is_meta or weight.is_meta:
+        return "operands without values (on the meta device)"
     if x.layout != torch.strided or weight.layout != torch.strided:
         return "a sparse operand"
     if x.is_complex() or weight.is_complex() or x.is_quantized or weight.is_quantized:
@@ -167,7 +169,7 @@ class SeenCall:
         self._func = func
         self._weight = weakref.ref(args[1])
         self._like = (x.shape, x.dtype, x.layout)
-        self._settings = args[3:]
+        self._settings = tuple(map(_frozen, args[3:]))
 
     def recurs(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -183,6 +185,11 @@ class SeenCall:
         )
 
 
+def _frozen(setting: Any) -> Any:
+    """A setting that stays what it is when the caller writes to his list."""
+    return tuple(setting) if isinstance(setting, list) else setting
+
+
 _PLAIN_LINEAR = LinearCall("linear", F.linear, (), groups=1, feature_dims=1)
 
 
@@ -192,8 +199,8 @@ def linear_call(
     """The call without its operands and bias, ready to be replayed with others."""
     if func in LINEAR:
         return _PLAIN_LINEAR
-    settings = args[3:]
-    named = {k: v for k, v in kwargs.items() if k not in ("input", "weight", "bias")}
+    settings = tuple(map(_frozen, args[3:]))
+    named = {k: _frozen(v) for k, v in kwargs.items() if k not in ("input", "weight", "bias")}
 
     def apply(x: Tensor, weight: Tensor) -> Tensor:
         out: Tensor = func(x, weight, None, *settings, **named)

@@ -106,10 +106,9 @@ class Spectrum:
             self._least = min(float(self._least), least)
         elif largest > 0:
             self._least = min(float(self._least), largest)
-        # No multiple of any exact step, and too far from the largest for a step of its own: so
-        # it stays, however small or large the values are that follow.
-        least = float(self._least)
-        self._surely_real = largest > MAX_LEVELS * least and least % _EXACT_STEPS[-1] != 0
+        # A step is at most the least value, and would be too small: so it stays, however small or
+        # large the values are that follow.
+        self._surely_real = largest > MAX_LEVELS * float(self._least)
         return sums
 
     def _note_extremes(self, lowest: float, highest: float) -> None:

@@ -343,6 +343,54 @@ def test_zeros_written_through_data_are_reported():
     assert ".data" in reason
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_list_of_settings_that_is_written_to_is_read_anew(by_name: bool):
+    stride, weight = [1, 1], torch.ones(1, 1, 1, 1)
+
+    class Strided(nn.Module):
+        def forward(self, x):
+            given = {"stride": stride} if by_name else {}
+            return F.conv2d(x, weight, None, *([] if by_name else [stride]), **given)
+
+    model, x = Strided(), torch.ones(1, 1, 4, 4)
+    with SopCounter(model) as counter:
+        model(x)
+        stride[:] = [2, 2]
+        model(x)
+    assert counter.result().total("synops") == 16 + 4
+
+
+def test_a_model_without_values_is_listed():
+    model = nn.Sequential(nn.Linear(4, 3, device="meta"))
+    with SopCounter(model) as counter:
+        model(torch.ones(2, 4, device="meta"))
+    ((name, reason),) = counter.result().not_counted
+    assert (name, "meta" in reason) == ("0", True)
+
+
+def test_zeros_that_come_and_go_are_followed():
+    layer = nn.Linear(3, 2, bias=False)
+    with SopCounter(layer) as counter, torch.no_grad():
+        for weight in ([[0, 0, 1], [0, 0, 0]], [[1, 1, 1], [1, 1, 1]], [[0, 0, 0], [0, 1, 0]]):
+            layer.weight.copy_(torch.tensor(weight))
+            layer(torch.ones(1, 3))
+    assert counter.result().total("synops") == 1 + 6 + 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_call_that_only_looks_like_the_last_is_looked_at(first: bool):
+    layer, x = nn.Linear(4, 3), torch.ones(2, 4)
+    with SopCounter(nn.Sequential(layer)) as counter, torch.no_grad():
+        model = counter._model
+        if first:
+            model(x)
+        torch.func.vmap(model)(torch.ones(5, 2, 4))
+        model(x)
+    result = counter.result()
+    assert result.total("synops") == (1 + first) * 24
+    assert result.not_counted == (("0", "linear: inside a transform of torch.func"),)
+
+
 def test_a_new_dtype_between_calls_is_no_matter():
     layer = nn.Linear(4, 3)
     with SopCounter(layer) as counter, torch.no_grad():
