@@ -72,9 +72,9 @@ def _read(path: str | Path) -> object:
             "run code, so it is not read): save model.state_dict()"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch run into
-        first = (str(error).splitlines() or [""])[0]
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise SnnprofError(
-            f"checkpoint {str(path)!r} is damaged or no torch file: {first}"
+            f"checkpoint {str(path)!r} is damaged or no torch file ({why})"
         ) from error
 
 

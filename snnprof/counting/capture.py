@@ -33,7 +33,14 @@ CONVOLUTIONS: dict[Callable[..., Any], str] = {
 LINEAR: dict[Callable[..., Any], str] = {F.linear: "linear"}
 
 # Operations that are not counted; each use is listed in the result.
-_TORCH = ("chain_matmul", "bilinear", "conv_tbc", "convolution", "_convolution")
+_TORCH = (
+    "chain_matmul",
+    "bilinear",
+    "conv_tbc",
+    "convolution",
+    "_convolution",
+    "_addmm_activation",
+)
 _TORCH_RNN = ("lstm", "gru", "rnn_tanh", "rnn_relu", "cudnn_convolution")
 _TORCH_CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 
