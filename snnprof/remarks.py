@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from snnprof.energy.measured import Measurement
@@ -11,6 +12,9 @@ from snnprof.results import ArmResult
 from snnprof.training.datasets import Dataset
 from snnprof.training.step import WARMUP
 from snnprof.training.trainer import WARMUP_STEPS
+
+_UNSTEADY = 1.5  # third quartile / first quartile; idle machines give 1.05
+_FEW = 4  # timed steps, of which quartiles say nothing
 
 
 def remarks(
@@ -23,6 +27,7 @@ def remarks(
     if setting.execution != type(setting.execution)():
         yield f"Training steps: {setting.execution}. Counts and accuracy: full precision."
     yield from _time(results, setting)
+    yield from _unsteady(results)
     for failed in (result for result in results if result.failure):
         yield f"{failed.name}: {failed.failure}; what is empty in its row was not measured."
     for reason in dict.fromkeys(found.reason for found in joules.values() if found.reason):
@@ -90,3 +95,19 @@ def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
     yield f"Step time: not measured ({why})."
     if any(result.peak_bytes is None for result in well):
         yield f"Peak memory: not measured ({why})."
+
+
+def _unsteady(results: Sequence[ArmResult]) -> Iterator[str]:
+    """Rows whose quartiles are so far apart that the median says little."""
+    apart: dict[str, float] = {}
+    for result in results:
+        if len(result.step_s) >= _FEW:
+            first, _, third = statistics.quantiles(result.step_s, n=4, method="inclusive")
+            apart[result.name] = third / first
+    unsteady = [name for name, ratio in apart.items() if ratio > _UNSTEADY]
+    if unsteady:
+        yield (
+            f"Step times of {', '.join(unsteady)} say little, the third quartile being up to "
+            f"{max(apart.values()):.1f} times the first: the machine was busy, or has too few "
+            "cores for the threads (OMP_NUM_THREADS)."
+        )
