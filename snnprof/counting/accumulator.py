@@ -41,15 +41,15 @@ class Accumulator:
         self._scratch = scratch
         self._fan_out: FanOut | None = None
         self._rows = 0  # rows seen with the present fan-out
-        self._totals: dict[torch.Size, tuple[Tensor, Tensor]] = {}
+        self._totals: dict[torch.Size, Tensor] = {}  # active, mass, in steps: [3, P]
         with torch.inference_mode(False), torch.no_grad():
             zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
-            self._active = self._mass = zeros(0)  # [P]: non-zero inputs, sum of magnitudes
-            # [T, P], whole numbers below 2^24: both of these, of inputs that are all 0 or 1
+            # [3, P]: non-zero inputs, sum of their magnitudes, the same in whole steps
+            self._sums = zeros(3, 0)
+            # [T, P], whole numbers below 2^24: all three of these, of inputs that are all 0 or 1
             self._spikes = torch.zeros(0)
             self._spike_rows = 0  # of how many inputs, per time step
-            # Of past fan-outs, times the fan-out: active, mass, and mass in whole steps.
-            self._events = zeros(3)
+            self._events = zeros(3)  # the three sums of past fan-outs, times the fan-out
             self._dense = zeros(())
             self._by_step = zeros(steps)
             self._spectrum = Spectrum(x)
@@ -84,25 +84,21 @@ class Accumulator:
         fan_out = self._fan_out.per_input
         self._close_spikes()
         # No matrix product: a counter around this one would count it.
-        in_steps = self._spectrum.in_steps(self._mass)
-        seen = torch.stack((self._active, self._mass, in_steps))
-        self._events += (seen * fan_out).sum(1)
+        self._events += (self._sums * fan_out).sum(1)
         self._dense += self._rows * fan_out.sum()
-        active, mass = self._totals.get(fan_out.shape, (0, 0))
-        self._totals[fan_out.shape] = (self._active + active, self._mass + mass)
+        self._totals[fan_out.shape] = self._totals.get(fan_out.shape, 0) + self._sums
         self._start_sums(fan_out)
         self._rows = 0
 
     def _start_sums(self, like: Tensor) -> None:
-        self._active, self._mass = torch.zeros_like(like), torch.zeros_like(like)
+        self._sums = like.new_zeros((3, len(like)))
         self._spikes = like.new_zeros((len(self._by_step), len(like)), dtype=torch.float32)
 
     def _close_spikes(self) -> None:
         """Book the spikes seen so far, before their sums are no longer exact."""
         with torch.inference_mode(False), torch.no_grad():
             spikes = self._spikes.double()
-            self._active += spikes.sum(0)
-            self._mass += spikes.sum(0)
+            self._sums += spikes.sum(0)
             self._by_step += spikes.sum(1)
             self._spikes.zero_()
         self._spike_rows = 0
@@ -114,7 +110,7 @@ class Accumulator:
             x: detached.
             first, steps: see above.
         """
-        width = self._active.numel()
+        width = self._sums.shape[1]
         x = as_float(x).reshape(steps, -1, width)
         self._rows += steps * x.shape[1]
         rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
@@ -133,8 +129,9 @@ class Accumulator:
     def _absorb_any(self, x: Tensor, first: int) -> None:
         with torch.inference_mode(False), torch.no_grad():
             sums = self._spectrum.observe(x, self._scratch)
-            self._mass += sums.mass
-            self._active += sums.active
+            mass = sums.mass.double()
+            in_steps = self._spectrum.in_steps(mass)
+            self._sums += torch.stack((sums.active.double(), mass, in_steps))
             _add_steps(self._by_step, sums.by_step.sum(1).double(), first)
 
     def settle(self) -> None:
@@ -155,9 +152,10 @@ class Accumulator:
         """Everything, as numbers. Waits for the device."""
         with torch.inference_mode(False), torch.no_grad():
             self._close_fan_out()
-        levels = self._spectrum.read(tuple(mass for _, mass in self._totals.values()))
+        totals = tuple(zip(*self._totals.values(), strict=True))
+        levels = self._spectrum.read(totals[1], totals[2])
         synops, *masses = self._events.tolist()
-        nonzeros = sum(int(active.sum()) for active, _ in self._totals.values())
+        nonzeros = sum(int(active.sum()) for active in totals[0])
         by_step = tuple(int(n) for n in self._by_step.tolist())
         return Counted(
             levels=levels,

@@ -93,7 +93,8 @@ class Watch:
 
     def __init__(self, x: Tensor) -> None:
         self._spectrum = Spectrum(x)
-        self._masses: dict[int, Tensor] = {}  # by width
+        # By width: sums of magnitudes, and the same in whole steps, [2, P].
+        self._masses: dict[int, Tensor] = {}
 
     def observe(self, x: Tensor, scratch: Scratch) -> None:
         """Look at x, its dimensions in the order they lie in memory."""
@@ -105,7 +106,9 @@ class Watch:
             piece = chunk.unsqueeze(0)
             spikes = self._spectrum.observe_spikes(piece, scratch)
             mass = self._spectrum.observe(piece, scratch).mass if spikes is None else spikes[0]
-            self._masses[width] = self._masses.get(width, 0) + mass.double()
+            mass = mass.double()
+            found = torch.stack((mass, self._spectrum.in_steps(mass)))
+            self._masses[width] = self._masses.get(width, 0) + found
 
     def in_steps(self, mass: Tensor) -> Tensor:
         """See :meth:`Spectrum.in_steps`."""
@@ -113,7 +116,8 @@ class Watch:
 
     def read(self) -> Levels:
         """The kind and the step. Synchronises."""
-        return self._spectrum.read(tuple(self._masses.values()))
+        masses, in_steps = zip(*self._masses.values(), strict=True)
+        return self._spectrum.read(masses, in_steps)
 
 
 class ProductTally:

@@ -251,7 +251,7 @@ class SopCounter:
 
         Warns:
             RuntimeWarning: a layer received NaN or infinity (``non_finite`` names it), or its
-                weight was written through ``.data``.
+                weight was written to without a trace (``.data``, a fused optimiser).
         """
         self._axis.check_complete()
         if self._failed or self._position.unfinished:

@@ -14,6 +14,9 @@ from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, on_host, roundi
 
 # Steps of which sums are exact: whole numbers and binary fractions, coarse to fine.
 _EXACT_STEPS = tuple(2.0**-power for power in range(11))
+_ROUNDINGS = 4  # times the relative rounding of one number: that of a sum
+_FINEST = 1e-12
+_HALF = 1e-4  # relative rounding of every half precision is above this
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Spectrum:
     """
 
     def __init__(self, x: Tensor) -> None:
-        self._eps = rounding(x.dtype)
+        # Sums of float64 are not as exact as its numbers: many are added one after the other.
+        self._eps = max(rounding(x.dtype), _FINEST)
         device, host = x.device, on_host(x)
         self._lowest: float | Tensor = math.inf
         self._highest: float | Tensor = -math.inf
@@ -145,15 +149,25 @@ class Spectrum:
         return torch.threshold_(magnitude, 0.0, math.inf).amin()
 
     def in_steps(self, mass: Tensor) -> Tensor:
-        """Sums of magnitudes, float64, each rounded to a multiple of the least one so far.
+        """Sums of magnitudes, float64, made multiples of the least value so far if they nearly are.
 
-        0.3 and 0.9 are no numbers of float32: sums of what is there instead are nearly such
-        multiples, and the little that is missing would add up.
+        0.3 and 0.9 are no numbers of float32: what is there instead are nearly such multiples,
+        and the little that is missing would add up. A sum that is none is left as it is, since
+        a smaller value may follow that it is a multiple of.
         """
+        if self._surely_real:
+            return mass
         least = torch.as_tensor(self._least, dtype=torch.float64, device=mass.device)
-        return torch.where(least.isinf(), mass, (mass / least).round() * least)
+        levels = mass / least
+        whole = levels.round()
+        near = (levels - whole).abs() <= self._slack(levels)
+        return torch.where(near & (whole > 0), whole * least, mass)  # least: inf before the first
 
-    def read(self, masses: Sequence[Tensor]) -> Levels:
+    def _slack(self, levels: Tensor) -> Tensor:
+        """Rounding of sums of so many levels."""
+        return (_ROUNDINGS * self._eps * levels).clamp(max=0.25)
+
+    def read(self, masses: Sequence[Tensor], in_steps: Sequence[Tensor]) -> Levels:
         """The narrowest kind that all values fit. Synchronises.
 
         If all values are whole multiples of a step, so are their sums, weighted or not.
@@ -161,6 +175,7 @@ class Spectrum:
 
         Args:
             masses: sums of magnitudes per input position, [P], of everything observed.
+            in_steps: the same, chunk by chunk as :meth:`in_steps` makes them.
         """
         lowest, highest, least = float(self._lowest), float(self._highest), float(self._least)
         largest = max(-lowest, highest)
@@ -171,17 +186,20 @@ class Spectrum:
         extremes = torch.tensor([least, largest], dtype=torch.float64)
         # Rounding grows with the weights: they are for the steps without any.
         exact = (extremes, *masses, *self._weighted.values())
-        for step in (*_EXACT_STEPS, least):
-            sums = exact if step in _EXACT_STEPS else (extremes, *masses)
-            few = largest <= MAX_LEVELS * step
-            if few and all(self._whole(numbers / step, step) for numbers in sums):
+        for step in _EXACT_STEPS:
+            if largest <= MAX_LEVELS * step and all(_whole(sums / step) for sums in exact):
                 return Levels(Kind.INTEGER, step)
+        # Half precision is too coarse to tell a multiple of another step from what is near it.
+        if self._eps < _HALF and largest <= MAX_LEVELS * least:
+            odd = (sums / least for sums in (extremes, *in_steps))
+            if all(_whole(levels, self._slack(levels)) for levels in odd):
+                return Levels(Kind.INTEGER, least)
         return Levels(Kind.REAL, math.nan)
 
-    def _whole(self, levels: Tensor, step: float) -> bool:
-        """True if all are whole numbers, up to the rounding of their summands."""
-        slack = 0.0 if step in _EXACT_STEPS else (4 * self._eps * levels).clamp(max=0.25)
-        return bool(((levels - levels.round()).abs() <= slack).all())
+
+def _whole(levels: Tensor, slack: Tensor | float = 0.0) -> bool:
+    """True if all are whole numbers, up to the rounding of their summands."""
+    return bool(((levels - levels.round()).abs() <= slack).all())
 
 
 def _row_weights(first: int, count: int, like: Tensor) -> Tensor:

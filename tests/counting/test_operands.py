@@ -205,6 +205,41 @@ def test_many_events_of_an_odd_step_are_counted_to_the_last(theta: float, pruned
     assert (row.input_kind, row.unrolled_synops) == ("INTEGER", expected)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("read_inside", [False, True])
+def test_the_least_level_may_come_after_a_change_of_the_weight(elsewhere, read_inside, monkeypatch):
+    """2 and 3 levels on 2 synapses, then 1 on 1: nothing is rounded to the 0.6 seen so far."""
+    if elsewhere:
+        as_on_another_device(monkeypatch)
+    layer = nn.Linear(1, 2, bias=False)
+    nn.init.ones_(layer.weight)
+    with SopCounter(layer) as counter, torch.no_grad():
+        layer(torch.zeros(4, 1))
+        layer(torch.tensor([[0.6], [0.9]]))
+        if read_inside:
+            counter.result()
+        layer.weight[0] = 0
+        layer(torch.tensor([[0.3]]))
+    (row,) = counter.result().rows
+    assert (row.input_kind, row.unrolled_synops) == ("INTEGER", (2 + 3) * 2 + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kind_of_an_odd_step_does_not_change_with_time(dtype: torch.dtype):
+    many, calls = 200_000, 5
+    x = torch.full((many, 2), 0.9, dtype=dtype)
+    x[0] = 0.3
+    row = counted(nn.Linear(2, 1, dtype=dtype), *[x] * calls)
+    assert (row.input_kind, row.unrolled_synops) == ("INTEGER", (6 * many - 4) * calls)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_knows_binary_fractions_only(dtype: torch.dtype):
+    layer = nn.Linear(16, 2, dtype=dtype)
+    assert counted(layer, choose([0.0, 0.25, 0.75]).to(dtype)).input_kind == "INTEGER"
+    assert counted(layer, choose([0.0, 0.3, 0.9]).to(dtype)).input_kind == "REAL"
+
+
 def test_odd_levels_that_come_in_different_calls_are_one_integer_input():
     one, two = choose([0.0, 0.3], seed=1), choose([0.0, 0.6], seed=2)
     row = counted(nn.Linear(16, 2), one, two)

@@ -199,6 +199,17 @@ def test_many_events_of_an_odd_step_are_counted_to_the_last(step: float):
     assert row.unrolled_synops == int((levels.sum(1) * other.long().sum(2)).sum())
 
 
+def test_the_least_level_may_come_in_a_later_call():
+    model = Run(torch.bmm)
+    result = measure(
+        model,
+        (torch.tensor([[[0.6, 0.9]]]), torch.ones(1, 2, 1)),
+        (torch.tensor([[[0.3, 0.3]]]), torch.ones(1, 2, 1)),
+    )
+    (row,) = result.rows
+    assert (row.input_kind, row.unrolled_synops) == ("INTEGER", 2 + 3 + 1 + 1)
+
+
 @pytest.mark.parametrize(
     ("kind_a", "kind_b", "event"),
     [
