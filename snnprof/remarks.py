@@ -63,8 +63,11 @@ def _guessing(results: Sequence[ArmResult], data: Dataset) -> Iterator[str]:
     """Rows whose accuracy is within three standard errors of a guess."""
     chance = 1 / data.num_classes
     error = math.sqrt(chance * (1 - chance) / len(data.test_labels))
+    likely = chance + 3 * error
+    if likely >= 1:  # too few images to tell
+        return
     for result in results:
-        if result.accuracy is not None and result.accuracy <= chance + 3 * error:
+        if result.accuracy is not None and result.accuracy <= likely:
             yield (
                 f"{result.name}: {result.accuracy:.1%} is no better than guessing "
                 f"({chance:.1%}), so its counts are of a network that has learnt nothing: try "

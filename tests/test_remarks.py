@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from snnprof.remarks import _unsteady
+from dataclasses import replace
+
+import torch
+
+from snnprof.remarks import _guessing, _unsteady
 from snnprof.results import ArmResult, StepProfile
+from snnprof.training import datasets
 
 
 def arm(mode: str, step_s: tuple[float, ...]) -> ArmResult:
@@ -19,3 +24,22 @@ def test_times_that_vary_too_much_are_said() -> None:
     assert said.startswith("Step times of vgg5 lif fp32 stbp T2 say little")
     assert "2.0 times the first" in said
     assert list(_unsteady([steady, few])) == []
+
+
+def guesses(right: int, images: int, classes: int) -> bool:
+    data = replace(
+        datasets.random(8, 0),
+        num_classes=classes,
+        test_labels=torch.zeros(images, dtype=torch.long),
+    )
+    result = ArmResult("vgg5", "lif", "fp32", "stbp", 2, accuracy=right / images)
+    return bool(list(_guessing([result], data)))
+
+
+def test_a_guess_is_what_three_standard_errors_do_not_tell_from_one() -> None:
+    # 100 images, 10 classes: 10 % and 3 * sqrt(0.1 * 0.9 / 100) = 9 %
+    assert guesses(18, 100, 10)
+    assert not guesses(20, 100, 10)
+    # too few to tell anything
+    assert not guesses(0, 1, 10)
+    assert not guesses(9, 9, 2)

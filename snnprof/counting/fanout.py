@@ -138,6 +138,7 @@ class FanOut:
         """Take this for the weight from now on; it has the same synapses."""
         self._weight = weakref.ref(weight)
         self._version = _version(weight)
+        self._form = _form(weight)
 
     def holds_for(self, call: LinearCall, x: Tensor, weight: Tensor) -> bool:
         """True if a call with these operands surely has this fan-out."""
@@ -166,10 +167,15 @@ class FanOut:
 
     @property
     def unwritten_weight(self) -> Tensor | None:
-        """The weight, if it is still alive and, as far as its version tells, what it was."""
+        """The weight, if it is still alive and, as far as its version tells, what it was.
+
+        None if it was moved, converted or freed since, which leaves no trace in the version.
+        """
         weight = self._weight()
-        unwritten = weight is not None and self._version == _version(weight)
-        return weight if unwritten and self._version is not None else None
+        if weight is None or self._version is None or self._version != _version(weight):
+            return None
+        freed = weight.untyped_storage().nbytes() < weight.nbytes
+        return None if freed or _form(weight) != self._form else weight
 
     def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
         """Whether an unwritten weight has other synapses all the same, as a tensor.
@@ -183,3 +189,8 @@ class FanOut:
 def _version(weight: Tensor) -> int | None:
     """How often the weight was written to; None where this is not kept."""
     return None if weight.is_inference() else weight._version
+
+
+def _form(weight: Tensor) -> tuple[object, ...]:
+    """What a tensor is, apart from its values."""
+    return (weight.shape, weight.dtype, weight.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,10 +97,11 @@ def detach(model: nn.Module) -> None:
 
 
 OpsFormula = Callable[[Any], int | None]
+_Formula = TypeVar("_Formula", bound=OpsFormula)
 NEURON_OPS: ByClass[OpsFormula] = ByClass("neuron with operations")
 
 
-def register_neuron_ops(kind: type[nn.Module]) -> Callable[[OpsFormula], OpsFormula]:
+def register_neuron_ops(kind: type[nn.Module]) -> Callable[[_Formula], _Formula]:
     """Decorator by which another library's neuron states its operations.
 
     The function gets a module of that class (or of a class derived from it) and returns its
@@ -109,7 +110,7 @@ def register_neuron_ops(kind: type[nn.Module]) -> Callable[[OpsFormula], OpsForm
     Raises:
         ValueError: the class has stated its operations already.
     """
-    return NEURON_OPS.register(kind)
+    return cast("Callable[[_Formula], _Formula]", NEURON_OPS.register(kind))
 
 
 @register_neuron_ops(Neuron)

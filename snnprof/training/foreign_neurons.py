@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,11 @@ class NeuronEquations:
 
 
 EquationsOf = Callable[[Any], NeuronEquations]
+_EquationsOf = TypeVar("_EquationsOf", bound=EquationsOf)
 MEMBRANES: ByClass[EquationsOf] = ByClass("neuron with a membrane")
 
 
-def register_membrane(kind: type[nn.Module]) -> Callable[[EquationsOf], EquationsOf]:
+def register_membrane(kind: type[nn.Module]) -> Callable[[_EquationsOf], _EquationsOf]:
     """Decorator by which another library's neuron names its membrane and its spike.
 
     The function gets a module of that class (or of a class derived from it) and returns its
@@ -55,7 +56,7 @@ def register_membrane(kind: type[nn.Module]) -> Callable[[EquationsOf], Equation
     Raises:
         ValueError: the class has been registered already.
     """
-    return MEMBRANES.register(kind)
+    return cast("Callable[[_EquationsOf], _EquationsOf]", MEMBRANES.register(kind))
 
 
 def equations_of(module: nn.Module) -> NeuronEquations | None:

@@ -555,6 +555,39 @@ def test_a_kind_that_changed_without_a_trace_is_a_remark(write, device, monkeypa
     assert "the kind that it had first" in remark
 
 
+def shrink(layer: nn.Linear) -> None:
+    layer.weight.data = torch.ones(3, 5)
+
+
+def flatten(layer: nn.Linear) -> None:
+    layer.weight.data = torch.ones(7)
+
+
+def convert(layer: nn.Linear) -> None:
+    layer.half()
+
+
+def move(layer: nn.Linear) -> None:
+    layer.to("meta")
+
+
+def free(layer: nn.Linear) -> None:
+    layer.weight.untyped_storage().resize_(0)
+
+
+@pytest.mark.parametrize("change", [shrink, flatten, convert, move, free])
+def test_a_weight_that_is_another_tensor_at_the_end_is_no_matter(change):
+    layer = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1e-9, 1.0]]))  # 0 in half precision
+    with SopCounter(layer) as counter:
+        layer(reals((4, 2)))
+        change(layer)
+    result = counter.result()
+    assert result.rows[0].synops == 8
+    assert result.not_counted == ()
+
+
 def test_weights_pruned_through_data_after_the_block_are_no_matter_of_the_result():
     layer = nn.Linear(12, 5)
     with SopCounter(layer) as counter:

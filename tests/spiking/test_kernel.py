@@ -47,3 +47,12 @@ def test_a_product_outside_the_kernel_is_counted() -> None:
         network(torch.ones(1, 1, 3, 2, 2))
     (row,) = counter.result().rows
     assert (row.op, row.synops) == ("conv1d", 3 * 3)
+
+
+class Tagged(torch.Tensor):
+    pass
+
+
+@pytest.mark.parametrize("make", NEURONS)
+def test_a_tensor_of_another_class_stays_one(make: Any) -> None:
+    assert type(make(4)(torch.rand(4, 1, 3).as_subclass(Tagged))) is Tagged
