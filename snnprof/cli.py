@@ -19,7 +19,7 @@ from snnprof.experiment import AUTO, BATCH_SIZE, EPOCHS, LEARNING_RATE, run
 from snnprof.models import MODELS, list_models, nominal_macs, usual
 from snnprof.phases import Progress
 from snnprof.plan import NEURON
-from snnprof.render.files import check_output, is_picture, save
+from snnprof.render.files import check_output, is_picture, save_each
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.modes import mode_names
 from snnprof.training.stepper import AMP
@@ -40,7 +40,7 @@ class _OneLineErrors(click.Group):
         except SnnprofError as error:
             message = str(error)
         except click.Abort:  # a RuntimeError too
-            click.echo("Stopped; nothing was written.", err=True)
+            click.echo("Stopped; what is written is whole.", err=True)
             sys.exit(130)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -185,13 +185,14 @@ def run_command(
             "smaller --batch-size"
         )
     # Before the table: a reader such as head may close the pipe.
-    for file in files:
-        save(report, file)
+    unsaved = save_each(report, files)
     if settings["trace"] is not None:
         from snnprof.render.tensorboard import write_scalars
 
         write_scalars(report, Path(settings["trace"]))
     show(report)
+    if unsaved:
+        raise SnnprofError("; ".join(unsaved))
 
 
 def _batch_size(text: str) -> int | str:

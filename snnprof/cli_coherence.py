@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from snnprof.cli_options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
+from snnprof.errors import SnnprofError
 from snnprof.following import BATCH_SIZE, LEARNING_RATE, MODEL, NEURON, Watcher, follow
 from snnprof.models import list_models
-from snnprof.render.files import check_output, save
+from snnprof.render.files import check_output, save_each
 from snnprof.results import CoherenceSweep
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.losses import LOSSES
@@ -122,12 +123,13 @@ def coherence_command(
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
     # Before the tables: a reader such as head may close the pipe.
-    for target in targets:
-        save(sweep, target)
+    unsaved = save_each(sweep, targets)
     if during_training:
         click.echo()
     for table in tables_by_time(sweep):
         show_view(table)
+    if unsaved:
+        raise SnnprofError("; ".join(unsaved))
 
 
 def _teller(

@@ -17,21 +17,31 @@ def check_writable(path: str | Path) -> Path:
     Raises:
         SnnprofError: no such directory, a directory, too long a name, or the system refuses.
     """
-    target = Path(path).resolve()  # a link's target is what is written
+    target = _leads_to(path)
     if len(target.name) > _LONGEST_NAME:
         raise SnnprofError(f"output {str(path)!r}: the name is too long")
     if target.is_dir():
         raise SnnprofError(f"output {str(path)!r} is a directory: name a file")
+    if target.exists() and not target.is_file():
+        raise SnnprofError(f"output {str(path)!r} is no regular file: name another one")
     if not target.parent.is_dir():
         parent = target.parent if Path(path).is_symlink() else Path(path).parent
         raise SnnprofError(f"output {str(path)!r}: there is no directory {str(parent)!r}")
     if target.exists() and not os.access(target, os.W_OK):
         raise SnnprofError(f"output {str(path)!r}: no permission to write there")
-    try:  # permissions do not tell everything: a file system may be full or none for files
+    try:  # permissions do not tell everything: a file system may be read-only, or none for files
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
     return target
+
+
+def _leads_to(path: str | Path) -> Path:
+    """The path, or what it links to."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError) as error:  # up to Python 3.12 a loop is a RuntimeError
+        raise SnnprofError(f"output {str(path)!r} links to itself") from error
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

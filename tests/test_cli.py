@@ -271,8 +271,28 @@ def test_ctrl_c_is_one_line_and_writes_nothing(
     monkeypatch.setattr("snnprof.cli.run", interrupted)
     result = call("run", f"-o{tmp_path / 't.md'}")
     assert result.exit_code == 130
-    assert result.stderr.strip() == "Stopped; nothing was written."
+    # click ends the terminal's line with its ^C first
+    assert result.stderr == "\nStopped; what is written is whole.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["run", "coherence"])
+def test_a_file_that_cannot_be_written_costs_no_other(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.csv", tmp_path / "b.md"
+
+    def full(path: Path, content: bytes) -> None:
+        if path == first:
+            raise snnprof.SnnprofError(f"output {str(path)!r}: No space left on device")
+        path.write_bytes(content)
+
+    monkeypatch.setattr("snnprof.render.files.write_whole", full)
+    result = call(command, "--epochs=0", "--timesteps=1", f"-o{first}", f"-o{second}")
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: output {str(first)!r}: No space left on device\n"
+    assert "device: CPU" in result.stdout
+    assert "device: CPU" in second.read_text()
 
 
 def test_a_full_terminal_costs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from snnprof.errors import SnnprofError
@@ -89,6 +89,21 @@ def save(result: Result, path: str | Path) -> None:
         write_whole(path, picture(result, target.suffix.lower()))
     else:
         write_whole(path, WRITERS[target.suffix.lower()](result).encode())
+
+
+def save_each(result: Result, paths: Sequence[Path]) -> list[str]:
+    """Write all files that can be written.
+
+    Returns:
+        What went wrong with the others: one file system may be full, and another one not.
+    """
+    errors: list[str] = []
+    for path in paths:
+        try:
+            save(result, path)
+        except SnnprofError as error:
+            errors.append(str(error))
+    return errors
 
 
 def load(path: str | Path) -> Result:

@@ -154,6 +154,12 @@ def test_a_link_is_written_through(report: Report, tmp_path: Path) -> None:
     (tmp_path / "lost.md").symlink_to(tmp_path / "nowhere" / "real.txt")
     with pytest.raises(snnprof.SnnprofError, match=r"there is no directory .*nowhere"):
         check_output(tmp_path / "lost.md")
+    (tmp_path / "loop.md").symlink_to("loop.md")
+    with pytest.raises(snnprof.SnnprofError, match="links to itself"):
+        check_output(tmp_path / "loop.md")
+    os.mkfifo(tmp_path / "pipe.md")
+    with pytest.raises(snnprof.SnnprofError, match="no regular file"):
+        check_output(tmp_path / "pipe.md")
 
 
 def test_what_the_system_refuses_is_known_beforehand(
