@@ -12,25 +12,11 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
-from torch.utils.hooks import RemovableHandle
+
+from snnprof.counting.hooks import Hooks
 
 LAYER_MODULES = (_ConvNd, nn.Linear)
 _graph_task = torch._C._current_graph_task_id  # -1 outside the backward pass
-
-
-class _Hook(partial[Any]):
-    """A hook that does nothing on a copy of the model, taken or saved while the counter is on."""
-
-    def __reduce__(self) -> Any:
-        return _idle_hook, ()
-
-
-def _idle_hook() -> Callable[..., None]:
-    return _do_nothing
-
-
-def _do_nothing(*given: object) -> None:
-    pass
 
 
 class Frame(NamedTuple):
@@ -87,21 +73,15 @@ class Position:
 
     def attach(self, undo: ExitStack) -> None:
         """Put the hooks on; ``undo`` takes them off."""
-        root = self._root
-
-        def keep(handle: RemovableHandle) -> None:
-            undo.callback(handle.remove)
-
-        keep(root.register_forward_pre_hook(_Hook(self._begin), with_kwargs=True))
-        keep(root.register_forward_hook(_Hook(self._finish)))
-        keep(root.register_forward_hook(_Hook(self._end), always_call=True))
-        leave = _Hook(self._leave)
+        hooks, root = Hooks(), self._root
+        undo.callback(hooks.remove)
+        hooks.before(root, self._begin)
+        hooks.after(root, self._finish)
+        hooks.after(root, self._end, always=True)
         for module, name in self._names.items():
-            if module is root or not _may_multiply(module):
-                continue
-            enter = _Hook(self._enter, name)
-            keep(module.register_forward_pre_hook(enter, with_kwargs=True))
-            keep(module.register_forward_hook(leave, always_call=True))
+            if module is not root and _may_multiply(module):
+                hooks.before(module, partial(self._enter, name))
+                hooks.after(module, self._leave, always=True)
 
     def frame(self) -> Frame | None:
         """The innermost running module; None outside the model's forward pass."""

@@ -555,6 +555,26 @@ def test_a_kind_that_changed_without_a_trace_is_a_remark(write, device, monkeypa
     assert "the kind that it had first" in remark
 
 
+KINDS_OF_WEIGHT = {
+    "BINARY": torch.ones(5, 12),
+    "TERNARY": SIGNS,
+    "INTEGER": choose([-2.0, -1.0, 1.0, 2.0], shape=(5, 12), seed=6),
+    "REAL": reals((5, 12)) + 0.1,
+}
+
+
+@pytest.mark.parametrize(("first", "then"), itertools.combinations(KINDS_OF_WEIGHT, 2))
+def test_every_wider_kind_that_comes_without_a_trace_is_a_remark(first: str, then: str):
+    layer = nn.Linear(12, 5)
+    with torch.no_grad():
+        layer.weight.copy_(KINDS_OF_WEIGHT[first])
+    with SopCounter(layer) as counter:
+        layer(reals((2, 12)))
+        layer.weight.data.copy_(KINDS_OF_WEIGHT[then])
+    with pytest.warns(RuntimeWarning, match="without a trace"):
+        assert counter.result().rows[0].weight_kind == first
+
+
 def shrink(layer: nn.Linear) -> None:
     layer.weight.data = torch.ones(3, 5)
 

@@ -1,0 +1,83 @@
+"""Forward hooks that come off again, from copies of the model too."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+# Takes anything and returns None, and a file that holds it needs nothing of ours to be read.
+_IDLE = nullcontext().__exit__
+
+
+class Hooks:
+    """Hooks on the modules of a model.
+
+    A copy that is made of the model meanwhile gets hooks that do nothing, and loses them with
+    the model. A file that is written meanwhile keeps them.
+    """
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
+        self._copies: list[tuple[weakref.ref[nn.Module], int]] = []
+
+    def before(self, module: nn.Module, function: Callable[..., None]) -> None:
+        """Call it with the module, its args and kwargs before the module runs."""
+        hook = _Hook(function, module, self)
+        self._keep(hook, module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def after(self, module: nn.Module, function: Callable[..., None], always: bool = False) -> None:
+        """Call it with the module, its args and output when it has run, or failed (``always``)."""
+        hook = _Hook(function, module, self)
+        self._keep(hook, module.register_forward_hook(hook, always_call=always))
+
+    def _keep(self, hook: _Hook, handle: RemovableHandle) -> None:
+        hook.number = handle.id
+        self._handles.append(handle)
+
+    def note_copy(self, module: nn.Module, number: int) -> None:
+        """A copy of a module has a hook of that number."""
+        self._copies.append((weakref.ref(module), number))
+
+    def remove(self) -> None:
+        """Take all of them off."""
+        for handle in self._handles:
+            handle.remove()
+        for reference, number in self._copies:
+            module = reference()
+            if module is not None:
+                for held in (module._forward_pre_hooks, module._forward_hooks):
+                    held.pop(number, None)
+                module._forward_pre_hooks_with_kwargs.pop(number, None)
+                module._forward_hooks_always_called.pop(number, None)
+        self._handles, self._copies = [], []
+
+
+class _Hook(partial[None]):
+    """A function on a module, which is not copied with it."""
+
+    module: nn.Module
+    hooks: Hooks
+    number: int
+
+    def __new__(cls, function: Callable[..., None], module: nn.Module, hooks: Hooks) -> _Hook:
+        self = super().__new__(cls, function)
+        self.module, self.hooks = module, hooks
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        copied = memo.get(id(self.module))
+        if copied is None:  # the hooks are copied without the module
+            return _IDLE
+        idle = _Hook(_IDLE, copied, self.hooks)
+        idle.number = self.number
+        self.hooks.note_copy(copied, self.number)
+        return idle
+
+    def __reduce__(self) -> Any:
+        return getattr, (nullcontext(), "__exit__")
