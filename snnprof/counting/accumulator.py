@@ -148,6 +148,11 @@ class Accumulator:
             self._changed_unseen |= held.changed_unseen(weight, self._scratch)
             self._changed_unseen |= self._weights.would_change(channels, self._scratch)
 
+    def let_go(self) -> None:
+        """Forget the weight."""
+        if self._fan_out is not None:
+            self._fan_out.let_go()
+
     def read(self) -> Counted:
         """Everything, as numbers. Waits for the device."""
         with torch.inference_mode(False), torch.no_grad():

@@ -214,6 +214,9 @@ class ProductTally:
     def settle(self) -> None:
         """Nothing to look at again: every call was counted with the operands it had."""
 
+    def let_go(self) -> None:
+        """Nothing is held."""
+
     def read(self) -> tuple[LayerCount, bool, str | None]:
         """The counts so far, whether all operands were finite, and no remark. Synchronises."""
         unseen = Levels(Kind.REAL, math.nan)

@@ -107,6 +107,7 @@ class SopCounter:
             raise SnnprofError("this counter is already counting: make another one to nest them")
         self._clear()
         with ExitStack() as stack:
+            stack.callback(self._let_go)
             stack.callback(self._settle)
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -140,6 +141,13 @@ class SopCounter:
         """Look at the weights while they are what was counted."""
         for tally in self._tallies.values():
             tally.settle()
+
+    def _let_go(self) -> None:
+        """Leave no reference on a weight."""
+        for tally in self._tallies.values():
+            tally.let_go()
+        self._recent.clear()
+        self._seen.clear()
 
     def _note_failure(self) -> None:
         self._failed |= self._position.frame() is not None

@@ -136,7 +136,7 @@ class FanOut:
 
     def follow(self, weight: Tensor) -> None:
         """Take this for the weight from now on; it has the same synapses."""
-        self._weight = weakref.ref(weight)
+        self._weight: Callable[[], Tensor | None] = weakref.ref(weight)
         self._version = _version(weight)
         self._form = _form(weight)
 
@@ -176,6 +176,10 @@ class FanOut:
             return None
         freed = weight.untyped_storage().nbytes() < weight.nbytes
         return None if freed or _form(weight) != self._form else weight
+
+    def let_go(self) -> None:
+        """Forget the weight: a tensor that somebody refers to cannot be swapped, for one."""
+        self._weight = lambda: None
 
     def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
         """Whether an unwritten weight has other synapses all the same, as a tensor.

@@ -89,9 +89,15 @@ class Tally:
             self._accumulator.absorb(held[0], first=held[1], steps=held[0].shape[0])
 
     def settle(self) -> None:
-        """To be called when the block ends: look at the weight once more."""
+        """Look at the weight once more."""
         if self._accumulator is not None:
             self._accumulator.settle()
+
+    def let_go(self) -> None:
+        """Forget the weight: nothing more will be counted."""
+        self._weight = None
+        if self._accumulator is not None:
+            self._accumulator.let_go()
 
     def read(self) -> tuple[LayerCount, bool, str | None]:
         """The counts so far, whether all inputs were finite, and a remark. Synchronises."""

@@ -321,6 +321,15 @@ def test_a_counted_operation_that_fails_is_no_count_at_all():
         measure(Careful(), torch.ones(1, 3))
 
 
+def test_no_weak_reference_is_left_on_a_parameter():
+    model = make()
+    with SopCounter(model) as counter:
+        model(images())
+    for parameter in model.parameters():
+        assert weakref.getweakrefcount(parameter) == 0
+    assert counter.result() == counter.result()
+
+
 def test_a_lazy_norm_is_filled_inside_the_block():
     model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())
     result = measure(model, torch.ones(2, 3, 5, 5))
