@@ -13,6 +13,12 @@ from torch.utils.hooks import RemovableHandle
 
 # Takes anything and returns None, and a file that holds it needs nothing of ours to be read.
 _IDLE = nullcontext().__exit__
+_WHERE = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_always_called",
+)
 
 
 class Hooks:
@@ -50,11 +56,9 @@ class Hooks:
             handle.remove()
         for reference, number in self._copies:
             module = reference()
-            if module is not None:
-                for held in (module._forward_pre_hooks, module._forward_hooks):
-                    held.pop(number, None)
-                module._forward_pre_hooks_with_kwargs.pop(number, None)
-                module._forward_hooks_always_called.pop(number, None)
+            held = {} if module is None else vars(module)
+            for name in _WHERE:  # a copy that failed half-way has none
+                held.get(name, {}).pop(number, None)
         self._handles, self._copies = [], []
 
 

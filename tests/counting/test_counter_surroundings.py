@@ -320,6 +320,17 @@ def test_what_is_copied_inside_the_block_is_free_of_the_counter_after_it():
     assert all(hook(1, 2, 3) is None for hook in hooks.values())
 
 
+def test_a_copy_that_fails_inside_the_block_is_no_matter():
+    model = make().eval()
+    with SopCounter(model) as counter:
+        model(images())  # the membranes now have a graph, which torch does not copy
+        with pytest.raises(RuntimeError, match="deepcopy") as failed:
+            copy.deepcopy(model)
+    assert counter.result().total("synops") > 0
+    assert failed.value.__traceback__ is not None  # holds what there is of the copy
+    assert_nothing_left(model)
+
+
 def test_what_is_saved_inside_the_block_works_and_needs_nothing_of_ours():
     model, x, buffer = make().eval(), images(), io.BytesIO()
     with SopCounter(model), torch.no_grad():
