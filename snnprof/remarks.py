@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from snnprof.energy.measured import Measurement
 from snnprof.phases import Setting
-from snnprof.results import ArmResult
+from snnprof.results import ArmResult, quartiles
 from snnprof.training.datasets import Dataset
 from snnprof.training.step import WARMUP
 from snnprof.training.trainer import WARMUP_STEPS
 
 _UNSTEADY = 1.5  # third quartile / first quartile; idle machines give 1.05
-_FEW = 4  # timed steps, of which quartiles say nothing
+_FEW = 4  # timed steps: of fewer, quartiles say nothing
 
 
 def remarks(
@@ -104,8 +103,9 @@ def _unsteady(results: Sequence[ArmResult]) -> Iterator[str]:
     """Rows whose quartiles are so far apart that the median says little."""
     apart: dict[str, float] = {}
     for result in results:
-        if len(result.step_s) >= _FEW:
-            first, _, third = statistics.quantiles(result.step_s, n=4, method="inclusive")
+        found = quartiles(result.step_s)
+        if found is not None and len(result.step_s) >= _FEW:
+            first, _, third = found
             apart[result.name] = third / first
     unsteady = [name for name, ratio in apart.items() if ratio > _UNSTEADY]
     if unsteady:

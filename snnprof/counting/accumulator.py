@@ -137,7 +137,7 @@ class Accumulator:
     def settle(self) -> None:
         """See whether the weight still is what it was counted as.
 
-        One that was written to since is as it was no longer: nothing was counted with it.
+        What was written to it after its last use was counted with nothing, and does not matter.
         """
         held = self._fan_out
         weight = None if held is None else held.unwritten_weight

@@ -84,4 +84,4 @@ class _Hook(partial[None]):
         return idle
 
     def __reduce__(self) -> Any:
-        return getattr, (nullcontext(), "__exit__")
+        return _IDLE.__reduce__()

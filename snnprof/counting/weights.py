@@ -43,12 +43,10 @@ class WeightJudge:
         return self._verdict() != other._verdict()
 
     def _verdict(self) -> Tensor:
-        """A number for each kind."""
+        """The place of the kind among all kinds, the narrowest first."""
         one = torch.where(self._negative, 1, 0)
         return torch.where(self._one_magnitude, one, torch.where(self._few_levels, 2, 3))
 
     def kind(self) -> Kind:
         """Synchronises."""
-        if bool(self._one_magnitude):
-            return Kind.TERNARY if bool(self._negative) else Kind.BINARY
-        return Kind.INTEGER if bool(self._few_levels) else Kind.REAL
+        return tuple(Kind)[int(self._verdict())]

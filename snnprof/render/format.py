@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
+
+from snnprof.results import quartiles
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -37,16 +38,6 @@ def integer(value: int | None) -> str:
 def ratio(value: float | None) -> str:
     """A factor, as "1.25x"."""
     return "" if value is None else f"{value:.2f}x"
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """First quartile, median, third quartile; None without values."""
-    if not values:
-        return None
-    if len(values) == 1:
-        return (values[0],) * 3
-    first, middle, third = statistics.quantiles(values, n=4, method="inclusive")
-    return first, middle, third
 
 
 def spread(values: Sequence[float], unit: float) -> str:

@@ -11,7 +11,6 @@ from snnprof.render.energy import energy_notes
 from snnprof.render.format import (
     integer,
     percent,
-    quartiles,
     ratio,
     relative,
     scaled,
@@ -23,6 +22,7 @@ from snnprof.results import (
     Growth,
     Report,
     StepProfile,
+    quartiles,
 )
 
 

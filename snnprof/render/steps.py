@@ -6,14 +6,11 @@ from typing import Any
 
 from snnprof.render.format import (
     number,
-    quartiles,
     scaled,
     spread,
 )
 from snnprof.render.table import MIB, MILLI, View, records, view
-from snnprof.results import (
-    StepProfile,
-)
+from snnprof.results import StepProfile, quartiles
 
 
 @records.register

@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any
 
 from snnprof.errors import SnnprofError
-from snnprof.render.format import quartiles
 from snnprof.render.pictures import drawn, picture
 from snnprof.render.table import MIB, MILLI
-from snnprof.results import ArmResult, Report
+from snnprof.results import ArmResult, Report, quartiles
 
 _MARKERS = "os^Dvpx*"
 

@@ -8,7 +8,7 @@ from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCohe
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
 from snnprof.results.report import ArmResult, Growth, Report
-from snnprof.results.steps import StepProfile
+from snnprof.results.steps import StepProfile, quartiles
 
 SCHEMA_VERSION = 1
 
@@ -31,4 +31,5 @@ __all__ = [
     "Report",
     "Result",
     "StepProfile",
+    "quartiles",
 ]

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from snnprof.results.base import Viewed
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
+    """First quartile, median, third quartile; None without values."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return (values[0],) * 3
+    first, middle, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, middle, third
 
 
 @dataclass(frozen=True)

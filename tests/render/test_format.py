@@ -2,7 +2,8 @@
 
 import pytest
 
-from snnprof.render.format import number, percent, quartiles, ratio, relative, scaled, spread
+from snnprof.render.format import number, percent, ratio, relative, scaled, spread
+from snnprof.results import quartiles
 
 
 @pytest.mark.parametrize(
