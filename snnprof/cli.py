@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from snnprof.experiment import AUTO, BATCH_SIZE, EPOCHS, LEARNING_RATE, run
 from snnprof.models import MODELS, list_models, nominal_macs, usual
 from snnprof.phases import Progress
 from snnprof.plan import NEURON
-from snnprof.render.files import check_output, is_picture, save_each
+from snnprof.render.files import check_output, is_picture, save, write_each
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.modes import mode_names
 from snnprof.training.stepper import AMP
@@ -185,11 +186,12 @@ def run_command(
             "smaller --batch-size"
         )
     # Before the table: a reader such as head may close the pipe.
-    unsaved = save_each(report, files)
+    writers = [partial(save, report, file) for file in files]
     if settings["trace"] is not None:
         from snnprof.render.tensorboard import write_scalars
 
-        write_scalars(report, Path(settings["trace"]))
+        writers.append(partial(write_scalars, report, Path(settings["trace"])))
+    unsaved = write_each(writers)
     show(report)
     if unsaved:
         raise SnnprofError("; ".join(unsaved))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from snnprof.cli_options import TERMINAL, WHOLE_NUMBERS, listed, network_options
 from snnprof.errors import SnnprofError
 from snnprof.following import BATCH_SIZE, LEARNING_RATE, MODEL, NEURON, Watcher, follow
 from snnprof.models import list_models
-from snnprof.render.files import check_output, save_each
+from snnprof.render.files import check_output, save, write_each
 from snnprof.results import CoherenceSweep
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.losses import LOSSES
@@ -123,7 +124,7 @@ def coherence_command(
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
     # Before the tables: a reader such as head may close the pipe.
-    unsaved = save_each(sweep, targets)
+    unsaved = write_each(partial(save, sweep, target) for target in targets)
     if during_training:
         click.echo()
     for table in tables_by_time(sweep):

@@ -11,12 +11,21 @@ from snnprof.errors import SnnprofError
 _LONGEST_NAME = 200  # characters; file systems take 255 bytes, and a temporary name is longer
 
 
-def check_writable(path: str | Path) -> Path:
-    """Where the path leads, if a file can be written there.
+def check_writable(path: str | Path) -> None:
+    """See beforehand whether a file can be written.
 
     Raises:
         SnnprofError: no such directory, a directory, too long a name, or the system refuses.
     """
+    target = _target(path)
+    try:  # permissions do not tell everything: a file system may be read-only, or none for files
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
+
+
+def _target(path: str | Path) -> Path:
+    """Where the path leads, if that may be written to."""
     target = _leads_to(path)
     if len(target.name) > _LONGEST_NAME:
         raise SnnprofError(f"output {str(path)!r}: the name is too long")
@@ -29,10 +38,6 @@ def check_writable(path: str | Path) -> Path:
         raise SnnprofError(f"output {str(path)!r}: there is no directory {str(parent)!r}")
     if target.exists() and not os.access(target, os.W_OK):
         raise SnnprofError(f"output {str(path)!r}: no permission to write there")
-    try:  # permissions do not tell everything: a file system may be read-only, or none for files
-        tempfile.TemporaryFile(dir=target.parent).close()
-    except OSError as error:
-        raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
     return target
 
 
@@ -50,7 +55,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
     Raises:
         SnnprofError: see :func:`check_writable`, or the system refuses to write.
     """
-    target = check_writable(path)
+    target = _target(path)
     try:
         _replace(target, content)
     except OSError as error:

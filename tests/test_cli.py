@@ -295,6 +295,23 @@ def test_a_file_that_cannot_be_written_costs_no_other(
     assert "device: CPU" in second.read_text()
 
 
+def test_scalars_that_cannot_be_written_cost_neither_files_nor_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise snnprof.SnnprofError("scalars folder 'runs': No space left on device")
+
+    monkeypatch.setattr("snnprof.render.tensorboard.write_scalars", full)
+    monkeypatch.setattr("snnprof.experiment.trace_arms", lambda *_: [])
+    output, runs = tmp_path / "t.md", tmp_path / "runs"
+    fast = ("--epochs=0", "--repeats=1", "--timesteps=1", "--mode=stbp", "--batch-size=8")
+    result = call("run", *fast, f"--trace={runs}", f"-o{output}")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: scalars folder 'runs': No space left on device\n"
+    assert "device: CPU" in result.stdout
+    assert "device: CPU" in output.read_text()
+
+
 def test_a_full_terminal_costs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

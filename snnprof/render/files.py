@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from snnprof.errors import SnnprofError
@@ -66,14 +66,18 @@ def check_output(path: str | Path) -> Path:
         SnnprofError: unknown suffix, no such directory, a directory, no permission; or a
             picture without matplotlib.
     """
+    _check_suffix(path)
+    check_writable(path)
+    return Path(path)
+
+
+def _check_suffix(path: str | Path) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in (*WRITERS, *SUFFIXES):
         listed = ", ".join((*WRITERS, *SUFFIXES))
         raise SnnprofError(f"output {str(path)!r}: unknown suffix {suffix!r}; known: {listed}")
     if is_picture(path):
         check_matplotlib()
-    check_writable(path)
-    return Path(path)
 
 
 def save(result: Result, path: str | Path) -> None:
@@ -84,23 +88,24 @@ def save(result: Result, path: str | Path) -> None:
     Raises:
         SnnprofError: see :func:`check_output`, or the system refuses to write.
     """
-    target = check_output(path)
-    if is_picture(target):
-        write_whole(path, picture(result, target.suffix.lower()))
+    _check_suffix(path)
+    suffix = Path(path).suffix.lower()
+    if is_picture(path):
+        write_whole(path, picture(result, suffix))
     else:
-        write_whole(path, WRITERS[target.suffix.lower()](result).encode())
+        write_whole(path, WRITERS[suffix](result).encode())
 
 
-def save_each(result: Result, paths: Sequence[Path]) -> list[str]:
-    """Write all files that can be written.
+def write_each(writers: Iterable[Callable[[], None]]) -> list[str]:
+    """Call them all.
 
     Returns:
-        What went wrong with the others: one file system may be full, and another one not.
+        What went wrong with some: one file system may be full, and another one not.
     """
     errors: list[str] = []
-    for path in paths:
+    for write in writers:
         try:
-            save(result, path)
+            write()
         except SnnprofError as error:
             errors.append(str(error))
     return errors
