@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnprof
-from snnprof.environment import describe
+from snnprof.core.environment import describe
 
 STEPS, BATCH = 4, 16
 MLP_STEPS = 25

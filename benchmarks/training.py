@@ -35,9 +35,10 @@ from measuring import (
 )
 from torch import Tensor, nn
 
-from snnprof.environment import choose_device, describe
-from snnprof.growth import fit
+from snnprof.core.environment import choose_device, describe
+from snnprof.profiling.profile import StepArm, profile_arms
 from snnprof.results import StepProfile
+from snnprof.results.scaling import fit
 from snnprof.spiking.neurons import (
     HDLIF,
     LIF,
@@ -46,7 +47,6 @@ from snnprof.spiking.neurons import (
     hdlif_step,
     lif_step,
 )
-from snnprof.training.step import StepArm, profile_arms
 
 ONLINE = ("online", "online-step", "sltt-2", "random-bp", "ottt", "ottt-step", "ndot")
 # The images of a step, by device: the first for `memory` too.

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from snnprof.errors import SnnprofError, known
+from snnprof.core.errors import SnnprofError, known
 from snnprof.models.resnet import resnet18, resnet19, resnet34
 from snnprof.models.sew_resnet import CONNECTIONS, sew_resnet18, sew_resnet34
 from snnprof.models.spikformer import (
@@ -21,10 +21,10 @@ from snnprof.models.spikformer import (
     spikformer_8_768,
 )
 from snnprof.models.vgg import vgg5, vgg11, vgg16, vgg_dvs
+from snnprof.quantization.quantized_layers import quantize
+from snnprof.quantization.quantizers import SCHEMES
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neurons import NeuronMaker, neuron_maker
-from snnprof.spiking.quantizers import SCHEMES
-from snnprof.spiking.weights import quantize
 
 
 class Builder(Protocol):

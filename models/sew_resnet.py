@@ -17,7 +17,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from snnprof.errors import SnnprofError, known
+from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.network import PerStep, SpikingNetwork
 from snnprof.spiking.neurons import NeuronMaker
 

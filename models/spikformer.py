@@ -25,7 +25,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from snnprof.errors import SnnprofError
+from snnprof.core.errors import SnnprofError
 from snnprof.spiking.network import PerStep, SpikingNetwork
 from snnprof.spiking.neurons import NeuronMaker
 

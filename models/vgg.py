@@ -19,7 +19,7 @@ from itertools import cycle
 
 from torch import Tensor, nn
 
-from snnprof.errors import SnnprofError
+from snnprof.core.errors import SnnprofError
 from snnprof.spiking.network import PerStep, SpikingNetwork
 from snnprof.spiking.neurons import NeuronMaker
 

@@ -1,11 +1,17 @@
 """snnprof: SOPs, energy, training time and memory of spiking neural networks in PyTorch."""
 
 from snnprof import models
+from snnprof.coherence.measure import coherence, coherence_sweep
+from snnprof.coherence.neuron_equations import NeuronEquations, register_membrane
+from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
-from snnprof.errors import SnnprofError
-from snnprof.experiment import run
-from snnprof.render.files import load, save
+from snnprof.experiment.run import run
+from snnprof.profiling.profile import StepArm, profile_arms, profile_step
+from snnprof.quantization.packing import pack, unpack
+from snnprof.quantization.quantized_layers import quantize
+from snnprof.quantization.size import size_bytes
+from snnprof.render.output_files import load, save
 from snnprof.results import (
     ArmResult,
     CoherenceResult,
@@ -19,13 +25,7 @@ from snnprof.results import (
     StepProfile,
 )
 from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
-from snnprof.spiking.packing import pack, unpack
-from snnprof.spiking.size import size_bytes
-from snnprof.spiking.weights import quantize
 from snnprof.training.adapters import stepwise
-from snnprof.training.coherence import coherence, coherence_sweep
-from snnprof.training.foreign_neurons import NeuronEquations, register_membrane
-from snnprof.training.step import StepArm, profile_arms, profile_step
 
 __all__ = [
     "ArmResult",

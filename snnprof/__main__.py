@@ -1,5 +1,5 @@
 """``python -m snnprof``."""
 
-from snnprof.cli import main
+from snnprof.cli.main import main
 
 main()

@@ -20,8 +20,8 @@ from snnprof.counting.operands import (
     has_no_zero,
     on_host,
 )
-from snnprof.counting.spectrum import Levels, Spectrum
-from snnprof.counting.weights import WeightJudge
+from snnprof.counting.value_kind import Levels, Spectrum
+from snnprof.counting.weight_kind import WeightJudge
 
 _CHANGED_UNSEEN = (
     "its weight was written to without a trace (through .data, or by a fused optimiser): counted "

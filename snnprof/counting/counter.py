@@ -15,9 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnprof.counting.attention import ProductTally
-from snnprof.counting.callsite import Site, call_site
-from snnprof.counting.capture import (
+from snnprof.core.errors import SnnprofError, known
+from snnprof.core.module_names import module_names, parameter_owners
+from snnprof.counting.call_site import Site, call_site
+from snnprof.counting.layer_tally import Tally
+from snnprof.counting.module_tracker import LAYER_MODULES, Frame, Position
+from snnprof.counting.operands import Kind, Scratch
+from snnprof.counting.operation_mode import (
     CONVOLUTIONS,
     LINEAR,
     UNCOUNTED,
@@ -28,13 +32,9 @@ from snnprof.counting.capture import (
     unpadded,
     why_not_countable,
 )
-from snnprof.counting.naming import module_names, parameter_owners
-from snnprof.counting.operands import Kind, Scratch
-from snnprof.counting.position import LAYER_MODULES, Frame, Position
+from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, READERS, Product
 from snnprof.counting.samples import SampleAxis
-from snnprof.counting.tally import Tally
-from snnprof.errors import SnnprofError, known
 from snnprof.results import CountResult, LayerCount
 
 LAYER_TYPES = ("conv", "linear", "attention")

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnprof.registry import Registry
+from snnprof.core.registry import Registry
 
 Index = tuple[str, ...]
 Reading = tuple["Product", ...] | str

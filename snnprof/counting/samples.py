@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from snnprof.errors import SnnprofError
+from snnprof.core.errors import SnnprofError
 
 
 @runtime_checkable

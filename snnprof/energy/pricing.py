@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from snnprof.core.errors import SnnprofError, known
+from snnprof.core.registry import Registry
 from snnprof.counting.operands import Kind, Operation, is_unrolled, operation
-from snnprof.errors import SnnprofError, known
-from snnprof.registry import Registry
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
 
 

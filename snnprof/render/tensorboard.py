@@ -11,8 +11,8 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from snnprof.errors import SnnprofError
-from snnprof.render.coherence_views import summary
+from snnprof.core.errors import SnnprofError
+from snnprof.render.coherence_table import summary
 from snnprof.results import ArmResult, CoherenceResult, CoherenceSweep, Report
 
 SUFFIX = ".snnprof"  # behind the name of an events file: it is ours to replace

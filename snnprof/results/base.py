@@ -17,9 +17,9 @@ class Viewed:
 
     def to_frame(self: Any) -> pd.DataFrame:
         """The result as a pandas DataFrame, one row per layer or arm."""
-        from snnprof.render import views
+        from snnprof.render import tables
 
-        return views.frame(self)
+        return tables.frame(self)
 
     def save(self: Any, path: str | Path) -> None:
         """Write .md, .csv, .tex or .json, chosen by suffix.
@@ -27,6 +27,6 @@ class Viewed:
         Raises:
             SnnprofError: unknown suffix, or the file cannot be written.
         """
-        from snnprof.render import files
+        from snnprof.render import output_files
 
-        files.save(self, path)
+        output_files.save(self, path)

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnprof.spiking.kernel import run_kernel
 from snnprof.spiking.neuron import Neuron
-from snnprof.spiking.thrift import told_by_membrane
+from snnprof.spiking.spike_recomputation import told_by_membrane
 
 _FOUR_BIT_LEVELS = 15
 _FOUR_BIT_STEPS = 4  # per unit of the membrane

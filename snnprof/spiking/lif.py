@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnprof.errors import SnnprofError, known
+from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.kernel import run_kernel
 from snnprof.spiking.neuron import Neuron
+from snnprof.spiking.spike_recomputation import told_by_membrane
 from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
-from snnprof.spiking.thrift import told_by_membrane
 
 RESETS = ("hard", "soft")
 

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from snnprof.errors import SnnprofError
+from snnprof.core.errors import SnnprofError
 from snnprof.spiking.neurons import neurons_of, reset
-from snnprof.spiking.thrift import spikes_from_membranes
+from snnprof.spiking.spike_recomputation import spikes_from_membranes
 
 
 class PerStep(nn.Sequential):

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from snnprof.errors import SnnprofError
-from snnprof.registry import ByClass
+from snnprof.core.errors import SnnprofError
+from snnprof.core.registry import ByClass
 
 
 class Neuron(nn.Module, ABC):

@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Protocol
 
-from snnprof.errors import SnnprofError, known
-from snnprof.registry import Registry
+from snnprof.core.errors import SnnprofError, known
+from snnprof.core.registry import Registry
 from snnprof.spiking.hdlif import HDLIF, hdlif_step
 from snnprof.spiking.lif import LIF, IntegerLIF, LIFSettings, lif_step
 from snnprof.spiking.neuron import (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnprof.registry import Registry
+from snnprof.core.registry import Registry
 
 # From the distance d = membrane - threshold (which it may overwrite) to dH/dd.
 Slope = Callable[[Tensor], Tensor]

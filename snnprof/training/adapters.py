@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from snnprof.errors import SnnprofError, is_out_of_memory
-from snnprof.registry import Registry
+from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.core.registry import Registry
 from snnprof.spiking.neuron import detach, reset
 
 _MOST_GRAPHS = 128

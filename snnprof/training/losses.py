@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnprof.errors import SnnprofError
-from snnprof.registry import Registry
+from snnprof.core.errors import SnnprofError
+from snnprof.core.registry import Registry
 
 # (outputs of the network, targets) -> scalar
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from snnprof.errors import SnnprofError, known
-from snnprof.registry import Registry
-from snnprof.training.batch import BatchRun
-from snnprof.training.traces import dynamic_traces, leaky_traces
+from snnprof.core.errors import SnnprofError, known
+from snnprof.core.registry import Registry
+from snnprof.training.batch_run import BatchRun
+from snnprof.training.presynaptic_traces import dynamic_traces, leaky_traces
 
 Mode = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
 MODES: Registry[Mode] = Registry("mode")
@@ -152,8 +152,8 @@ def ottt(run: BatchRun) -> Tensor:
     """Online training through time: ``online`` with a_t = leak * a_(t-1) + s_t for s_t.
 
     The trace a replaces the spikes in the weight gradient alone, see
-    :mod:`snnprof.training.traces`. The published loss is
-    :func:`~snnprof.training.batch.cross_entropy_and_mse`; here it is the run's, as in every
+    :mod:`snnprof.training.presynaptic_traces`. The published loss is
+    :func:`~snnprof.training.batch_run.cross_entropy_and_mse`; here it is the run's, as in every
     other mode. (Xiao et al., NeurIPS 2022.)
     """
     with leaky_traces(run):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnprof.counting import accumulator, fanout, spectrum, weights
+from snnprof.counting import accumulator, fanout, value_kind, weight_kind
 from snnprof.counting.counter import SopCounter
 
 
@@ -77,7 +77,7 @@ def measure(model: nn.Module, *inputs: Tensor, **options):
 
 def as_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the path of tensors whose numbers are not at hand."""
-    for module in (accumulator, fanout, spectrum, weights):
+    for module in (accumulator, fanout, value_kind, weight_kind):
         monkeypatch.setattr(module, "on_host", lambda x: False)
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from snnprof.counting import position
+from snnprof.core.errors import SnnprofError
+from snnprof.counting import module_tracker
 from snnprof.counting.counter import SopCounter
-from snnprof.errors import SnnprofError
 
 from .nets import (
     LAYERS,
@@ -345,7 +345,7 @@ def test_a_counter_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPa
             raise ValueError("no such module")
         return True
 
-    monkeypatch.setattr(position, "_may_multiply", refuse)
+    monkeypatch.setattr(module_tracker, "_may_multiply", refuse)
     with pytest.raises(ValueError, match="no such module"), SopCounter(model):
         pass
     assert_nothing_left(model)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
+from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
-from snnprof.errors import SnnprofError
 
 from .oracle import enumerated, reference
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import snnprof
-from snnprof.spiking.quantizers import SCHEMES
+from snnprof.quantization.quantizers import SCHEMES
 
 from .oracle import Synapses, enumerated
 

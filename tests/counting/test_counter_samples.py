@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
-from snnprof.errors import SnnprofError
 
 
 def spikes(*shape: int, seed: int = 0) -> Tensor:

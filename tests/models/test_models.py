@@ -12,7 +12,7 @@ import snnprof
 from snnprof.models import MODELS, create, list_models, nominal_macs, usual
 from snnprof.spiking.neurons import neurons_of
 from snnprof.training.adapters import adapt
-from snnprof.training.batch import BatchRun
+from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
 
 SMALL = {  # an image that is quick and still has several tokens or positions in the last layer

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from snnprof.errors import SnnprofError
+from snnprof.core.errors import SnnprofError
 from snnprof.render.tensorboard import run_name, write_scalars
 from snnprof.results import Report
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import snnprof
 from snnprof.training.adapters import ADAPTERS, SteppedModel, adapt, kept_graphs
-from snnprof.training.batch import BatchRun
+from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
 
-from .fakes import LEAK, charge
+from ..support.neurons import LEAK, charge
 
 STEPS = 4
 X = 2 * torch.randn(STEPS, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

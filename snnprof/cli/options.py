@@ -1,0 +1,105 @@
+"""What the commands' options share: kinds of value, and the options of every network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from snnprof.core.environment import DEVICES
+from snnprof.core.errors import SnnprofError
+from snnprof.experiment.data_sets import DATASETS
+from snnprof.models import WEIGHTS
+
+TERMINAL = "-"
+# No longer: Python refuses to read a number of thousands of digits.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+if TYPE_CHECKING:  # older releases of click know no [...] there
+    _Numbers = click.ParamType[tuple[int, ...]]
+else:
+    _Numbers = click.ParamType
+
+
+class WholeNumbers(_Numbers):
+    """ "4,8,16": whole numbers, as a tuple."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        pieces = [piece.strip() for piece in str(value).split(",")]
+        for piece in pieces:
+            if not _WHOLE.fullmatch(piece):
+                self.fail(f"{piece!r} is not a valid integer: give N or N,N,...", param, ctx)
+        return tuple(int(piece) for piece in pieces)
+
+
+WHOLE_NUMBERS = WholeNumbers()
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names in a sentence of help."""
+    return ", ".join(sorted(names))
+
+
+def parse_variant(text: str, reserved: Container[str] = ()) -> tuple[str, object]:
+    """``--variant``: ("connect", "iand") of "connect=iand", ("seca", True) of "seca".
+
+    Args:
+        text: NAME or NAME=VALUE.
+        reserved: names that have an option of their own.
+
+    Raises:
+        SnnprofError: no name, or one that is reserved.
+    """
+    name, equals, value = text.partition("=")
+    if not name.isidentifier() or name in reserved:
+        raise SnnprofError(f"--variant {text!r}: give NAME or NAME=VALUE, e.g. connect=iand")
+    return name, value if equals else True
+
+
+_SHARED = (
+    click.option(
+        "--variant",
+        "variants",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Variant of every neuron, or option of the network (connect=iand); repeat it.",
+    ),
+    click.option(
+        "--weights", default="fp32", show_default=True, help=f"One of: {listed([*WEIGHTS])}."
+    ),
+    click.option(
+        "--data", default="digits", show_default=True, help=f"One of: {listed([*DATASETS])}."
+    ),
+    click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]"),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        help="Of weights, batches, random data.",
+    ),
+    click.option("--device", default="auto", show_default=True, help=f"One of: {listed(DEVICES)}."),
+    click.option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Start from the weights in FILE (torch.save of a state dict; no code in it is run).",
+    ),
+)
+
+
+def network_options(command: Command) -> Command:
+    """The options that say which network, weights and data: every command's that builds one."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command

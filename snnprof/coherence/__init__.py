@@ -1,0 +1,1 @@
+"""Theorem 4.2 on live networks: gradients of online training against STBP's."""

@@ -1,0 +1,149 @@
+"""Watching a layer of neurons while a network runs: where m_t and s_t lie in autograd's graph.
+
+Our neurons run their own code, the one that trains.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from snnprof.coherence.firing_record import Trace, tap_of, trace
+from snnprof.core.errors import SnnprofError
+from snnprof.spiking.neurons import Neuron
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place in autograd's graph where a gradient arrives; holds no values.
+
+    Attributes:
+        edge: for torch.autograd.grad.
+        empty: a tensor without memory, of the gradient's shape and type.
+        device: of the gradient.
+    """
+
+    edge: GradientEdge
+    empty: Tensor
+    device: torch.device
+
+
+def spot(tensor: Tensor) -> Spot:
+    """Where the gradient of a tensor arrives."""
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return Spot(get_gradient_edge(tensor), empty, tensor.device)
+
+
+@dataclass
+class Records:
+    """What one layer of neurons did in one run, piece by piece in order of time.
+
+    Attributes:
+        membranes: where dL/dm arrives: pieces [K, B, ...], or [B, ...] of one step each.
+        spikes: where dL/ds arrives from the layers above: pieces [K, B, ...].
+        traces: what happened.
+        weights: parameters of the linear operations that ran since the layer of neurons
+            before.
+    """
+
+    membranes: list[Spot] = field(default_factory=list)
+    spikes: list[Spot] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
+    weights: list[nn.Parameter] = field(default_factory=list)
+
+
+class Watch(ABC):
+    """Takes the place of a neuron layer's ``forward`` for one run of the network.
+
+    Args:
+        cut: True to detach the membrane between time steps, as online training does.
+        records: what to keep; None for nothing.
+    """
+
+    def __init__(self, cut: bool, records: Records | None) -> None:
+        self.cut = cut
+        self.records = records
+
+    def forward(self, *given: object, **named: object) -> Tensor:
+        """Stands in for the neuron's own; SnnprofError for anything but one tensor."""
+        if named or len(given) != 1 or not isinstance(given[0], Tensor):
+            what = ", ".join([*(type(g).__name__ for g in given), *(f"{n}=" for n in named)])
+            raise SnnprofError(
+                f"a layer of neurons was called with ({what}): coherence follows neurons that take "
+                "one tensor, the current, and give one, the spikes"
+            )
+        return self.fire(given[0])
+
+    @abstractmethod
+    def fire(self, currents: Tensor) -> Tensor:
+        """The spikes of the currents."""
+
+
+def alias(tensor: Tensor) -> Tensor:
+    """A graph node of its own with the same values, which needs a gradient."""
+    if not tensor.requires_grad:
+        tensor = tensor.detach().requires_grad_()
+    return tensor.view_as(tensor)
+
+
+class OwnWatch(Watch):
+    """One of our neurons, run by its own code.
+
+    dL/dm_t is dL/dI_t: the current enters m_t = leak * m + I_t as it is, and nothing else.
+
+    Args:
+        neuron: the layer.
+        cut, records: as :class:`Watch`.
+    """
+
+    def __init__(self, neuron: Neuron, cut: bool, records: Records | None) -> None:
+        super().__init__(cut, records)
+        self.neuron = neuron
+        self.run = neuron.forward
+        self.tap = tap_of(neuron)
+
+    def fire(self, currents: Tensor) -> Tensor:
+        if self.records is None:
+            return self._run(currents)
+        first, before = self.neuron.steps_run, self.neuron.membrane
+        if self.tap is None:
+            currents = alias(currents)
+            self.records.membranes.append(spot(currents))
+            seen, spikes = currents, self._run(currents)
+        else:
+            steps: list[Tensor] = []
+            handle = self.tap.register_forward_hook(_keep_in(steps))
+            try:
+                spikes = self._run(currents)
+            finally:
+                handle.remove()
+            self.records.membranes += [spot(step) for step in steps]
+            seen = torch.stack([step.detach() for step in steps])
+        self.records.spikes.append(spot(spikes))
+        with torch.no_grad():
+            self.records.traces.append(trace(self.neuron, seen, before, first))
+        return spikes
+
+    def _run(self, currents: Tensor) -> Tensor:
+        if not self.cut:
+            return self.run(currents)
+        spikes = []
+        for current in currents.split(1):
+            self.neuron.detach()
+            spikes.append(self.run(current))
+        return torch.cat(spikes)
+
+
+def _keep_in(steps: list[Tensor]) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    """A forward hook that keeps each output, made a node of its own."""
+
+    def hook(module: nn.Module, args: object, out: Tensor) -> Tensor:
+        steps.append(alias(out))
+        return steps[-1]
+
+    return hook

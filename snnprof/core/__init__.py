@@ -1,0 +1,1 @@
+"""Shared by every layer: errors, registries, files, module names, forward hooks."""

@@ -1,0 +1,133 @@
+"""Data sets: tensors ready to train on, and a sentence on where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnprof.core.errors import SnnprofError, known
+
+SPLIT_SEED = 0
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images [N, C, H, W] in float32 and labels [N].
+
+    Attributes:
+        labelled: False if the labels mean nothing, so that an accuracy would not either.
+        description: what it is and how it was split, for the report.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    labelled: bool
+    description: str
+
+    def to(
+        self, device: torch.device, layout: torch.memory_format = torch.preserve_format
+    ) -> Dataset:
+        """The same data on another device, the images in a memory format."""
+        return replace(
+            self,
+            train_images=self.train_images.to(device, memory_format=layout),
+            train_labels=self.train_labels.to(device),
+            test_images=self.test_images.to(device, memory_format=layout),
+            test_labels=self.test_labels.to(device),
+        )
+
+    @property
+    def in_channels(self) -> int:
+        return self.train_images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        return self.train_images.shape[-1]
+
+
+def digits(image_size: int | None, seed: int) -> Dataset:
+    """scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, 10 classes.
+
+    Fixed stratified split, whatever ``seed``; scaled to mean 0 and deviation 1 over the
+    training images; resized bilinearly where another ``image_size`` is asked for.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    loaded = load_digits()
+    split = train_test_split(
+        torch.tensor(loaded.images, dtype=torch.float32).unsqueeze(1),
+        torch.tensor(loaded.target),
+        test_size=TEST_SHARE,
+        random_state=SPLIT_SEED,
+        stratify=loaded.target,
+    )
+    train_images, test_images, train_labels, test_labels = split
+    if image_size is not None:
+        size = (image_size, image_size)
+        train_images = F.interpolate(train_images, size, mode="bilinear")
+        test_images = F.interpolate(test_images, size, mode="bilinear")
+    mean, deviation = train_images.mean(), train_images.std()
+    return Dataset(
+        (train_images - mean) / deviation,
+        train_labels,
+        (test_images - mean) / deviation,
+        test_labels,
+        num_classes=10,
+        labelled=True,
+        description=(
+            f"scikit-learn digits, {len(train_labels)} training and {len(test_labels)} test "
+            f"images of {train_images.shape[-1]}x{train_images.shape[-1]} pixels, stratified "
+            f"split with seed {SPLIT_SEED}"
+        ),
+    )
+
+
+def random(image_size: int | None, seed: int) -> Dataset:
+    """Normally distributed images with random labels: for counting and timing only."""
+    size = 32 if image_size is None else image_size
+    generator = torch.Generator().manual_seed(seed)
+    train, test, classes = 256, 64, 10
+    images = torch.randn(train + test, 3, size, size, generator=generator)
+    labels = torch.randint(0, classes, (train + test,), generator=generator)
+    return Dataset(
+        images[:train],
+        labels[:train],
+        images[train:],
+        labels[train:],
+        num_classes=classes,
+        labelled=False,
+        description=(
+            f"random images, {train} training and {test} test images of 3x{size}x{size}, "
+            f"seed {seed}; labels are random too, so no accuracy is given"
+        ),
+    )
+
+
+DATASETS: dict[str, Callable[[int | None, int], Dataset]] = {"digits": digits, "random": random}
+
+
+def load(name: str, image_size: int | None = None, seed: int = 0) -> Dataset:
+    """Load a data set by name.
+
+    Args:
+        name: "digits" or "random".
+        image_size: height and width in pixels; None for the data's own (random: 32).
+        seed: of the random images.
+
+    Raises:
+        SnnprofError: unknown name, or an image size below 1.
+    """
+    if name not in DATASETS:
+        raise known("data set", name, DATASETS)
+    if image_size is not None and image_size < 1:
+        raise SnnprofError(f"image_size={image_size}: must be at least 1")
+    return DATASETS[name](image_size, seed)

@@ -1,0 +1,165 @@
+"""Memory of one training step, in bytes that the allocator handed out."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch._C._profiler import _EventType
+from torch.optim import Optimizer
+
+from snnprof.core.errors import is_out_of_memory
+from snnprof.results import StepProfile
+from snnprof.training.adapters import SteppedModel
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What one training step took.
+
+    Attributes:
+        peak_bytes: what the step found allocated (parameters, buffers, optimiser state, inputs)
+            plus the most that it allocated on top.
+        reserved_bytes: the most that CUDA's allocator held from the device; None on the CPU.
+        static_bytes: parameters, gradients and optimiser state after the step.
+    """
+
+    peak_bytes: int
+    reserved_bytes: int | None
+    static_bytes: int
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """What there is instead of a result where the memory did not suffice.
+
+    Attributes:
+        reason: in words.
+        profile: what had been measured before.
+    """
+
+    reason: str = "out of memory"
+    profile: StepProfile | None = None
+
+
+def attempt(action: Callable[[], Result], device: torch.device) -> Result | OutOfMemory:
+    """The action's result, or :class:`OutOfMemory`, with the memory it had taken given back."""
+    try:
+        return action()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Not inside the except clause, whose traceback holds what the action had made.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return OutOfMemory()
+
+
+def step_memory(
+    step: Callable[[], Tensor],
+    stepped: SteppedModel,
+    optimizer: Optimizer,
+    inputs: Iterable[Tensor],
+    device: torch.device,
+) -> tuple[StepMemory, Tensor]:
+    """Run one training step and tell its memory, and what the step returned.
+
+    CUDA's allocator statistics on a GPU, the profiler's allocation events on the CPU: both are
+    deterministic. Gradients and state of the step before are dropped first: the step would
+    free them unseen. On a GPU, nothing else may allocate meanwhile.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    stepped.reset()
+    held = _bytes_of(
+        chain(stepped.model.parameters(), stepped.model.buffers(), _state(optimizer), inputs)
+    )
+    if device.type == "cuda":
+        rise, reserved, result = _cuda_rise(step, device)
+    else:
+        rise, result = _cpu_rise(step)
+        reserved = None
+    # Where the mode has freed them already, they are as large as what they belong to.
+    gradients = (p for p in stepped.model.parameters() if p.requires_grad)
+    static = _bytes_of(chain(stepped.model.parameters(), _state(optimizer)))
+    static += sum(p.numel() * p.element_size() for p in gradients)
+    return StepMemory(held + rise, reserved, static), result
+
+
+def _state(optimizer: Optimizer) -> Iterator[object]:
+    return (value for held in optimizer.state.values() for value in held.values())
+
+
+def _bytes_of(values: Iterable[object]) -> int:
+    """Bytes of tensors, each once: of a part of something larger, only the part."""
+    spans = sorted(_span(value) for value in values if isinstance(value, Tensor) and value.numel())
+    total = reached = 0
+    for begin, end in spans:
+        total += max(0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses from the first byte to behind the last."""
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    begin = tensor.data_ptr()
+    return begin, begin + (last + 1) * tensor.element_size()
+
+
+def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, int, Tensor]:
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    result = step()
+    torch.cuda.synchronize(device)
+    rise = torch.cuda.max_memory_allocated(device) - before
+    return rise, torch.cuda.max_memory_reserved(device), result
+
+
+def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
+    # The profiler's C++ side logs to standard error what no user can use.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        result = step()
+    level = highest = 0
+    for change in _allocations(profiler):
+        level += change
+        highest = max(highest, level)
+    return highest, result
+
+
+def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:
+    """Bytes allocated (or, negative, freed again), in order of time.
+
+    Blocks from before are left out: whether the profiler knows their size depends on what was
+    profiled earlier in the process.
+    """
+    assert profiler.profiler is not None
+    results = profiler.profiler.kineto_results
+    assert results is not None
+    pending = list(results.experimental_event_tree())
+    found = []
+    while pending:
+        event = pending.pop()
+        pending += event.children
+        if event.typed[0] == _EventType.Allocation:
+            found.append((event.start_time_ns, event.typed[1]))
+    living: set[int] = set()
+    for _, block in sorted(found, key=lambda timed: timed[0]):
+        if block.alloc_size > 0:
+            living.add(block.ptr)
+            yield block.alloc_size
+        elif block.ptr in living:
+            living.remove(block.ptr)
+            yield block.alloc_size

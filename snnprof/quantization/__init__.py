@@ -1,0 +1,1 @@
+"""1-bit and 1.5-bit weights: formulas, packing, sizes."""

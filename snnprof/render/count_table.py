@@ -1,0 +1,101 @@
+"""Synaptic operations, per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from snnprof.render.number_format import (
+    percent,
+    relative,
+    scaled,
+)
+from snnprof.render.table import MEGA, View, records, view
+from snnprof.results import (
+    COUNT_COLUMNS,
+    CountResult,
+    LayerCount,
+)
+
+
+@records.register
+def _(result: CountResult) -> list[dict[str, Any]]:
+    rows = []
+    for layer in result.rows:
+        row = asdict(layer)
+        for column in COUNT_COLUMNS:
+            row[column] = relative(row[column], result.samples)
+        rows.append(row)
+    return rows
+
+
+_HEADINGS = {
+    "synops": "SOPs (M)",
+    "unrolled_synops": "unrolled SOPs (M)",
+    "nnz_synops": "nnz SOPs (M)",
+    "rate_synops": "rate SOPs (M)",
+    "nominal_macs": "nominal MACs (M)",
+    "dense_macs": "dense MACs (M)",
+}
+
+
+def _count_columns(result: CountResult) -> tuple[str, ...]:
+    """The columns to show; that of products of activations only where there are any."""
+    products = any(row.nnz_synops is not None for row in result.rows)
+    return tuple(column for column in COUNT_COLUMNS if products or column != "nnz_synops")
+
+
+@view.register
+def _(result: CountResult) -> View:
+    shown = _count_columns(result)
+    columns = (
+        "layer",
+        "operation",
+        "input",
+        "weight",
+        "event",
+        "firing rate (%)",
+        *(_HEADINGS[column] for column in shown),
+    )
+    rows = [_layer_cells(layer, result.samples, shown) for layer in result.rows]
+    totals = [scaled(result.per_sample(column), MEGA) for column in shown]
+    rows.append(("total", "", "", "", "", percent(result.firing_rate), *totals))
+    steps = "" if result.timesteps is None else f", T = {result.timesteps}"
+    title = f"Synaptic operations per sample ({result.samples} samples{steps})"
+    return View(title, columns, tuple(rows), tuple(count_notes(result)))
+
+
+def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tuple[str, ...]:
+    return (
+        layer.name + (" (stem)" if layer.stem else ""),
+        layer.op,
+        layer.input_kind,
+        layer.weight_kind,
+        layer.operation,
+        percent(layer.firing_rate),
+        *(scaled(relative(getattr(layer, column), samples), MEGA) for column in columns),
+    )
+
+
+def count_notes(result: CountResult) -> Iterator[str]:
+    """What was not counted, and what was wrong with the inputs."""
+    if any(layer.stem for layer in result.rows):
+        yield "SOPs include the stem; the total firing rate leaves it out: its input is no spike."
+    elif result.rows:
+        first = result.rows[0]
+        yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
+    yield from not_counted_notes(result.not_counted)
+    if not result.not_counted:
+        yield "Not counted: nothing; every convolution, linear operation and product was seen."
+    if result.non_finite:
+        yield f"NaN or infinity in the input of: {', '.join(result.non_finite)}."
+
+
+def not_counted_notes(not_counted: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """One line per reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in not_counted:
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        yield f"Not counted: {', '.join(names)} ({reason})."

@@ -1,0 +1,44 @@
+"""Energy, per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from snnprof.render.count_table import not_counted_notes
+from snnprof.render.number_format import (
+    scaled,
+)
+from snnprof.render.table import MEGA, MILLI, View, records, view
+from snnprof.results import (
+    EnergyResult,
+)
+
+
+@records.register
+def _(result: EnergyResult) -> list[dict[str, Any]]:
+    return [{"table": result.table, **asdict(row)} for row in result.rows]
+
+
+@view.register
+def _(result: EnergyResult) -> View:
+    columns = ("layer", "event", "events (M)", "energy (mJ)")
+    rows = [
+        (row.name, row.operation, scaled(row.events, MEGA), scaled(row.energy_j, MILLI))
+        for row in result.rows
+    ]
+    rows.append(("total", "", "", scaled(result.total_j, MILLI)))
+    title = f"Energy per sample, convention {result.table}"
+    notes = (*energy_notes(result), *not_counted_notes(result.not_counted))
+    return View(title, columns, tuple(rows), notes)
+
+
+def energy_notes(result: EnergyResult) -> Iterator[str]:
+    """The convention, its source and what it leaves out."""
+    yield (
+        f"Energy convention {result.table}: {result.description}. Leaves out: "
+        f"{result.leaves_out}. Source: {result.source}."
+    )
+    if result.not_billed:
+        yield f"Counted but not billed by {result.table}: {', '.join(result.not_billed)}."

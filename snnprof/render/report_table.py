@@ -1,0 +1,192 @@
+"""Arms side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from snnprof.render.count_table import count_notes
+from snnprof.render.energy_table import energy_notes
+from snnprof.render.number_format import (
+    integer,
+    percent,
+    ratio,
+    relative,
+    scaled,
+    spread,
+)
+from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
+from snnprof.results import (
+    ArmResult,
+    Growth,
+    Report,
+    StepProfile,
+    quartiles,
+)
+from snnprof.results.scaling import FLAT
+
+
+@records.register
+def _(result: Report) -> list[dict[str, Any]]:
+    return [_arm_record(arm, result) for arm in result.arms]
+
+
+def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
+    counts, profile = arm.counts, arm.profile
+    first, middle, third = quartiles(arm.step_s) or (None, None, None)
+    return {
+        "model": arm.model,
+        "neuron": arm.neuron,
+        "weights": arm.weights,
+        "mode": arm.mode,
+        "timesteps": arm.timesteps,
+        "parameters": arm.parameters,
+        "size_bytes": arm.size_bytes,
+        "paper_size_bytes": arm.paper_size_bytes,
+        "accuracy": arm.accuracy,
+        "firing_rate": None if counts is None else counts.firing_rate,
+        "synops": None if counts is None else counts.per_sample("synops"),
+        **{f"energy_{energy.table}_j": energy.total_j for energy in arm.energies},
+        "neuron_ops": arm.neuron_ops,
+        "step_median_s": middle,
+        "step_q1_s": first,
+        "step_q3_s": third,
+        "step_ratio": _ratio(arm, report, "step_median_s"),
+        **_profile_record(profile),
+        "peak_ratio": _ratio(arm, report, "peak_bytes"),
+        "measured_j": _measured_j(arm),
+        "epochs": arm.epochs,
+        "execution": arm.execution,
+        "failure": arm.failure,
+        "device": report.environment.get("device"),
+    }
+
+
+def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
+    medians = ("forward", "backward", "optimizer")
+    figures = (
+        "batch_size",
+        "samples_per_s",
+        "peak_bytes",
+        "reserved_bytes",
+        "static_bytes",
+        "activation_bytes",
+        "backward_passes",
+        "optimizer_steps",
+    )
+    if profile is None:
+        return dict.fromkeys((*(f"{phase}_median_s" for phase in medians), *figures))
+    seconds = {phase: quartiles(getattr(profile, f"{phase}_s")) for phase in medians}
+    return {
+        **{f"{phase}_median_s": found and found[1] for phase, found in seconds.items()},
+        **{name: getattr(profile, name) for name in figures},
+    }
+
+
+def _measured_j(arm: ArmResult) -> float | None:
+    """Joules per sample of a training step, by the board's counter."""
+    if arm.measured is None or arm.batch_size is None:
+        return None
+    return arm.measured.net_j / arm.batch_size
+
+
+def _ratio(arm: ArmResult, report: Report, figure: str) -> float | None:
+    """A figure of an arm, to that of the first row of the same T that has it."""
+    alike = (getattr(other, figure) for other in report.arms if other.timesteps == arm.timesteps)
+    return relative(getattr(arm, figure), next((y for y in alike if y is not None), None))
+
+
+@view.register
+def _(result: Report) -> View:
+    device = "GPU" if result.environment.get("device", "").startswith("CUDA") else "CPU"
+    rows = [_arm_cells(arm, result, device) for arm in result.arms]
+    columns = tuple(dict.fromkeys(heading for row in rows for heading in row))
+    cells = tuple(tuple(row.get(heading, "") for heading in columns) for row in rows)
+    title = "Training modes side by side (SOPs, NOPs and energy per sample)"
+    return View(title, columns, cells, tuple(report_notes(result)))
+
+
+def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
+    """Cells by heading; what no arm has to say gets no column."""
+    counts = arm.counts
+    tables = _unique(energy.table for other in report.arms for energy in other.energies)
+    energies = {energy.table: energy.total_j for energy in arm.energies}
+    cells = {
+        "model": arm.model,
+        "neuron": arm.neuron or "",
+        "weights": arm.weights or "",
+        "mode": arm.mode,
+        "T": str(arm.timesteps),
+        "parameters": integer(arm.parameters),
+        "size (MB)": scaled(arm.size_bytes, MEGA),
+        "size, paper (MB)": scaled(arm.paper_size_bytes, MEGA),
+        "accuracy (%)": percent(arm.accuracy),
+        "firing rate (%)": percent(None if counts is None else counts.firing_rate),
+        "SOPs (M)": scaled(None if counts is None else counts.per_sample("synops"), MEGA),
+        **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
+        "NOPs (M)": scaled(arm.neuron_ops, MEGA),
+        f"step time, {device} (ms)": arm.failure or spread(arm.step_s, MILLI),
+        "time ratio": ratio(_ratio(arm, report, "step_median_s")),
+        f"peak memory, {device} (MiB)": scaled(arm.peak_bytes, MIB),
+        "memory ratio": ratio(_ratio(arm, report, "peak_bytes")),
+    }
+    if any(other.execution for other in report.arms):
+        cells["training step"] = arm.execution
+    if any(other.measured or other.not_measured for other in report.arms):
+        cells["measured energy, training (mJ)"] = scaled(_measured_j(arm), MILLI)
+    return cells
+
+
+def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
+    """What was found over T: flat, or so much more per time step."""
+    alone = len({g.neuron for g in growth}) == 1
+    memory = [_grown(g, alone, MIB, "MiB") for g in growth if g.quantity == "peak_bytes"]
+    if memory:
+        yield f"Peak memory over T: {'; '.join(memory)}."
+    times = [_grown(g, alone, MILLI, "ms") for g in growth if g.quantity == "step_s"]
+    if times:
+        yield f"Step time over T: {'; '.join(times)}."
+
+
+def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
+    who = found.mode if alone or found.neuron is None else f"{found.neuron} {found.mode}"
+    first, last = found.timesteps[0], found.timesteps[-1]
+    change = f"{ratio(found.ratio)} from T={first} to T={last}"
+    if found.spread <= FLAT:
+        return f"{who}: flat, {change}"
+    fit = "" if found.r_squared is None else f", R^2 {found.r_squared:.4f}"
+    return (
+        f"{who}: {found.slope / unit:+.4g} {name} per step, {found.intercept / unit:.4g} {name} at "
+        f"T=0{fit}, {change}"
+    )
+
+
+def report_notes(report: Report) -> Iterator[str]:
+    """Everything that has to be said under the comparison table."""
+    yield from growth_notes(report.growth)
+    yield from report.notes
+    if any(arm.peak_bytes is not None for arm in report.arms):
+        yield (
+            "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
+            "state and inputs included. Ratios are to the first row of the same T."
+        )
+    yield (
+        "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "
+        "scales); beside it as the HD-LIF paper accounts: 1/4 byte per 1-bit, 3/8 byte per "
+        "1.5-bit weight. Normalisation and neuron parameters excluded."
+    )
+    yield (
+        "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset), 1 for a "
+        "stateless neuron."
+    )
+    yield from _unique(
+        note for arm in report.arms for energy in arm.energies for note in energy_notes(energy)
+    )
+    yield from _unique(
+        note for arm in report.arms if arm.counts is not None for note in count_notes(arm.counts)
+    )
+    yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
+
+
+def _unique(values: Iterator[str]) -> Sequence[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,62 @@
+"""Time and memory of a training step over the number of time steps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from snnprof.core.errors import SnnprofError
+from snnprof.render.figures import drawn, picture
+from snnprof.render.table import MIB, MILLI
+from snnprof.results import ArmResult, Report, quartiles
+
+_MARKERS = "os^Dvpx*"
+
+
+@picture.register
+def _(report: Report, suffix: str) -> bytes:
+    if len({arm.timesteps for arm in report.arms if arm.profile is not None}) < 2:
+        raise SnnprofError(
+            "a picture of time and memory over T needs steps measured at several T: "
+            "--timesteps 1,2,4,8 --repeats 20"
+        )
+    return drawn(partial(_draw, report), suffix)
+
+
+def _draw(report: Report, pyplot: Any) -> Any:
+    figure, (memory, time) = pyplot.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
+    device = report.environment.get("device", "")
+    for place, (name, arms) in enumerate(_series(report).items()):
+        style = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 4, "label": name}
+        steps = [arm.timesteps for arm in arms]
+        memory.plot(steps, [(arm.peak_bytes or 0) / MIB for arm in arms], **style)
+        spreads = [quartiles(arm.step_s) for arm in arms]
+        low, middle, high = zip(*(s for s in spreads if s is not None), strict=True)
+        (line,) = time.plot(steps, [m / MILLI for m in middle], **style)
+        time.fill_between(
+            steps, [x / MILLI for x in low], [x / MILLI for x in high],
+            color=line.get_color(), alpha=0.2, linewidth=0,
+        )  # fmt: skip
+    memory.set_ylabel("peak memory of a training step (MiB)")
+    time.set_ylabel("time of a training step (ms)")
+    ticks = sorted({arm.timesteps for arm in report.arms})
+    for axes in (memory, time):
+        axes.set_xlabel("time steps T")
+        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    handles, labels = memory.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.supxlabel(f"{report.arms[0].model}; {device}", fontsize=7)
+    return figure
+
+
+def _series(report: Report) -> dict[str, list[ArmResult]]:
+    """The measured arms of each neuron and mode, T ascending."""
+    neurons = {arm.neuron for arm in report.arms}
+    found: dict[str, list[ArmResult]] = {}
+    for arm in sorted(report.arms, key=lambda arm: arm.timesteps):
+        if arm.profile is not None:
+            name = arm.mode if len(neurons) == 1 else f"{arm.neuron}, {arm.mode}"
+            found.setdefault(name, []).append(arm)
+    return found

@@ -1,0 +1,65 @@
+"""One training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snnprof.render.number_format import (
+    number,
+    scaled,
+    spread,
+)
+from snnprof.render.table import MIB, MILLI, View, records, view
+from snnprof.results import StepProfile, quartiles
+
+
+@records.register
+def _(result: StepProfile) -> list[dict[str, Any]]:
+    row: dict[str, Any] = {
+        "mode": result.mode,
+        "device": result.device,
+        "batch_size": result.batch_size,
+        "timesteps": result.timesteps,
+    }
+    for phase in ("forward", "backward", "optimizer", "step"):
+        first, middle, third = quartiles(getattr(result, f"{phase}_s")) or (None, None, None)
+        row |= {f"{phase}_median_s": middle, f"{phase}_q1_s": first, f"{phase}_q3_s": third}
+    return [
+        row
+        | {
+            "repeats": len(result.step_s),
+            "samples_per_s": result.samples_per_s,
+            "peak_bytes": result.peak_bytes,
+            "reserved_bytes": result.reserved_bytes,
+            "static_bytes": result.static_bytes,
+            "activation_bytes": result.activation_bytes,
+            "backward_passes": result.backward_passes,
+            "optimizer_steps": result.optimizer_steps,
+        }
+    ]
+
+
+@view.register
+def _(result: StepProfile) -> View:
+    cells = {
+        "mode": result.mode,
+        "T": str(result.timesteps),
+        "batch": str(result.batch_size),
+        "forward (ms)": spread(result.forward_s, MILLI),
+        "backward (ms)": spread(result.backward_s, MILLI),
+        "optimiser (ms)": spread(result.optimizer_s, MILLI),
+        "step (ms)": spread(result.step_s, MILLI),
+        "samples/s": number(result.samples_per_s),
+        "peak (MiB)": scaled(result.peak_bytes, MIB),
+        "reserved (MiB)": scaled(result.reserved_bytes, MIB),
+        "static (MiB)": scaled(result.static_bytes, MIB),
+        "activation (MiB)": scaled(result.activation_bytes, MIB),
+        "backward passes": str(result.backward_passes),
+        "optimiser steps": str(result.optimizer_steps),
+    }
+    notes = (
+        f"Time: median (first-third quartile) of {len(result.step_s)} steps, {result.device}.",
+        "Memory: allocator bytes of one step of its own. Static: parameters, gradients, optimiser "
+        "state. Activation: peak - static, inputs and buffers included.",
+    )
+    return View("One training step", tuple(cells), (tuple(cells.values()),), notes)

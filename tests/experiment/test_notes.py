@@ -1,0 +1,45 @@
+"""What is said under a comparison, where whole runs would be a matter of luck."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from snnprof.experiment import data_sets
+from snnprof.experiment.notes import _guessing, _unsteady
+from snnprof.results import ArmResult, StepProfile
+
+
+def arm(mode: str, step_s: tuple[float, ...]) -> ArmResult:
+    profile = StepProfile(mode, "cpu", 8, 2, step_s, step_s, step_s, step_s, 1, None, 1, 0, 1, 1)
+    return ArmResult("vgg5", "lif", "fp32", mode, 2, profile=profile)
+
+
+def test_times_that_vary_too_much_are_said() -> None:
+    steady = arm("online", (1.0, 1.1, 1.2, 1.3, 1.4))  # quartiles 1.1 and 1.3
+    unsteady = arm("stbp", (1.0, 1.0, 1.2, 2.0, 9.0))  # 1.0 and 2.0
+    few = arm("ottt", (1.0, 9.0))
+    (said,) = _unsteady([steady, unsteady, few, ArmResult("vgg5", "lif", "fp32", "ndot", 2)])
+    assert said.startswith("Step times of vgg5 lif fp32 stbp T2 say little")
+    assert "2.0 times the first" in said
+    assert list(_unsteady([steady, few])) == []
+
+
+def guesses(right: int, images: int, classes: int) -> bool:
+    data = replace(
+        data_sets.random(8, 0),
+        num_classes=classes,
+        test_labels=torch.zeros(images, dtype=torch.long),
+    )
+    result = ArmResult("vgg5", "lif", "fp32", "stbp", 2, accuracy=right / images)
+    return bool(list(_guessing([result], data)))
+
+
+def test_a_guess_is_what_three_standard_errors_do_not_tell_from_one() -> None:
+    # 100 images, 10 classes: 10 % and 3 * sqrt(0.1 * 0.9 / 100) = 9 %
+    assert guesses(18, 100, 10)
+    assert not guesses(20, 100, 10)
+    # too few to tell anything
+    assert not guesses(0, 1, 10)
+    assert not guesses(9, 9, 2)

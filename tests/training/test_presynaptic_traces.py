@@ -1,0 +1,183 @@
+"""Presynaptic traces, worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import snnprof
+from snnprof.models import create
+from snnprof.spiking.hdlif import HDLIF
+from snnprof.spiking.lif import LIF, LIFSettings
+from snnprof.spiking.network import PerStep
+from snnprof.spiking.neuron import Neuron
+from snnprof.training.adapters import adapt
+from snnprof.training.batch_run import BatchRun
+from snnprof.training.modes import find_mode
+
+STEPS, BATCH = 5, 3
+
+
+def train(model: nn.Module, x: Tensor, target: Tensor, mode: str) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    find_mode(mode)(BatchRun(adapt(model), x, target, optimizer))
+
+
+def lif(leak: float) -> Neuron:
+    return LIF(STEPS, LIFSettings(leak=leak))
+
+
+def hdlif(leak: float) -> Neuron:
+    neuron = HDLIF(STEPS).double()
+    with torch.no_grad():
+        neuron.leak_logit.copy_(torch.linspace(-1.0, 1.0, STEPS))
+    return neuron
+
+
+def traces(mode: str, neuron: Neuron, spikes: Tensor, left: Tensor) -> list[Tensor]:
+    """The definition, on recorded spikes and membranes after the reset, [T, B, features]."""
+    found = [spikes[0]]
+    for t in range(1, len(spikes)):
+        if isinstance(neuron, HDLIF):
+            leak = neuron.leak_logit[t].sigmoid().item()
+        else:
+            assert isinstance(neuron, LIF)
+            leak = neuron.settings.leak
+        if mode == "ndot":
+            factor = torch.empty_like(spikes[t])
+            for place in [(b, i) for b in range(len(factor)) for i in range(factor.shape[1])]:
+                before, now = left[t - 1][place].item(), left[t][place].item()
+                factor[place] = leak if before == 0 else max(-leak, min(leak, now / before))
+        else:
+            factor = torch.full_like(spikes[t], leak)
+        found.append(factor * found[-1] + spikes[t])
+    return found
+
+
+@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+@pytest.mark.parametrize("make", [lif, hdlif])
+def test_two_layers_by_hand(make: Callable[[float], Neuron], mode: str) -> None:
+    """Linear, neuron, linear: dL/dW2 = sum_t delta_t (x) a_t; the rest as online."""
+    torch.manual_seed(0)
+    first, second, neuron = nn.Linear(4, 6), nn.Linear(6, 3), make(0.7)
+    model = nn.Sequential(PerStep(first), neuron, PerStep(second)).double()
+    x = 2 * torch.randn(STEPS, BATCH, 4, dtype=torch.float64)
+    target = torch.tensor([0, 2, 1])
+
+    with torch.no_grad():
+        spikes, left = [], []
+        for current in x:
+            spikes.append(neuron(first(current).unsqueeze(0))[0])
+            assert neuron.membrane is not None
+            left.append(neuron.membrane.reshape(BATCH, 6).clone())
+        neuron.reset()
+    assert 0 < sum(int((s != 0).sum()) for s in spikes) < STEPS * BATCH * 6
+    expected = torch.zeros_like(second.weight)
+    expected_bias = torch.zeros_like(second.bias)
+    for s, a in zip(
+        spikes, traces(mode, neuron, torch.stack(spikes), torch.stack(left)), strict=True
+    ):
+        # d(CE / T)/d(logits) = (softmax - one-hot) / (B T)
+        delta = (second(s).softmax(1) - F.one_hot(target, 3)) / (BATCH * STEPS)
+        expected += (delta.T @ a).detach()
+        expected_bias += delta.sum(0).detach()
+
+    train(model, x, target, "online")
+    online = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    train(model, x, target, mode)
+    assert second.weight.grad is not None
+    torch.testing.assert_close(second.weight.grad, expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(second.bias.grad, expected_bias, rtol=1e-12, atol=1e-14)
+    # Only that weight's gradient differs from online training: the stem sees the image.
+    for p, before in zip(model.parameters(), online, strict=True):
+        assert p.grad is not None
+        assert torch.equal(p.grad, before) == (p is not second.weight)
+
+
+CONVOLUTIONS = {
+    "padded": nn.Conv2d(2, 3, 3, padding=1),
+    "strided, grouped": nn.Conv2d(2, 4, 3, stride=2, groups=2),
+    "circular": nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
+    "transposed": nn.ConvTranspose2d(2, 3, 2, stride=2),
+    "pooled": nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 3, 3, bias=False)),
+    "pooled by maximum": nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 3, 3, bias=False)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_see_the_trace(name: str) -> None:
+    """W's gradient is that of the layer run on the trace, with the same delta."""
+    torch.manual_seed(0)
+    layer, neuron = CONVOLUTIONS[name].double(), lif(0.5)
+    head = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    model = nn.Sequential(neuron, PerStep(layer), PerStep(head)).double()
+    x = 2 * torch.randn(STEPS, BATCH, 2, 6, 6, dtype=torch.float64)
+    model(x[:1])  # sizes of the lazy layer
+    neuron.reset()
+    target = torch.tensor([0, 2, 1])
+    weights = [p for p in layer.parameters() if p.dim() == 4]
+
+    with torch.no_grad():
+        spikes = neuron(x)
+        neuron.reset()
+    expected = torch.zeros_like(weights[0])
+    trace = torch.zeros_like(spikes[0])
+    for s in spikes:
+        trace = 0.5 * trace + s
+        out = layer(s)
+        logits = head(out)
+        (delta,) = torch.autograd.grad(F.cross_entropy(logits, target) / STEPS, out)
+        if name == "pooled by maximum":  # the trace of the neuron that was chosen
+            _, chosen = F.max_pool2d(s, 2, return_indices=True)
+            seen = layer[1](trace.flatten(2).gather(2, chosen.flatten(2)).view(chosen.shape))
+        else:
+            seen = layer(trace)
+        expected += torch.autograd.grad(seen, weights, delta)[0]
+    train(model, x, target, "ottt")
+    assert weights[0].grad is not None
+    torch.testing.assert_close(weights[0].grad, expected, rtol=1e-11, atol=1e-14)
+    assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["resnet18", "sew_resnet18", "spikformer_2_384"])
+@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+def test_every_kind_of_network_carries_traces(name: str, mode: str) -> None:
+    torch.manual_seed(0)
+    model = create(name, timesteps=2, image_size=32)
+    x = torch.randn(2, 2, 3, 32, 32)
+    train(model, x, torch.tensor([0, 1]), mode)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    hooks = [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert not hooks
+
+
+def test_a_model_without_known_neurons_is_refused() -> None:
+    model = nn.Linear(4, 3)
+    with pytest.raises(snnprof.SnnprofError, match=r"leak_of\.register"):
+        train(model, torch.randn(2, 3, 4), torch.tensor([0, 1, 2]), "ottt")
+
+
+def test_an_operation_that_saves_a_copy_is_refused_not_passed_over() -> None:
+    layer = nn.Conv2d(2, 3, 2, padding="same")  # pads on one side: on a copy
+    head = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    model = nn.Sequential(lif(0.5), PerStep(layer), PerStep(head))
+    with pytest.raises(snnprof.SnnprofError, match="saves no input to swap"):
+        train(model, torch.randn(2, 3, 2, 4, 4), torch.tensor([0, 1, 2]), "ottt")
+
+
+@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+def test_the_trace_of_a_stateless_neuron_is_its_spikes(mode: str) -> None:
+    torch.manual_seed(0)
+    neuron = HDLIF(STEPS, parallel=True)
+    model = nn.Sequential(PerStep(nn.Linear(4, 6)), neuron, PerStep(nn.Linear(6, 3))).double()
+    x = 2 * torch.randn(STEPS, BATCH, 4, dtype=torch.float64)
+    found = []
+    for name in ("online", mode):
+        train(model, x, torch.tensor([0, 2, 1]), name)
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
