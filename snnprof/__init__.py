@@ -13,7 +13,6 @@ from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.size import size_bytes
 from snnprof.render.output_files import load, save
 from snnprof.results import (
-    ArmResult,
     CoherenceResult,
     CoherenceSweep,
     CountResult,
@@ -22,13 +21,14 @@ from snnprof.results import (
     LayerCoherence,
     LayerCount,
     Report,
+    ReportRow,
     StepProfile,
 )
 from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
 from snnprof.training.adapters import stepwise
 
 __all__ = [
-    "ArmResult",
+    "ReportRow",
     "CoherenceResult",
     "CoherenceSweep",
     "CountResult",

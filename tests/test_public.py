@@ -8,7 +8,7 @@ import snnprof
 
 def test_public_names_are_locked() -> None:
     assert snnprof.__all__ == [
-        "ArmResult",
+        "ReportRow",
         "CoherenceResult",
         "CoherenceSweep",
         "CountResult",

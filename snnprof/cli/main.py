@@ -180,9 +180,9 @@ def run_command(
         report = run(neuron=neurons, progress=Progress(bar.expect, bar.step_done), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
-    if all(arm.failure and arm.profile is None and arm.counts is None for arm in report.arms):
+    if all(arm.failure and arm.profile is None and arm.counts is None for arm in report.rows):
         raise SnnprofError(
-            f"{report.arms[0].failure}, in every row: try fewer time steps, smaller images or a "
+            f"{report.rows[0].failure}, in every row: try fewer time steps, smaller images or a "
             "smaller --batch-size"
         )
     # Before the table: a reader such as head may close the pipe.

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
-from snnprof.results import ArmResult, Report
+from snnprof.results import Report, ReportRow
 from snnprof.results.scaling import growth
 
 KILLED = "process killed"
@@ -24,7 +24,7 @@ def in_processes(
     run: Callable[..., Report],
     arguments: Mapping[str, Any],
     split: Mapping[str, Sequence[object]],
-    lost_row: Callable[..., ArmResult],
+    lost_row: Callable[..., ReportRow],
     advance: Callable[[], None],
 ) -> Report:
     """Run every combination of some arguments in a fresh process, and put the reports together.
@@ -40,7 +40,7 @@ def in_processes(
         SnnprofError: of any arm; or none came to its end.
     """
     reports: list[Report] = []
-    arms: list[ArmResult] = []
+    arms: list[ReportRow] = []
     for values in product(*split.values()):
         chosen = dict(zip(split, values, strict=True))
         try:
@@ -50,7 +50,7 @@ def in_processes(
             arms.append(lost_row(**chosen))
         else:
             reports.append(report)
-            arms += report.arms
+            arms += report.rows
         advance()
     if not reports:
         raise SnnprofError(
@@ -64,7 +64,7 @@ def in_processes(
         if arm.failure == KILLED
     )
     return Report(
-        arms=tuple(arms),
+        rows=tuple(arms),
         environment=reports[0].environment,
         notes=(_NOTE, *killed, *notes),
         growth=tuple(growth(arms)),

@@ -10,14 +10,14 @@ from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.stages import Setting
 from snnprof.experiment.trainer import WARMUP_STEPS
 from snnprof.profiling.profile import WARMUP
-from snnprof.results import ArmResult, quartiles
+from snnprof.results import ReportRow, quartiles
 
 _UNSTEADY = 1.5  # third quartile / first quartile; idle machines give 1.05
 _FEW = 4  # timed steps: of fewer, quartiles say nothing
 
 
 def remarks(
-    results: Sequence[ArmResult], setting: Setting, joules: Mapping[str, Measurement]
+    results: Sequence[ReportRow], setting: Setting, joules: Mapping[str, Measurement]
 ) -> Iterator[str]:
     """The sentences, in order."""
     yield f"Data: {setting.data.description}."
@@ -40,7 +40,7 @@ def remarks(
         yield f"Traces: tensorboard --logdir {setting.measuring.trace}."
 
 
-def _training(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
+def _training(results: Sequence[ReportRow], setting: Setting) -> Iterator[str]:
     recipe, first = setting.recipe, results[0]
     if first.checkpoint is not None:
         yield f"Weights loaded from {first.checkpoint}."
@@ -58,7 +58,7 @@ def _training(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
         )
 
 
-def _guessing(results: Sequence[ArmResult], data: Dataset) -> Iterator[str]:
+def _guessing(results: Sequence[ReportRow], data: Dataset) -> Iterator[str]:
     """Rows whose accuracy is within three standard errors of a guess."""
     chance = 1 / data.num_classes
     error = math.sqrt(chance * (1 - chance) / len(data.test_labels))
@@ -74,7 +74,7 @@ def _guessing(results: Sequence[ArmResult], data: Dataset) -> Iterator[str]:
             )
 
 
-def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
+def _time(results: Sequence[ReportRow], setting: Setting) -> Iterator[str]:
     well = [result for result in results if not result.failure]
     if not well:
         return
@@ -99,7 +99,7 @@ def _time(results: Sequence[ArmResult], setting: Setting) -> Iterator[str]:
         yield f"Peak memory: not measured ({why})."
 
 
-def _unsteady(results: Sequence[ArmResult]) -> Iterator[str]:
+def _unsteady(results: Sequence[ReportRow]) -> Iterator[str]:
     """Rows whose quartiles are so far apart that the median says little."""
     apart: dict[str, float] = {}
     for result in results:

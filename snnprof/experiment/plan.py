@@ -16,7 +16,7 @@ from snnprof.experiment.checkpoint import load_checkpoint
 from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.models import MODELS
-from snnprof.results import ArmResult
+from snnprof.results import ReportRow
 from snnprof.spiking.neurons import specification
 from snnprof.training.adapters import SteppedModel
 from snnprof.training.modes import find_mode
@@ -89,7 +89,7 @@ class Plan:
     """One arm to be run.
 
     Attributes:
-        model, neuron, weights, mode, timesteps, checkpoint: as of :class:`ArmResult`.
+        model, neuron, weights, mode, timesteps, checkpoint: as of :class:`ReportRow`.
         build: makes the model afresh, from the seed, with the checkpoint's weights.
     """
 
@@ -111,9 +111,9 @@ class Plan:
         """True if the model may be trained before we train it."""
         return self.checkpoint is not None or ":" in self.model
 
-    def result(self, **figures: Any) -> ArmResult:
+    def result(self, **figures: Any) -> ReportRow:
         """The arm's result, from its figures."""
-        return ArmResult(
+        return ReportRow(
             model=self.model,
             neuron=self.neuron,
             weights=self.weights,

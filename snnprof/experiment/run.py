@@ -27,7 +27,7 @@ from snnprof.experiment.stages import (
 )
 from snnprof.experiment.trainer import Recipe, steps_of
 from snnprof.profiling.stepper import Execution
-from snnprof.results import ArmResult, Report
+from snnprof.results import Report, ReportRow
 from snnprof.results.scaling import growth
 
 EPOCHS = 8
@@ -93,7 +93,7 @@ def run(
         progress: told of every training step.
 
     Returns:
-        One :class:`ArmResult` per arm, and what has to be said about them. An arm that runs
+        One :class:`ReportRow` per arm, and what has to be said about them. An arm that runs
         out of memory says so, and the others go on.
 
     Raises:
@@ -132,7 +132,7 @@ def run(
     untraced = trace_arms(chosen, arms, setting)
     results = [with_joules(result, joules.get(result.name)) for result in results]
     return Report(
-        arms=tuple(results),
+        rows=tuple(results),
         environment=describe(where),
         notes=(*remarks(results, setting, joules), *untraced, *fitted),
         growth=tuple(growth(results)),
@@ -161,15 +161,15 @@ def _isolated(
     }
     setting.progress.start(len(request.neurons) * len(request.timesteps) * len(request.modes))
 
-    def lost(neuron: str, timesteps: int, modes: str) -> ArmResult:
+    def lost(neuron: str, timesteps: int, modes: str) -> ReportRow:
         """The row of a process that was killed."""
-        return ArmResult(request.model, neuron, request.weights, modes, timesteps, failure=KILLED)
+        return ReportRow(request.model, neuron, request.weights, modes, timesteps, failure=KILLED)
 
     report = in_processes(run, given, split, lost, setting.progress.advance)
-    return Report(report.arms, report.environment, (*report.notes, *fitted), report.growth)
+    return Report(report.rows, report.environment, (*report.notes, *fitted), report.growth)
 
 
-def refuse_non_finite(results: Sequence[ArmResult]) -> None:
+def refuse_non_finite(results: Sequence[ReportRow]) -> None:
     """Raise SnnprofError where a layer received NaN or infinity."""
     for result in results:
         if result.counts is not None and result.counts.non_finite:

@@ -24,7 +24,7 @@ from snnprof.profiling.profile import StepArm, arm_memory, try_arms
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.stepper import Execution, Stepper
 from snnprof.quantization.size import size_bytes
-from snnprof.results import ArmResult, StepProfile
+from snnprof.results import ReportRow, StepProfile
 from snnprof.spiking.neurons import neuron_ops
 
 
@@ -240,7 +240,7 @@ def result_of(
     arm: Arm,
     profile: StepProfile | OutOfMemory | None,
     setting: Setting,
-) -> ArmResult:
+) -> ReportRow:
     """Count and price a trained arm, and gather what was measured of it.
 
     Before anything that trains it further.
@@ -278,7 +278,7 @@ def result_of(
     )
 
 
-def with_joules(result: ArmResult, joules: Measurement | None) -> ArmResult:
+def with_joules(result: ReportRow, joules: Measurement | None) -> ReportRow:
     """The result with what the board's counter said, or why it said nothing."""
     if joules is None:
         return result

@@ -17,9 +17,9 @@ from snnprof.render.number_format import (
 )
 from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
 from snnprof.results import (
-    ArmResult,
     Growth,
     Report,
+    ReportRow,
     StepProfile,
     quartiles,
 )
@@ -28,10 +28,10 @@ from snnprof.results.scaling import FLAT
 
 @records.register
 def _(result: Report) -> list[dict[str, Any]]:
-    return [_arm_record(arm, result) for arm in result.arms]
+    return [_arm_record(arm, result) for arm in result.rows]
 
 
-def _arm_record(arm: ArmResult, report: Report) -> dict[str, Any]:
+def _arm_record(arm: ReportRow, report: Report) -> dict[str, Any]:
     counts, profile = arm.counts, arm.profile
     first, middle, third = quartiles(arm.step_s) or (None, None, None)
     return {
@@ -83,33 +83,33 @@ def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
     }
 
 
-def _measured_j(arm: ArmResult) -> float | None:
+def _measured_j(arm: ReportRow) -> float | None:
     """Joules per sample of a training step, by the board's counter."""
     if arm.measured is None or arm.batch_size is None:
         return None
     return arm.measured.net_j / arm.batch_size
 
 
-def _ratio(arm: ArmResult, report: Report, figure: str) -> float | None:
+def _ratio(arm: ReportRow, report: Report, figure: str) -> float | None:
     """A figure of an arm, to that of the first row of the same T that has it."""
-    alike = (getattr(other, figure) for other in report.arms if other.timesteps == arm.timesteps)
+    alike = (getattr(other, figure) for other in report.rows if other.timesteps == arm.timesteps)
     return relative(getattr(arm, figure), next((y for y in alike if y is not None), None))
 
 
 @view.register
 def _(result: Report) -> View:
     device = "GPU" if result.environment.get("device", "").startswith("CUDA") else "CPU"
-    rows = [_arm_cells(arm, result, device) for arm in result.arms]
+    rows = [_arm_cells(arm, result, device) for arm in result.rows]
     columns = tuple(dict.fromkeys(heading for row in rows for heading in row))
     cells = tuple(tuple(row.get(heading, "") for heading in columns) for row in rows)
     title = "Training modes side by side (SOPs, NOPs and energy per sample)"
     return View(title, columns, cells, tuple(report_notes(result)))
 
 
-def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
+def _arm_cells(arm: ReportRow, report: Report, device: str) -> dict[str, str]:
     """Cells by heading; what no arm has to say gets no column."""
     counts = arm.counts
-    tables = _unique(energy.table for other in report.arms for energy in other.energies)
+    tables = _unique(energy.table for other in report.rows for energy in other.energies)
     energies = {energy.table: energy.total_j for energy in arm.energies}
     cells = {
         "model": arm.model,
@@ -130,9 +130,9 @@ def _arm_cells(arm: ArmResult, report: Report, device: str) -> dict[str, str]:
         f"peak memory, {device} (MiB)": scaled(arm.peak_bytes, MIB),
         "memory ratio": ratio(_ratio(arm, report, "peak_bytes")),
     }
-    if any(other.execution for other in report.arms):
+    if any(other.execution for other in report.rows):
         cells["training step"] = arm.execution
-    if any(other.measured or other.not_measured for other in report.arms):
+    if any(other.measured or other.not_measured for other in report.rows):
         cells["measured energy, training (mJ)"] = scaled(_measured_j(arm), MILLI)
     return cells
 
@@ -165,7 +165,7 @@ def report_notes(report: Report) -> Iterator[str]:
     """Everything that has to be said under the comparison table."""
     yield from growth_notes(report.growth)
     yield from report.notes
-    if any(arm.peak_bytes is not None for arm in report.arms):
+    if any(arm.peak_bytes is not None for arm in report.rows):
         yield (
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
             "state and inputs included. Ratios are to the first row of the same T."
@@ -180,10 +180,10 @@ def report_notes(report: Report) -> Iterator[str]:
         "stateless neuron."
     )
     yield from _unique(
-        note for arm in report.arms for energy in arm.energies for note in energy_notes(energy)
+        note for arm in report.rows for energy in arm.energies for note in energy_notes(energy)
     )
     yield from _unique(
-        note for arm in report.arms if arm.counts is not None for note in count_notes(arm.counts)
+        note for arm in report.rows if arm.counts is not None for note in count_notes(arm.counts)
     )
     yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
 

@@ -8,14 +8,14 @@ from typing import Any
 from snnprof.core.errors import SnnprofError
 from snnprof.render.figures import drawn, picture
 from snnprof.render.table import MIB, MILLI
-from snnprof.results import ArmResult, Report, quartiles
+from snnprof.results import Report, ReportRow, quartiles
 
 _MARKERS = "os^Dvpx*"
 
 
 @picture.register
 def _(report: Report, suffix: str) -> bytes:
-    if len({arm.timesteps for arm in report.arms if arm.profile is not None}) < 2:
+    if len({arm.timesteps for arm in report.rows if arm.profile is not None}) < 2:
         raise SnnprofError(
             "a picture of time and memory over T needs steps measured at several T: "
             "--timesteps 1,2,4,8 --repeats 20"
@@ -39,7 +39,7 @@ def _draw(report: Report, pyplot: Any) -> Any:
         )  # fmt: skip
     memory.set_ylabel("peak memory of a training step (MiB)")
     time.set_ylabel("time of a training step (ms)")
-    ticks = sorted({arm.timesteps for arm in report.arms})
+    ticks = sorted({arm.timesteps for arm in report.rows})
     for axes in (memory, time):
         axes.set_xlabel("time steps T")
         axes.set_xticks(ticks, [str(t) for t in ticks])
@@ -47,15 +47,15 @@ def _draw(report: Report, pyplot: Any) -> Any:
         axes.grid(alpha=0.3)
     handles, labels = memory.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
-    figure.supxlabel(f"{report.arms[0].model}; {device}", fontsize=7)
+    figure.supxlabel(f"{report.rows[0].model}; {device}", fontsize=7)
     return figure
 
 
-def _series(report: Report) -> dict[str, list[ArmResult]]:
+def _series(report: Report) -> dict[str, list[ReportRow]]:
     """The measured arms of each neuron and mode, T ascending."""
-    neurons = {arm.neuron for arm in report.arms}
-    found: dict[str, list[ArmResult]] = {}
-    for arm in sorted(report.arms, key=lambda arm: arm.timesteps):
+    neurons = {arm.neuron for arm in report.rows}
+    found: dict[str, list[ReportRow]] = {}
+    for arm in sorted(report.rows, key=lambda arm: arm.timesteps):
         if arm.profile is not None:
             name = arm.mode if len(neurons) == 1 else f"{arm.neuron}, {arm.mode}"
             found.setdefault(name, []).append(arm)

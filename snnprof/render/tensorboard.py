@@ -13,7 +13,7 @@ from typing import Any
 
 from snnprof.core.errors import SnnprofError
 from snnprof.render.coherence_table import summary
-from snnprof.results import ArmResult, CoherenceResult, CoherenceSweep, Report
+from snnprof.results import CoherenceResult, CoherenceSweep, Report, ReportRow
 
 SUFFIX = ".snnprof"  # behind the name of an events file: it is ours to replace
 Values = Mapping[str, float | None]
@@ -47,7 +47,7 @@ def write_scalars(source: Report | CoherenceSweep | Values, folder: Path, *, ste
         raise SnnprofError(f"scalars folder {str(folder)!r}: {reason}") from error
 
 
-def scalars(arm: ArmResult) -> dict[str, float | None]:
+def scalars(arm: ReportRow) -> dict[str, float | None]:
     """The figures of one arm by tag, units in the tag, per sample where it says so."""
     counts = arm.counts
     rate, synops = (
@@ -65,7 +65,7 @@ def scalars(arm: ArmResult) -> dict[str, float | None]:
     }
 
 
-def run_name(arm: ArmResult) -> str:
+def run_name(arm: ReportRow) -> str:
     """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard; T is its step."""
     return arm.name.removesuffix(f" T{arm.timesteps}").replace("/", "-")
 
@@ -131,7 +131,7 @@ def _(sweep: CoherenceSweep) -> dict[str, Points]:
 @_runs.register
 def _(report: Report) -> dict[str, Points]:
     runs: dict[str, Points] = {}
-    for arm in sorted(report.arms, key=lambda arm: arm.timesteps):
+    for arm in sorted(report.rows, key=lambda arm: arm.timesteps):
         runs.setdefault(run_name(arm), []).append((arm.timesteps, scalars(arm)))
     return runs
 

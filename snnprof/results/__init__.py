@@ -7,10 +7,10 @@ views (:meth:`CountResult.to_frame`, :meth:`CountResult.save`) are fetched when 
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
-from snnprof.results.report import ArmResult, Growth, Report
+from snnprof.results.report import Growth, Report, ReportRow
 from snnprof.results.steps import StepProfile, quartiles
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Result = CoherenceResult | CoherenceSweep | CountResult | EnergyResult | Report | StepProfile
 
@@ -18,7 +18,7 @@ __all__ = [
     "COUNT_COLUMNS",
     "SCHEMA_VERSION",
     "SOFTMAX_PRODUCT",
-    "ArmResult",
+    "ReportRow",
     "CoherenceResult",
     "CoherenceSweep",
     "CountResult",

@@ -1,4 +1,4 @@
-"""Arms side by side."""
+"""Rows of a comparison, side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snnprof.results.steps import StepProfile
 
 
 @dataclass(frozen=True)
-class ArmResult:
+class ReportRow:
     """One model trained in one mode, or only counted (``epochs`` 0).
 
     Attributes:
@@ -112,16 +112,16 @@ class Growth:
 
 @dataclass(frozen=True)
 class Report(Viewed):
-    """Arms side by side, and what has to be said about them.
+    """Rows side by side, and what has to be said about them.
 
     Attributes:
-        arms: in the order asked for.
+        rows: in the order asked for.
         environment: device, processor, versions.
         notes: what was assumed, left out or not measured.
         growth: of time and memory with T, where there was more than one T.
     """
 
-    arms: tuple[ArmResult, ...]
+    rows: tuple[ReportRow, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     growth: tuple[Growth, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from snnprof.results import ArmResult, Growth
+from snnprof.results import Growth, ReportRow
 
 # Values within this of each other are called flat.
 FLAT = 1.02
@@ -13,13 +13,13 @@ FLAT = 1.02
 _LEAST_POINTS = 3
 
 
-def growth(arms: Sequence[ArmResult]) -> Iterator[Growth]:
+def growth(arms: Sequence[ReportRow]) -> Iterator[Growth]:
     """Memory and time over T, of every neuron and mode that ran with several T.
 
     A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
     the first. T = 1 is left out where two others remain: it carries no state.
     """
-    series: dict[tuple[str | None, str], list[ArmResult]] = {}
+    series: dict[tuple[str | None, str], list[ReportRow]] = {}
     for arm in arms:
         series.setdefault((arm.neuron, arm.mode), []).append(arm)
     for (neuron, mode), of_series in series.items():

@@ -47,7 +47,7 @@ def test_a_run_trains_in_both_modes(trained: Path) -> None:
 def test_energies_follow_from_the_raw_counts(trained: Path) -> None:
     report = snnprof.load(trained / "table.json")
     assert isinstance(report, snnprof.Report)
-    for arm in report.arms:
+    for arm in report.rows:
         rows, samples = arm.counts.rows, arm.counts.samples
         assert samples == 360
         assert arm.counts.timesteps == 2
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_counts(tmp_path: Path) -> None:
         result = call("run", "--mode=online", "--epochs=1", "--timesteps=2", f"-o{tmp_path / name}")
         assert result.exit_code == 0, result.output
         runs.append(snnprof.load(tmp_path / name))
-    a, b = (run.arms[0] for run in runs if isinstance(run, snnprof.Report))
+    a, b = (run.rows[0] for run in runs if isinstance(run, snnprof.Report))
     assert a.counts == b.counts
     assert (a.accuracy, a.loss, a.peak_bytes) == (b.accuracy, b.loss, b.peak_bytes)
 
@@ -143,10 +143,10 @@ def test_a_checkpoint_and_anybodys_builder(tmp_path: Path, monkeypatch: pytest.M
     assert "untrained" not in result.stdout
     report = snnprof.load("t.json")
     assert isinstance(report, snnprof.Report)
-    assert report.arms[0].accuracy is not None
+    assert report.rows[0].accuracy is not None
     with snnprof.SopCounter(network.eval()) as counter, torch.no_grad():
         network(data_sets.load("digits").test_images)
-    assert report.arms[0].counts.total("synops") == counter.result().total("synops")
+    assert report.rows[0].counts.total("synops") == counter.result().total("synops")
     assert "No such file" in refused("run", "--checkpoint=absent.pt", "--epochs=0")
     assert "another network" in refused("run", "--checkpoint=w.pt", "--neuron=hdlif")
 
@@ -222,7 +222,7 @@ def test_nan_in_an_input_is_a_warning_and_with_strict_an_error(
     assert "NaN or infinity in the input of: features.0.0" in result.stdout
     report = snnprof.load(output)
     assert isinstance(report, snnprof.Report)
-    assert report.arms[0].counts.non_finite[0] == "features.0.0"
+    assert report.rows[0].counts.non_finite[0] == "features.0.0"
 
 
 def test_models_and_tables_are_listed() -> None:
@@ -258,8 +258,8 @@ def test_names_given_twice_or_alone_are_one_arm() -> None:
     report = snnprof.run(
         modes="stbp", energy=["hd-lif", "hd-lif"], epochs=0, data="random", device="cpu"
     )
-    assert [arm.mode for arm in report.arms] == ["stbp"]
-    assert [energy.table for energy in report.arms[0].energies] == ["hd-lif"]
+    assert [arm.mode for arm in report.rows] == ["stbp"]
+    assert [energy.table for energy in report.rows[0].energies] == ["hd-lif"]
 
 
 def test_ctrl_c_is_one_line_and_writes_nothing(

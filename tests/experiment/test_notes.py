@@ -8,19 +8,19 @@ import torch
 
 from snnprof.experiment import data_sets
 from snnprof.experiment.notes import _guessing, _unsteady
-from snnprof.results import ArmResult, StepProfile
+from snnprof.results import ReportRow, StepProfile
 
 
-def arm(mode: str, step_s: tuple[float, ...]) -> ArmResult:
+def arm(mode: str, step_s: tuple[float, ...]) -> ReportRow:
     profile = StepProfile(mode, "cpu", 8, 2, step_s, step_s, step_s, step_s, 1, None, 1, 0, 1, 1)
-    return ArmResult("vgg5", "lif", "fp32", mode, 2, profile=profile)
+    return ReportRow("vgg5", "lif", "fp32", mode, 2, profile=profile)
 
 
 def test_times_that_vary_too_much_are_said() -> None:
     steady = arm("online", (1.0, 1.1, 1.2, 1.3, 1.4))  # quartiles 1.1 and 1.3
     unsteady = arm("stbp", (1.0, 1.0, 1.2, 2.0, 9.0))  # 1.0 and 2.0
     few = arm("ottt", (1.0, 9.0))
-    (said,) = _unsteady([steady, unsteady, few, ArmResult("vgg5", "lif", "fp32", "ndot", 2)])
+    (said,) = _unsteady([steady, unsteady, few, ReportRow("vgg5", "lif", "fp32", "ndot", 2)])
     assert said.startswith("Step times of vgg5 lif fp32 stbp T2 say little")
     assert "2.0 times the first" in said
     assert list(_unsteady([steady, few])) == []
@@ -32,7 +32,7 @@ def guesses(right: int, images: int, classes: int) -> bool:
         num_classes=classes,
         test_labels=torch.zeros(images, dtype=torch.long),
     )
-    result = ArmResult("vgg5", "lif", "fp32", "stbp", 2, accuracy=right / images)
+    result = ReportRow("vgg5", "lif", "fp32", "stbp", 2, accuracy=right / images)
     return bool(list(_guessing([result], data)))
 
 

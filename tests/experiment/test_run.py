@@ -64,7 +64,7 @@ def test_a_sweep_is_one_table_a_picture_and_a_sentence(tmp_path: Path) -> None:
     assert line.slope == pytest.approx(slope)
     assert line.r_squared is not None
     assert line.r_squared > 0.99
-    assert all(arm.profile and len(arm.step_s) == 2 for arm in report.arms)
+    assert all(arm.profile and len(arm.step_s) == 2 for arm in report.rows)
 
 
 def test_every_mode_trains_from_the_command_line(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ import snnprof
 def run(modes):
     if modes == "dies":
         os._exit(137)
-    return snnprof.Report((snnprof.ArmResult("m", None, None, modes, 1),))
+    return snnprof.Report((snnprof.ReportRow("m", None, None, modes, 1),))
 """
 
 
@@ -104,11 +104,11 @@ def test_a_killed_process_is_a_sentence_and_the_others_go_on(
     monkeypatch.syspath_prepend(tmp_path)
     one_of = importlib.import_module("dying").run
 
-    def lost(modes: str) -> snnprof.ArmResult:
-        return snnprof.ArmResult("m", None, None, modes, 1, failure=KILLED)
+    def lost(modes: str) -> snnprof.ReportRow:
+        return snnprof.ReportRow("m", None, None, modes, 1, failure=KILLED)
 
     report = in_processes(one_of, {}, {"modes": ("dies", "stbp")}, lost, lambda: None)
-    assert [(arm.mode, arm.failure) for arm in report.arms] == [("dies", KILLED), ("stbp", None)]
+    assert [(arm.mode, arm.failure) for arm in report.rows] == [("dies", KILLED), ("stbp", None)]
     assert "m dies T1: its process was killed, as it is when memory runs out." in report.notes
     with pytest.raises(snnprof.SnnprofError, match=r"every process was killed: .*__main__"):
         in_processes(one_of, {}, {"modes": ("dies",)}, lost, lambda: None)
@@ -130,7 +130,7 @@ def test_out_of_memory_is_a_row_and_the_others_go_on(
     report = run(
         modes="stbp", timesteps=(4, 2), epochs=1, repeats=repeats, batch_size=512, device="cpu"
     )
-    failed, well = report.arms
+    failed, well = report.rows
     assert failed.failure == "out of memory"
     assert failed.profile is None
     assert well.failure is None
@@ -175,9 +175,9 @@ def test_joules_without_a_counter_are_an_empty_cell_and_a_reason(tmp_path: Path)
 
 def test_measured_joules_are_per_sample_and_apart_from_the_analytic(tmp_path: Path) -> None:
     report = run(modes="stbp", timesteps=1, epochs=0, repeats=1, batch_size=8, device="cpu")
-    (arm,) = report.arms
+    (arm,) = report.rows
     measured = MeasuredEnergy(1.6, 2.0, 0.1, 50.0, 10, 1.0, 1.0, "a board", "GPU-1")
-    replace(report, arms=(replace(arm, measured=measured),)).save(tmp_path / "t.md")
+    replace(report, rows=(replace(arm, measured=measured),)).save(tmp_path / "t.md")
     header, row = (tmp_path / "t.md").read_text().splitlines()[2:5:2]
     cells = dict(
         zip(*([c.strip() for c in line.split("|")] for line in (header, row)), strict=True)
@@ -187,7 +187,7 @@ def test_measured_joules_are_per_sample_and_apart_from_the_analytic(tmp_path: Pa
 
 def test_joules_are_of_the_samples_that_there_are() -> None:
     report = run(modes="stbp", timesteps=1, epochs=0, repeats=1, batch_size=2000, device="cpu")
-    assert report.arms[0].batch_size == 1437
+    assert report.rows[0].batch_size == 1437
     assert any("training step of batch 1437" in note for note in report.notes)
 
 
@@ -203,8 +203,8 @@ def test_joules_are_measured_after_the_counting(monkeypatch: pytest.MonkeyPatch)
     plain = run(modes="stbp", timesteps=1, epochs=0, batch_size=64, device="cpu")
     monkeypatch.setattr("snnprof.experiment.stages.measure_energies", measure)
     report = run(modes="stbp", timesteps=1, epochs=0, batch_size=64, device="cpu", measure_energy=1)
-    assert report.arms[0].counts == plain.arms[0].counts
-    assert report.arms[0].measured == measured
+    assert report.rows[0].counts == plain.rows[0].counts
+    assert report.rows[0].measured == measured
     assert report.to_frame()["measured_j"].tolist() == [1.6 / 64]
 
 
@@ -225,9 +225,9 @@ def test_memory_that_runs_out_later_stops_no_run(
         modes="stbp", timesteps=(2, 1), epochs=0, repeats=1, batch_size=8, device="cpu",
         measure_energy=1, trace=tmp_path / "traces",
     )  # fmt: skip
-    assert all(arm.profile is not None for arm in report.arms)
-    assert report.arms[1].counts is not None
-    assert "out of memory" in " ".join((*report.notes, report.arms[0].failure or ""))
+    assert all(arm.profile is not None for arm in report.rows)
+    assert report.rows[1].counts is not None
+    assert "out of memory" in " ".join((*report.notes, report.rows[0].failure or ""))
 
 
 def test_a_profile_of_a_part_of_the_data_counts_that_part_only() -> None:
@@ -247,7 +247,7 @@ def test_ratios_are_to_the_first_row_of_the_same_t(tmp_path: Path) -> None:
     report = run(timesteps=(1, 4), epochs=0, repeats=1, batch_size=8, device="cpu")
     table = report.to_frame()
     assert table["peak_ratio"].tolist()[::2] == [1, 1]
-    stbp, online = report.arms[2:]
+    stbp, online = report.rows[2:]
     assert stbp.peak_bytes is not None
     assert online.peak_bytes is not None
     assert table["peak_ratio"][3] == online.peak_bytes / stbp.peak_bytes
@@ -255,10 +255,10 @@ def test_ratios_are_to_the_first_row_of_the_same_t(tmp_path: Path) -> None:
 
 def test_each_ratio_is_to_the_first_row_that_has_the_figure() -> None:
     report = run(timesteps=2, epochs=0, repeats=1, batch_size=8, device="cpu")
-    first, second = report.arms
+    first, second = report.rows
     assert first.profile is not None
     untimed = replace(first, profile=replace(first.profile, step_s=()), failure="out of memory")
-    table = replace(report, arms=(untimed, second)).to_frame()
+    table = replace(report, rows=(untimed, second)).to_frame()
     assert table["peak_ratio"].tolist() == [1, second.peak_bytes / first.peak_bytes]  # type: ignore[operator]
     assert table["step_ratio"].tolist()[1] == 1
 
@@ -368,8 +368,8 @@ def test_a_mode_of_your_own_runs() -> None:
         report = run(modes="mine", timesteps=2, epochs=0, repeats=1, batch_size=8, device="cpu")
     finally:
         del MODES["mine"]
-    assert report.arms[0].profile is not None
-    assert report.arms[0].profile.backward_passes == 1
+    assert report.rows[0].profile is not None
+    assert report.rows[0].profile.backward_passes == 1
 
 
 BUILDERS = """
@@ -465,5 +465,5 @@ def test_variants_are_part_of_the_names() -> None:
         "sew_resnet18", neuron="lif", connect="iand", leak=0.9, epochs=0, modes="stbp",
         timesteps=1, device="cpu",
     )  # fmt: skip
-    (arm,) = report.arms
+    (arm,) = report.rows
     assert (arm.model, arm.neuron) == ("sew_resnet18+connect=iand", "lif+leak=0.9")

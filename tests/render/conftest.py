@@ -3,7 +3,7 @@
 import pytest
 
 from snnprof.energy.pricing import price
-from snnprof.results import ArmResult, CountResult, LayerCount, Report, StepProfile
+from snnprof.results import CountResult, LayerCount, Report, ReportRow, StepProfile
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def counts() -> CountResult:
 def report(counts: CountResult) -> Report:
     energies = (price(counts, "operands"), price(counts, "hd-lif"))
 
-    def arm(mode: str, step_s: tuple[float, ...], peak: int) -> ArmResult:
+    def arm(mode: str, step_s: tuple[float, ...], peak: int) -> ReportRow:
         profile = StepProfile(
             mode, "cpu", 8, 2, step_s, step_s, step_s, step_s, peak, None, 5, 6, 1, 1
         )
-        return ArmResult(
+        return ReportRow(
             "vgg5", "lif", "fp32", mode, 2, 1000, 4000.0, 5000.0, 0.5, counts, energies, 60,
             profile, epochs=3, loss=0.125,
         )  # fmt: skip

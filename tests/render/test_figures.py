@@ -8,11 +8,11 @@ import pytest
 
 import snnprof
 from snnprof.results import (
-    ArmResult,
     CoherenceResult,
     CoherenceSweep,
     LayerCoherence,
     Report,
+    ReportRow,
     StepProfile,
 )
 
@@ -73,16 +73,16 @@ def test_without_matplotlib_it_is_one_sentence(
 
 
 def sweep(*timesteps: int) -> Report:
-    def arm(mode: str, t: int) -> ArmResult:
+    def arm(mode: str, t: int) -> ReportRow:
         step_s = (0.1 * t, 0.1 * t, 0.11 * t)
         peak = t * 2**20 if mode == "stbp" else 2**20
         profile = StepProfile(
             mode, "cpu", 8, t, step_s, step_s, step_s, step_s, peak, None, 5, 6, 1, 1
         )
-        return ArmResult("vgg5", "lif", "fp32", mode, t, profile=profile)
+        return ReportRow("vgg5", "lif", "fp32", mode, t, profile=profile)
 
     arms = [arm(mode, t) for t in timesteps for mode in ("stbp", "online")]
-    failed = ArmResult("vgg5", "lif", "fp32", "stbp", 64, failure="out of memory")
+    failed = ReportRow("vgg5", "lif", "fp32", "stbp", 64, failure="out of memory")
     return Report((*arms, failed), {"device": "CPU, test"})
 
 

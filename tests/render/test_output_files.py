@@ -58,7 +58,7 @@ def test_csv_is_raw_and_leaves_empty_what_is_missing(report: Report, tmp_path: P
     assert float(second["peak_ratio"]) == 0.5
     assert float(first["synops"]) == 250  # (400 + 100) / 2 samples
     assert float(first["firing_rate"]) == 0.25  # the stem left out
-    snnprof.save(snnprof.CountResult(report.arms[0].counts.rows, 2), path)
+    snnprof.save(snnprof.CountResult(report.rows[0].counts.rows, 2), path)
     stem, layer = csv.DictReader(path.open())
     assert stem["unrolled_synops"] == ""
     assert float(layer["unrolled_synops"]) == 50
@@ -78,13 +78,13 @@ def test_latex_escapes_what_latex_would_take_for_its_own(
 
 @pytest.mark.parametrize("name", ["report", "counts", "energy"])
 def test_json_there_and_back(name: str, report: Report, tmp_path: Path) -> None:
-    counts = report.arms[0].counts
-    result = {"report": report, "counts": counts, "energy": report.arms[0].energies[0]}[name]
+    counts = report.rows[0].counts
+    result = {"report": report, "counts": counts, "energy": report.rows[0].energies[0]}[name]
     path = tmp_path / "result.json"
     snnprof.save(result, path)
     assert snnprof.load(path) == result
     document = json.loads(path.read_text())
-    assert document["snnprof_schema"] == 1
+    assert document["snnprof_schema"] == 2
 
 
 def test_a_file_from_before_a_count_was_added_has_none_of_it(
@@ -110,7 +110,7 @@ def test_json_holds_raw_integers_under_the_names_of_the_design(
 ) -> None:
     path = tmp_path / "run.json"
     report.save(path)
-    row = json.loads(path.read_text())["result"]["arms"][0]["counts"]["rows"][1]
+    row = json.loads(path.read_text())["result"]["rows"][0]["counts"]["rows"][1]
     assert row["synops"] == 100
     assert {"name", "op", "input_kind", "weight_kind", "operation", "stem", "calls"} <= set(row)
     assert {"rate_synops", "nominal_macs", "dense_macs", "unrolled_synops"} <= set(row)
@@ -122,7 +122,7 @@ def test_json_holds_raw_integers_under_the_names_of_the_design(
         ("{", "not JSON"),
         ("[]", "not a snnprof result"),
         ('{"kind": "Report", "snnprof_schema": 99, "result": {}}', "schema version 99"),
-        ('{"kind": "Report", "snnprof_schema": 1, "result": {"arms": 3}}', "damaged"),
+        ('{"kind": "Report", "snnprof_schema": 2, "result": {"rows": 3}}', "damaged"),
     ],
 )
 def test_a_strange_json_is_refused_by_name(text: str, message: str, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ def test_frames_are_per_sample(counts: CountResult, report: Report) -> None:
     frame = counts.to_frame()
     assert frame["synops"].tolist() == [200, 50]
     assert frame["unrolled_synops"].isna().tolist() == [True, False]
-    energy = report.arms[0].energies[0].to_frame()
-    assert energy["energy_j"].sum() == pytest.approx(report.arms[0].energies[0].total_j)
+    energy = report.rows[0].energies[0].to_frame()
+    assert energy["energy_j"].sum() == pytest.approx(report.rows[0].energies[0].total_j)
     assert report.to_frame()["mode"].tolist() == ["stbp", "online"]
 
 
@@ -51,7 +51,7 @@ def test_no_cell_is_cut_at_any_width(
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "dumb")
     screen = Screen()
-    many = dataclasses.replace(report, arms=report.arms * 4)
+    many = dataclasses.replace(report, rows=report.rows * 4)
     show(many, screen)
     text = screen.getvalue()
     for row in view(report).rows:

@@ -39,7 +39,7 @@ def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
         "vgg5 lif fp32 stbp", "vgg5 lif fp32 online",
     }  # fmt: skip
     stbp = read(tmp_path / "new" / "vgg5 lif fp32 stbp")
-    arm = report.arms[0]
+    arm = report.rows[0]
     assert stbp == {
         "cost/SOPs per sample": [(2, 250.0)],  # (400 + 100) / 2 samples, at T=2
         "energy/operands, J per sample": [(2, arm.energies[0].total_j)],
@@ -54,11 +54,11 @@ def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
 
 
 def test_a_sweep_over_timesteps_is_a_curve(tmp_path: Path, report: Report) -> None:
-    first = report.arms[0]
+    first = report.rows[0]
     assert first.profile is not None
     profile = dataclasses.replace(first.profile, peak_bytes=2**22, step_s=())
     longer = dataclasses.replace(first, timesteps=8, profile=profile, loss=None)
-    write_scalars(dataclasses.replace(report, arms=(longer, first)), tmp_path)
+    write_scalars(dataclasses.replace(report, rows=(longer, first)), tmp_path)
     found = read(tmp_path / run_name(first))
     assert found["training/peak memory, bytes"] == [(2, 2.0**21), (8, 2.0**22)]
     assert found["training/step time, s (median)"] == [(2, 0.02)]
