@@ -12,14 +12,8 @@ import click
 
 from snnprof.cli.options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.coherence_run import (
-    BATCH_SIZE,
-    LEARNING_RATE,
-    MODEL,
-    NEURON,
-    Watcher,
-    follow,
-)
+from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
+from snnprof.experiment.settings import BATCH_SIZE, LEARNING_RATE, Progress
 from snnprof.models import list_models
 from snnprof.render.output_files import check_output, save, write_each
 from snnprof.results import CoherenceSweep
@@ -118,7 +112,7 @@ def coherence_command(
 
     targets = [check_output(output) for output in outputs if output != TERMINAL]
     scalars = None if folder is None else check_folder(folder)
-    reserved = inspect.signature(follow).parameters
+    reserved = inspect.signature(run_coherence).parameters
     settings |= dict(parse_variant(text, reserved) for text in variants)
     settings["during_training"] = during_training
     # The lines of a followed training are its progress; a bar would take their place.
@@ -127,7 +121,7 @@ def coherence_command(
         during_training, None if scalars is None else lambda s: write_scalars(s, scalars)
     )
     with warnings.catch_warnings(record=True) as caught, bar:
-        sweep = follow(watcher=Watcher(bar.expect, bar.step_done, tell), **settings)
+        sweep = run_coherence(progress=Progress(bar.expect, bar.step_done, tell), **settings)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)
     # Before the tables: a reader such as head may close the pipe.

@@ -16,14 +16,20 @@ from snnprof.cli.coherence import coherence_command
 from snnprof.cli.options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.energy.pricing import conventions
-from snnprof.experiment.plan import NEURON
-from snnprof.experiment.run import AUTO, BATCH_SIZE, EPOCHS, LEARNING_RATE, run
-from snnprof.experiment.stages import Progress
+from snnprof.experiment.run import run
+from snnprof.experiment.settings import (
+    AUTO,
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    NEURON,
+    Progress,
+)
 from snnprof.models import MODELS, list_models, nominal_macs, usual
-from snnprof.profiling.stepper import AMP
 from snnprof.render.output_files import check_output, is_picture, save, write_each
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.modes import mode_names
+from snnprof.training.step_runner import AMP
 
 
 class _OneLineErrors(click.Group):

@@ -10,7 +10,7 @@ import click
 
 from snnprof.core.environment import DEVICES
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data_sets import DATASETS
+from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.models import WEIGHTS
 
 TERMINAL = "-"
@@ -79,7 +79,7 @@ _SHARED = (
         "--weights", default="fp32", show_default=True, help=f"One of: {listed([*WEIGHTS])}."
     ),
     click.option(
-        "--data", default="digits", show_default=True, help=f"One of: {listed([*DATASETS])}."
+        "--data", default="digits", show_default=True, help=f"One of: {listed([*DATA_SETS])}."
     ),
     click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]"),
     click.option(
