@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import click
 
-from snnprof.cli.options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
+from snnprof.cli.options import (
+    TERMINAL,
+    WHOLE_NUMBERS,
+    listed,
+    network_options,
+    parse_variant,
+    warnings_once,
+)
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
 from snnprof.experiment.settings import BATCH_SIZE, LEARNING_RATE, Progress
@@ -120,10 +126,8 @@ def coherence_command(
     tell = _teller(
         during_training, None if scalars is None else lambda s: write_scalars(s, scalars)
     )
-    with warnings.catch_warnings(record=True) as caught, bar:
+    with warnings_once(), bar:
         sweep = run_coherence(progress=Progress(bar.expect, bar.step_done, tell), **settings)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        click.echo(f"Warning: {message}", err=True)
     # Before the tables: a reader such as head may close the pipe.
     unsaved = write_each(partial(save, sweep, target) for target in targets)
     if during_training:
@@ -137,7 +141,7 @@ def coherence_command(
 def _teller(
     lines: bool, write: Callable[[CoherenceSweep], None] | None
 ) -> Callable[[CoherenceSweep], None]:
-    """What is done after every measurement: print its line, write the scalars so far."""
+    """The action after every measurement: print its line, write the scalars so far."""
     from snnprof.render.coherence_table import LINE_COLUMNS, summary
     from snnprof.render.terminal import RunningTable
 

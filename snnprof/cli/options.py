@@ -1,9 +1,11 @@
-"""What the commands' options share: kinds of value, and the options of every network."""
+"""Options that the commands share: kinds of value, and the options of every network."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+import warnings
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -103,3 +105,12 @@ def network_options(command: Command) -> Command:
     for option in reversed(_SHARED):
         command = option(command)
     return command
+
+
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """Print each warning of the block as one line on standard error, and each only once."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        click.echo(f"Warning: {message}", err=True)

@@ -268,7 +268,7 @@ def test_ctrl_c_is_one_line_and_writes_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("snnprof.cli.main.run", interrupted)
+    monkeypatch.setattr("snnprof.cli.run.run", interrupted)
     result = call("run", f"-o{tmp_path / 't.md'}")
     assert result.exit_code == 130
     # click ends the terminal's line with its ^C first
