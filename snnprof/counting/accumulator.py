@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from snnprof.counting.fanout import FanOut, LinearCall, count_synapses
-from snnprof.counting.operands import (
+from snnprof.counting.scratch import (
     CHUNK_ELEMENTS,
     CHUNK_ROWS,
     EXACT_ROWS,
-    Kind,
     Scratch,
     as_float,
     has_no_zero,
@@ -22,6 +21,7 @@ from snnprof.counting.operands import (
 )
 from snnprof.counting.value_kind import Levels, Spectrum
 from snnprof.counting.weight_kind import WeightJudge
+from snnprof.results.kinds import Kind
 
 _CHANGED_UNSEEN = (
     "its weight was written to without a trace (through .data, or by a fused optimiser): counted "

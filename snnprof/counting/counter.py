@@ -20,7 +20,6 @@ from snnprof.core.module_names import module_names, parameter_owners
 from snnprof.counting.call_site import Site, call_site
 from snnprof.counting.layer_tally import Tally
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame, Position
-from snnprof.counting.operands import Kind, Scratch
 from snnprof.counting.operation_mode import (
     CONVOLUTIONS,
     LINEAR,
@@ -35,7 +34,9 @@ from snnprof.counting.operation_mode import (
 from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, READERS, Product
 from snnprof.counting.samples import SampleAxis
+from snnprof.counting.scratch import Scratch
 from snnprof.results import CountResult, LayerCount
+from snnprof.results.kinds import Kind
 
 LAYER_TYPES = ("conv", "linear", "attention")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import Scratch, as_float, on_host
+from snnprof.counting.scratch import Scratch, as_float, on_host
 
 
 @dataclass(frozen=True)

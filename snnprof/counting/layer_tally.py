@@ -9,8 +9,9 @@ from torch import Tensor
 from snnprof.counting.accumulator import Accumulator
 from snnprof.counting.fanout import LinearCall
 from snnprof.counting.input_buffer import Shelf, is_small
-from snnprof.counting.operands import Scratch, operation
+from snnprof.counting.scratch import Scratch
 from snnprof.results import LayerCount
+from snnprof.results.kinds import operation
 
 
 class Tally:

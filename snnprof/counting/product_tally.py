@@ -15,20 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import (
-    CHUNK_ELEMENTS,
-    CHUNK_ROWS,
-    Kind,
-    Scratch,
-    as_float,
-    operation,
-)
 from snnprof.counting.products import Index, Product
+from snnprof.counting.scratch import CHUNK_ELEMENTS, CHUNK_ROWS, EXACT_ROWS, Scratch, as_float
 from snnprof.counting.value_kind import Levels, Spectrum
 from snnprof.counting.weight_kind import WeightJudge
 from snnprof.results import LayerCount
+from snnprof.results.kinds import Kind, operation
 
-_EXACT_IN_FLOAT32 = 1 << 24  # ones that a float32 sum counts without rounding
 _MIN_WIDTH = 256  # positions told apart where the kind of an operand is judged
 
 
@@ -69,7 +62,7 @@ class Laid:
     def nonzeros(self, shared: Index, scratch: Scratch) -> Tensor:
         """Number of non-zero elements for each value of the shared indices, float64."""
         mask = torch.ne(self.x, 0, out=scratch.like(self.x))
-        return self._summed(mask, shared, _EXACT_IN_FLOAT32)
+        return self._summed(mask, shared, EXACT_ROWS)
 
     def mass(self, shared: Index, scratch: Scratch) -> Tensor:
         """Sum of magnitudes for each value of the shared indices, float64."""

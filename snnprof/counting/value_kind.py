@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, on_host, rounding
+from snnprof.counting.scratch import Scratch, on_host, rounding
+from snnprof.results.kinds import MAX_LEVELS, Kind
 
 # Steps of which sums are exact: whole numbers and binary fractions, coarse to fine.
 _EXACT_STEPS = tuple(2.0**-power for power in range(11))

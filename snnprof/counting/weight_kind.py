@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, as_float, on_host, rounding
+from snnprof.counting.scratch import Scratch, as_float, on_host, rounding
+from snnprof.results.kinds import MAX_LEVELS, Kind
 
 
 class WeightJudge:
