@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
+from snnprof.counting.time_steps import Steps
 
 
 @runtime_checkable
@@ -107,20 +108,20 @@ class SampleAxis:
         """True if the present call holds several time steps."""
         return self._steps > 1
 
-    def at(self, x: Tensor) -> tuple[int, int]:
-        """First time step and number of time steps in a layer's input; (0, 0) if unknown.
+    def steps_of(self, x: Tensor) -> Steps | None:
+        """The time steps in a layer's input; None if unknown.
 
         Several steps are recognised where the first dimension is T * B, or the first two are
         T and B: time-major, as every multi-step library lays it out.
         """
         if self.timesteps is None:
-            return 0, 1
+            return Steps(0, 1)
         if self._steps == 1:
-            return self._first, 1
+            return Steps(self._first, 1)
         rows = x.shape[0]
         flat = rows == self._steps * self._batch
         split = rows == self._steps and x.dim() > 2 and x.shape[1] == self._batch
-        return (self._first, self._steps) if flat or split else (0, 0)
+        return Steps(self._first, self._steps) if flat or split else None
 
     def check_complete(self) -> None:
         """Raise SnnprofError where nothing ran, or the last sequence is not finished."""
