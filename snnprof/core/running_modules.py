@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -35,7 +35,7 @@ class RunningModules(Generic[Kept]):
         self._begin = begin
         self._end = end
         self._running: list[tuple[nn.Module, Kept]] = []
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self.in_other_threads: set[nn.Module] = set()
 
     def attach(self, modules: Iterable[nn.Module], hooks: Hooks) -> None:
@@ -46,14 +46,16 @@ class RunningModules(Generic[Kept]):
 
     def innermost(self) -> Kept | None:
         """What is kept of the innermost running module; None where none runs or is followed."""
-        return self._running[-1][1] if self._running and self.is_followed() else None
+        if self._running and _graph_task() == -1 and get_ident() == self._thread:
+            return self._running[-1][1]
+        return None
 
     def __len__(self) -> int:
         return len(self._running)
 
     def is_followed(self) -> bool:
         """True in the thread that made this, outside a backward pass."""
-        return _graph_task() == -1 and threading.get_ident() == self._thread
+        return _graph_task() == -1 and get_ident() == self._thread
 
     def end_all(self) -> None:
         """End every module that still runs: an interrupt skips the hooks that would have."""
@@ -61,9 +63,10 @@ class RunningModules(Generic[Kept]):
             self._end(*self._running.pop())
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.is_followed():
-            if _graph_task() == -1:
-                self.in_other_threads.add(module)
+        if _graph_task() != -1:
+            return
+        if get_ident() != self._thread:
+            self.in_other_threads.add(module)
             return
         kept = self._begin(module, args, kwargs)
         if kept is not None:

@@ -153,11 +153,12 @@ class SopCounter:
         frame = self._tracker.frame()
         if frame is None:
             return
-        if func in self._products:
-            self._observe_product(func, args, kwargs, frame)
-        elif func in self._operations:
+        operation = self._operations.get(func)
+        if operation is not None:
             with torch._C.DisableTorchFunction():  # other counters around must not see ours
-                self._observe_linear(self._operations[func], args, kwargs, frame)
+                self._observe_linear(operation, args, kwargs, frame)
+        elif func in self._products:
+            self._observe_product(func, args, kwargs, frame)
         else:
             self._uncounted[(frame.name, _reason(func))] = None
 
@@ -168,9 +169,10 @@ class SopCounter:
         kwargs: dict[str, Any],
         frame: Frame,
     ) -> None:
-        if frame.name in self._remembered:
-            last, tally = self._remembered[frame.name]
-            same = last.operands_if_same(operation.function, args, kwargs)
+        remembered = self._remembered.get(frame.name)
+        if remembered is not None:
+            last, tally = remembered
+            same = last.operands_if_same(operation, args, kwargs)
             if same is not None:
                 x, weight = same
                 tally.add(last.call, x, weight, self._axis.steps_of(x), self._axis.calls)

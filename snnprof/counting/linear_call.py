@@ -95,7 +95,6 @@ class RememberedCall:
         operation = call.operation
         assert operation.leading_operands is not None
         self.call = call
-        self._function = operation.function
         self._input = operation.input.position
         self._weight = operation.weight.position
         self._settings_start = operation.leading_operands
@@ -105,10 +104,10 @@ class RememberedCall:
         self._settings = tuple(map(frozen, args[self._settings_start :]))
 
     def operands_if_same(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, operation: LinearOperation, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor] | None:
         """Input and weight if this is the same call again, with other input values."""
-        if function is not self._function or kwargs:
+        if operation is not self.call.operation or kwargs:
             return None
         x, weight = args[self._input], args[self._weight]
         same = (

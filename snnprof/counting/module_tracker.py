@@ -94,12 +94,12 @@ class ModuleTracker:
                 self._begin_call(args, kwargs)
             self._depth += 1
             self._begun += 1
-        elif self._running:
+        elif self._depth:
             self.entered.add(name)
         else:
             self.outside.add(name)
             return None
-        return Frame(name, module, _first(args, kwargs))
+        return Frame(name, module, args[0] if args else next(iter(kwargs.values()), None))
 
     def _finish(self, root: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if self._running.is_followed():
@@ -110,10 +110,6 @@ class ModuleTracker:
             self._depth -= 1
             if self._depth == 0:
                 self._end_call()
-
-
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    return args[0] if args else next(iter(kwargs.values()), None)
 
 
 def _may_multiply(module: nn.Module) -> bool:

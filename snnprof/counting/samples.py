@@ -22,6 +22,9 @@ class StatesItsSequence(Protocol):
         ...
 
 
+_ONE_STEP = Steps(0, 1)
+
+
 class SampleAxis:
     """Reads samples and time steps off the root's input, call by call.
 
@@ -49,8 +52,7 @@ class SampleAxis:
         self.timesteps = timesteps
         self.samples = 0
         self.calls = 0
-        self._first = 0  # time step at which the present call starts
-        self._steps = 1  # time steps of the present call
+        self._present = Steps(0, 1)  # of the present call
         self._batch = 0
         self._next = 0
 
@@ -66,18 +68,18 @@ class SampleAxis:
             raise SnnprofError("the model was called without a tensor: no batch to read")
         steps, batch = self._steps_and_batch(x)
         self.calls += 1
-        self._first = self._next
-        if self._first == 0:
+        self._present = Steps(self._next, steps)
+        if self._next == 0:
             self.samples += batch
         elif batch != self._batch:
             raise SnnprofError(
                 f"the batch changed from {self._batch} to {batch} samples at time step "
-                f"{self._first} of {self.timesteps}: call the model timesteps={self.timesteps} "
+                f"{self._next} of {self.timesteps}: call the model timesteps={self.timesteps} "
                 "times for every batch"
             )
-        self._batch, self._steps = batch, steps
+        self._batch = batch
         if self.timesteps is not None:
-            self._next = (self._first + steps) % self.timesteps
+            self._next = (self._next + steps) % self.timesteps
 
     def _steps_and_batch(self, x: Tensor) -> tuple[int, int]:
         if self._root is not None:
@@ -106,7 +108,7 @@ class SampleAxis:
     @property
     def several(self) -> bool:
         """True if the present call holds several time steps."""
-        return self._steps > 1
+        return self._present.length > 1
 
     def steps_of(self, x: Tensor) -> Steps | None:
         """The time steps in a layer's input; None if unknown.
@@ -115,13 +117,14 @@ class SampleAxis:
         T and B: time-major, as every multi-step library lays it out.
         """
         if self.timesteps is None:
-            return Steps(0, 1)
-        if self._steps == 1:
-            return Steps(self._first, 1)
+            return _ONE_STEP
+        steps = self._present.length
+        if steps == 1:
+            return self._present
         rows = x.shape[0]
-        flat = rows == self._steps * self._batch
-        split = rows == self._steps and x.dim() > 2 and x.shape[1] == self._batch
-        return Steps(self._first, self._steps) if flat or split else None
+        flat = rows == steps * self._batch
+        split = rows == steps and x.dim() > 2 and x.shape[1] == self._batch
+        return self._present if flat or split else None
 
     def check_complete(self) -> None:
         """Raise SnnprofError where nothing ran, or the last sequence is not finished."""
