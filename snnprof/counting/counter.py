@@ -144,8 +144,13 @@ class SopCounter:
         self._recent.clear()
         self._remembered.clear()
 
-    def _note_failure(self) -> None:
-        self._failed |= self._tracker.frame() is not None
+    def _note_failure(self, func: Callable[..., Any], error: Exception | None) -> None:
+        frame = self._tracker.frame()
+        if frame is not None and error is None:
+            self._failed = True
+        elif frame is not None:
+            reason = f"{_name(func)}: counting it failed ({type(error).__name__}: {error})"
+            self._uncounted[(frame.name, reason)] = None
 
     def _observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -323,10 +328,13 @@ _NO_OPERATION = "called, but no convolution or linear operation was seen in it"
 
 
 def _reason(func: Callable[..., Any]) -> str:
-    if func in UNCOUNTED and func not in OPERATIONS and func not in PRODUCTS:
-        return f"{UNCOUNTED[func]}: not counted yet"
-    left_out = OPERATIONS.get(func) or PRODUCTS[func]
-    return f"{left_out.name}: left out by layers="
+    counted = func in OPERATIONS or func in PRODUCTS
+    return f"{_name(func)}: {'left out by layers=' if counted else 'not counted yet'}"
+
+
+def _name(func: Callable[..., Any]) -> str:
+    entry = OPERATIONS.get(func) or PRODUCTS.get(func)
+    return entry.name if entry else UNCOUNTED[func]
 
 
 # nn.utils.spectral_norm computes the weight in a hook, which is in a file of its own.

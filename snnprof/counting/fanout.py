@@ -19,6 +19,8 @@ from torch import Tensor
 from snnprof.counting.linear_call import LinearCall
 from snnprof.counting.scratch import Scratch, as_float, on_host
 
+_ROUNDING = 1e-6  # of sums of whole numbers in float64
+
 
 def count_synapses(call: LinearCall, weight: Tensor, scratch: Scratch) -> Tensor:
     """Non-zero weights, summed over the output channels of each group.
@@ -42,6 +44,9 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
     Returns:
         float64 tensor of ``row_shape``, flattened, of whole numbers; and the shape of one row
         of the output, with one channel per group.
+
+    Raises:
+        ValueError: the fan-out is no whole numbers; seen on the host only.
     """
     # Saved-tensor hooks of the surroundings (activation checkpointing counts what passes
     # through them) must not see this small graph of ours.
@@ -52,7 +57,10 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
         )
         out = call.apply(row, synapses)
         (gradient,) = torch.autograd.grad(out.sum(), row)
-    return gradient.flatten().round(), out.shape[1:]
+        whole = gradient.flatten().round()
+    if on_host(whole) and bool(((gradient.flatten() - whole).abs() > _ROUNDING).numpy().any()):
+        raise ValueError("the fan-out is no whole numbers: the operation scales its output")
+    return whole, out.shape[1:]
 
 
 class FanOut:

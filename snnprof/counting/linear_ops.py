@@ -131,8 +131,10 @@ def linear_operation(
 
     The function must be one that a :class:`torch.overrides.TorchFunctionMode` is told of: a
     builtin of torch, an operator below ``torch.ops``, or a Python function that calls
-    :func:`torch.overrides.handle_torch_function`. Its input is [..., features] where
-    ``spatial_dims`` is 0, else [N, C_in, *spatial] or [C_in, *spatial].
+    :func:`torch.overrides.handle_torch_function`. It is run once more, in float64, for its
+    fan-out: it must be differentiable, and sum products of input and weight without scaling
+    them. Its input is [..., features] where ``spatial_dims`` is 0, else [N, C_in, *spatial]
+    or [C_in, *spatial].
 
     Args:
         name: as rows are labelled.

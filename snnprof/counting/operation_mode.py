@@ -78,14 +78,15 @@ class OperationMode(TorchFunctionMode):
     Args:
         watched: functions to report.
         observe: called before the function, while its input is still in the processor's cache.
-        note_failure: called where a function that was observed then fails.
+        note_failure: called with the function, and with None where it fails after it was
+            observed, or the error where it runs but observing it failed.
     """
 
     def __init__(
         self,
         watched: Iterable[Callable[..., Any]],
         observe: Observer,
-        note_failure: Callable[[], None],
+        note_failure: Callable[[Callable[..., Any], Exception | None], None],
     ) -> None:
         super().__init__()
         self._watched = frozenset(watched)
@@ -116,10 +117,10 @@ class OperationMode(TorchFunctionMode):
             out = func(*args, **kwargs)
         except BaseException:
             if ours is None:
-                self._note_failure()
+                self._note_failure(func, None)
             raise
-        if ours is not None:
-            raise ours
+        if ours is not None:  # a fault of the counter's is not the user's crash
+            self._note_failure(func, ours)
         return out
 
 
