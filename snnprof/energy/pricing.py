@@ -10,8 +10,8 @@ from importlib import resources
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.registry import Registry
-from snnprof.counting.operands import Kind, Operation, is_unrolled, operation
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
+from snnprof.results.kinds import Kind, Operation, is_unrolled, operation
 
 
 @dataclass(frozen=True)
