@@ -44,7 +44,9 @@ def run_isolated(
     settings.progress.start(math.prod(map(len, split.values())))
 
     def lost_row(neuron: str, timesteps: int, modes: str) -> ReportRow:
-        return ReportRow(settings.model, neuron, settings.weights, modes, timesteps, failure=KILLED)
+        return ReportRow(
+            settings.source.name, neuron, settings.weights, modes, timesteps, failure=KILLED
+        )
 
     report = in_processes(run, given, split, lost_row, settings.progress.advance)
     return replace(report, notes=(*report.notes, *settings.notes))

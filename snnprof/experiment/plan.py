@@ -11,7 +11,6 @@ from torch import nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.checkpoint import load_checkpoint
-from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS
@@ -28,13 +27,12 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
         SnnprofError: a wrong name or value, a setting that somebody's own builder does not
             have, a model that does not do what it must, a checkpoint of another one.
     """
-    source = find_builder(settings.model)
-    _check_variants(source, settings)
+    _check_variants(settings)
     planned = []
     for neuron in settings.neurons:
         for timesteps in settings.timesteps:
-            build = _checked_build(source, settings, neuron, timesteps)
-            names = _names(source, settings, neuron)
+            build = _checked_build(settings, neuron, timesteps)
+            names = _names(settings, neuron)
             planned += [
                 TrainingRun(
                     setup=StepSetup(
@@ -59,7 +57,7 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
 
 
 def _checked_build(
-    source: ModelSource, settings: Settings, neuron: str, timesteps: int
+    settings: Settings, neuron: str, timesteps: int
 ) -> partial[nn.Module | SteppedModel]:
     """Make the model of a neuron and T once, and return what makes it again."""
     data = settings.data
@@ -71,15 +69,16 @@ def _checked_build(
         "image_size": data.image_size,
         **settings.variants,
     }
-    source.check(data.test_images[:2], data.test_labels[:2], timesteps, **given)
-    build = partial(_build, source, settings, timesteps=timesteps, **given)
+    settings.source.check(data.test_images[:2], data.test_labels[:2], timesteps, **given)
+    build = partial(_build, settings, timesteps=timesteps, **given)
     with torch.random.fork_rng():
         build()
     return build
 
 
-def _names(source: ModelSource, settings: Settings, neuron: str) -> dict[str, Any]:
+def _names(settings: Settings, neuron: str) -> dict[str, Any]:
     """Model, neuron and weights as the row names them, variants included."""
+    source = settings.source
     options = MODELS[source.name].options if source.name in MODELS else {}
     of_network = {
         key: v for key, v in settings.variants.items() if key in options or not source.ours
@@ -92,8 +91,9 @@ def _names(source: ModelSource, settings: Settings, neuron: str) -> dict[str, An
     }
 
 
-def _check_variants(source: ModelSource, settings: Settings) -> None:
+def _check_variants(settings: Settings) -> None:
     """Raise SnnprofError for what was asked of a builder that knows nothing of it."""
+    source = settings.source
     for keyword, given in _not_usual(settings):
         if not source.takes(keyword):
             raise SnnprofError(
@@ -110,9 +110,9 @@ def _not_usual(settings: Settings) -> Iterator[tuple[str, object]]:
     yield from settings.variants.items()
 
 
-def _build(source: ModelSource, settings: Settings, **given: Any) -> nn.Module | SteppedModel:
+def _build(settings: Settings, **given: Any) -> nn.Module | SteppedModel:
     torch.manual_seed(settings.seed)
-    built = source(**given)
+    built = settings.source(**given)
     if settings.checkpoint is not None:
         load_checkpoint(
             built.model if isinstance(built, SteppedModel) else built, settings.checkpoint

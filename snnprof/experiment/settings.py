@@ -16,6 +16,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
 from snnprof.energy.pricing import convention
 from snnprof.experiment.data_sets import Dataset, load
+from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.experiment.trainer import Recipe, count_steps
 from snnprof.results import CoherenceSweep
 from snnprof.training.modes import Mode, find_mode
@@ -50,8 +51,9 @@ class Settings:
     """What was asked for, of all rows together.
 
     Attributes:
-        model, neurons, weights, modes, timesteps, checkpoint, seed: as of :func:`snnprof.run`,
-            each of several once.
+        source: what makes the model.
+        neurons, weights, modes, timesteps, checkpoint, seed: as of :func:`snnprof.run`, each of
+            several once.
         variants: of every neuron, and options of the network.
         data: loaded, on the device.
         recipe: of the training.
@@ -70,7 +72,7 @@ class Settings:
         SnnprofError: a value that cannot be.
     """
 
-    model: str
+    source: ModelSource
     neurons: tuple[str, ...]
     weights: str
     modes: tuple[Mode, ...]
@@ -136,7 +138,10 @@ def check_settings(
     Raises:
         SnnprofError: a wrong name or value, or more samples in a batch than there are images.
     """
-    named = _check_names(model, neuron, modes, timesteps)
+    if not isinstance(model, str):
+        raise SnnprofError(f"model={model!r}: give a name, or package.module:function")
+    source = find_builder(model)  # first: its module may register modes, data and the like
+    named = _check_names(neuron, modes, timesteps)
     where = choose_device(device)
     recipe = Recipe(epochs, _samples(batch_size), learning_rate)
     conventions = once_each(energy)
@@ -146,7 +151,7 @@ def check_settings(
     count_steps(loaded, recipe)
     return Settings(
         **named,
-        model=model,
+        source=source,
         weights=weights,
         checkpoint=None if checkpoint is None else str(checkpoint),
         seed=seed,
@@ -168,7 +173,6 @@ def check_settings(
 
 
 def _check_names(
-    model: str,
     neuron: str | Sequence[str],
     modes: str | Sequence[str],
     timesteps: int | Sequence[int],
@@ -182,8 +186,6 @@ def _check_names(
     for what, given in several.items():
         if not given:
             raise SnnprofError(f"no {what} was given: there is nothing to run")
-    if not isinstance(model, str):
-        raise SnnprofError(f"model={model!r}: give a name, or package.module:function")
     neurons, names, counts = several.values()
     for steps in counts:
         if not isinstance(steps, int) or steps < 1:
