@@ -171,7 +171,7 @@ class Unrolled(nn.Module):
 
 
 def in_one_call(stepped: SteppedModel) -> nn.Module:
-    """What runs a whole sequence from rest in one call."""
+    """The module that runs a whole sequence from rest in one call."""
     whole: bool = stepped.sequence is stepped.model
     return stepped.model if whole else Unrolled(stepped)
 
