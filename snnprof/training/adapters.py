@@ -258,7 +258,7 @@ def graphs_held(module: nn.Module) -> int:
 
 
 def _leaves(value: object, seen: set[int]) -> Iterator[object]:
-    """The values that containers hold in the end, each of them looked into once: they may hold themselves."""
+    """The values that containers hold in the end; each is looked into once: it may hold itself."""
     if not isinstance(value, dict | list | tuple | set | deque):
         yield value
     elif id(value) not in seen:
