@@ -71,7 +71,7 @@ def images(n: int = 3, seed: int = 1) -> Tensor:
 
 
 def as_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the path of tensors whose numbers are not at hand."""
+    """Take the code path of tensors on a GPU."""
     for module in (accumulator, fanout, value_kind, weight_kind):
         monkeypatch.setattr(module, "on_host", lambda x: False)
 

@@ -310,7 +310,7 @@ def test_what_comes_after_reals_is_counted_as_before():
 
 @pytest.mark.parametrize(("timesteps", "calls"), [(None, 1100), (3, 3300)])
 def test_more_spikes_than_float32_counts(timesteps, calls):
-    """More than 2^24 at every position and time step; the calls are small, and put aside."""
+    """More than 2^24 at every position and time step; the calls are small, and buffered."""
     layer = nn.Linear(2, 3)
     x = torch.ones(16383, 2)
     with SopCounter(layer, timesteps=timesteps) as counter, torch.no_grad():
@@ -324,7 +324,7 @@ def test_more_spikes_than_float32_counts(timesteps, calls):
 
 @pytest.mark.parametrize("timesteps", [None, 3])
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.int64])
-def test_spikes_of_every_type_that_are_put_aside(dtype, timesteps):
+def test_spikes_of_every_type_are_buffered(dtype, timesteps):
     class Any(nn.Module):
         def __init__(self):
             super().__init__()
@@ -342,3 +342,10 @@ def test_spikes_of_every_type_that_are_put_aside(dtype, timesteps):
 
 def test_the_largest_doubles_are_real():
     assert kind_of(torch.tensor([[2e306, 1.7e308]], dtype=torch.float64)) == "REAL"
+
+
+def test_values_whose_sums_are_whole_are_recognised_by_the_weighted_sums():
+    """1.25 and 1.75 at one position: their sum is 3, but not their weighted sum."""
+    x = torch.tensor([[1.0, 1.0], [1.0, 1.25], [2.0, 1.75]])
+    row = count_row(nn.Linear(2, 1), x)
+    assert (row.input_kind, row.unrolled_synops) == ("INTEGER", 4 * 8)  # in quarters

@@ -132,13 +132,6 @@ def test_a_weight_of_more_than_64_levels_is_real(levels: int, kind: str):
     assert count_row(layer, reals((2, levels))).weight_kind == kind
 
 
-def test_values_that_make_whole_sums_are_told_by_the_weighted_ones():
-    """1.25 and 1.75 at one position: their sum is 3, but not their weighted sum."""
-    x = torch.tensor([[1.0, 1.0], [1.0, 1.25], [2.0, 1.75]])
-    row = count_row(nn.Linear(2, 1), x)
-    assert (row.input_kind, row.unrolled_synops) == ("INTEGER", 4 * 8)  # in quarters
-
-
 def signed_layer() -> nn.Linear:
     layer = nn.Linear(12, 5)
     with torch.no_grad():
