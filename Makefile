@@ -9,35 +9,42 @@ SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
 .PHONY: demo test test-peers test-oldest check dev bench bench-peers reports clean
 
-demo: $(VENV)/installed
+# After `make dev` the checkout itself is what is installed.
+READY := $(if $(wildcard $(VENV)/dev),$(VENV)/dev,$(VENV)/installed)
+
+demo: $(READY)
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md -o table.csv
 
-# The built package, installed, as its users have it; not the checkout.
+# The built package, installed as its users have it; after `make dev` the checkout comes back.
 test: $(VENV)/installed
-	$(BIN)/pytest -q --cov
+	$(BIN)/pytest -q --cov; status=$$?; \
+		if [ -e $(VENV)/dev ]; then touch $(VENV)/dependencies; $(MAKE) -s $(VENV)/dev; fi; \
+		exit $$status
 
-check: $(VENV)/installed
+check: $(VENV)/dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The checkout itself in .venv, and hooks that look at every commit.
-dev: $(VENV)/dependencies
+dev: $(VENV)/dev
+	$(BIN)/pre-commit install
+
+$(VENV)/dev: $(VENV)/dependencies
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	rm -f $(VENV)/installed
-	$(BIN)/pre-commit install
+	touch $@
 
 TAB2 := --neuron lif --neuron hdlif --neuron hdlif+four_bit --neuron hdlif+parallel \
 	--neuron hdlif+four_bit+parallel
 ENERGIES := --energy operands --energy spikformer --energy hd-lif
 
-reports: $(VENV)/installed
+reports: $(READY)
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 $(ENERGIES) \
 		-o reports/digits-vgg5.md
 	$(BIN)/snnprof run --model resnet18 --weights 1.5bit --mode online --data digits --epochs 4 \
 		$(TAB2) $(ENERGIES) -o reports/digits-tab2.md
 
-bench: $(VENV)/installed
+bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/training.py
 
