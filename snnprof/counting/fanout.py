@@ -108,7 +108,7 @@ class FanOut:
         return self._dense and self._is_alike(call, x)
 
     def equals(self, call: LinearCall, x: Tensor, synapses: Tensor) -> bool:
-        """True if such a call has this fan-out; on the host only, where comparing waits for nothing."""
+        """True if such a call has this fan-out; told on the host only, where nothing is waited for."""
         return (
             on_host(synapses)
             and self._is_alike(call, x)
@@ -132,7 +132,7 @@ class FanOut:
         return None if freed or _form(weight) != self._form else weight
 
     def release_weight(self) -> None:
-        """Drop the weak reference: torch swaps no tensor that has one (torch.utils.swap_tensors)."""
+        """Drop the weak reference: torch.utils.swap_tensors refuses a tensor that has one."""
         self._weight = lambda: None
 
     def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
