@@ -108,7 +108,7 @@ class FanOut:
         return self._dense and self._is_alike(call, x)
 
     def equals(self, call: LinearCall, x: Tensor, synapses: Tensor) -> bool:
-        """True if such a call has this fan-out; told on the host only, where nothing is waited for."""
+        """True if such a call has this fan-out; told on the host only: elsewhere it would wait."""
         return (
             on_host(synapses)
             and self._is_alike(call, x)
