@@ -2,7 +2,6 @@
 
 from snnprof import models
 from snnprof.coherence.measure import coherence, coherence_sweep
-from snnprof.coherence.neuron_equations import NeuronEquations, register_membrane
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
@@ -24,7 +23,8 @@ from snnprof.results import (
     ReportRow,
     StepProfile,
 )
-from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
+from snnprof.spiking.neuron import reset
+from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
 from snnprof.training.adapters import stepwise
 
 __all__ = [
@@ -52,8 +52,7 @@ __all__ = [
     "profile_arms",
     "profile_step",
     "quantize",
-    "register_membrane",
-    "register_neuron_ops",
+    "register_neuron",
     "reset",
     "run",
     "save",

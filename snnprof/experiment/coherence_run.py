@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from snnprof.coherence.gradient_pair import sites_of
 from snnprof.coherence.measure import chosen_layers, coherence
+from snnprof.coherence.neuron_layers import neuron_layers
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data_sets import Dataset, load
@@ -105,7 +105,7 @@ def follow(
     watcher = Watcher() if watcher is None else watcher
     chosen = plans(request, loaded)
     for plan in chosen:  # a name that is wrong: now, not after training
-        chosen_layers(sites_of(in_one_call(adapt(plan.build()))), layers)
+        chosen_layers(neuron_layers(in_one_call(adapt(plan.build()))), layers)
 
     def course(plan: Plan) -> Iterator[CoherenceResult]:
         """The measurements of one network."""

@@ -25,7 +25,7 @@ from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.stepper import Execution, Stepper
 from snnprof.quantization.size import size_bytes
 from snnprof.results import ReportRow, StepProfile
-from snnprof.spiking.neurons import neuron_ops
+from snnprof.spiking.neuron_equations import neuron_ops
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from snnprof.core.errors import SnnprofError
 from snnprof.core.module_names import module_names
 from snnprof.counting.samples import StatesItsSequence
-from snnprof.spiking.neurons import neurons_of
+from snnprof.spiking.neuron import neurons_of
 
 _graph_task = torch._C._current_graph_task_id  # -1 outside the backward pass
 Mark = Callable[[str], AbstractContextManager[Any]]

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from snnprof.core.errors import SnnprofError
 from snnprof.quantization.quantizers import SCHEMES, Channels, Quantiser
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import Neuron
+from snnprof.spiking.neuron import Neuron
 
 Skip = Collection[str] | Callable[[str, nn.Module], bool]
 

@@ -21,7 +21,7 @@ from snnprof.experiment import data_sets
 from snnprof.experiment.coherence_run import Watcher, follow
 from snnprof.render.coherence_table import summary
 from snnprof.results import CoherenceSweep
-from snnprof.spiking.neurons import HDLIF
+from snnprof.spiking.hdlif import HDLIF
 
 from ..support import commands
 
@@ -414,7 +414,8 @@ STEPPED = """
 import torch
 from torch import nn
 import snnprof
-from snnprof.spiking.neurons import HDLIF, detach, reset
+from snnprof.spiking.hdlif import HDLIF
+from snnprof.spiking.neuron import detach, reset
 
 class Net(nn.Module):
     def __init__(self, timesteps):

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 import snnprof
 from snnprof.coherence.measure import coherence, coherence_sweep
-from snnprof.coherence.neuron_equations import MEMBRANES, NeuronEquations, register_membrane
 from snnprof.models import create
 from snnprof.results import CoherenceResult
-from snnprof.spiking.neurons import HDLIF, LIF, hdlif_step, neurons_of
+from snnprof.spiking.hdlif import HDLIF, hdlif_step
+from snnprof.spiking.lif import LIF
+from snnprof.spiking.neuron import neurons_of
+from snnprof.spiking.neuron_equations import NEURON_EQUATIONS, NeuronEquations, register_neuron
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.losses import LOSSES
@@ -399,11 +401,11 @@ def hdlif_equations(module: nn.Module) -> NeuronEquations:
 
 def test_another_librarys_neuron(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = 2 * torch.randn(4, 6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
-    with pytest.raises(snnprof.SnnprofError, match="register_membrane"):
+    with pytest.raises(snnprof.SnnprofError, match="register_neuron"):
         coherence(Looped(Foreign), x, y)
-    monkeypatch.setitem(MEMBRANES, Foreign, hdlif_equations)
+    monkeypatch.setitem(NEURON_EQUATIONS, Foreign, hdlif_equations)
     with pytest.raises(ValueError, match="already registered"):
-        register_membrane(Foreign)(hdlif_equations)
+        register_neuron(Foreign)(hdlif_equations)
     (row,) = coherence(Looped(Foreign), x, y).rows
     (own,) = coherence(Looped(lambda: HDLIF(4)), x, y).rows
     assert (row.neuron, own.neuron) == ("Foreign", "hdlif")
@@ -464,7 +466,7 @@ def test_neurons_of_more_than_one_tensor_are_refused(monkeypatch: pytest.MonkeyP
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([self.b(self.n(self.a(current), current)) for current in x])
 
-    monkeypatch.setitem(MEMBRANES, Foreign, hdlif_equations)
+    monkeypatch.setitem(NEURON_EQUATIONS, Foreign, hdlif_equations)
     x, y = torch.randn(4, 6, 5), torch.arange(6) % 3
     with pytest.raises(snnprof.SnnprofError, match=r"called with \(Tensor, Tensor\)"):
         coherence(Given(Foreign), x, y)
@@ -474,8 +476,14 @@ def test_neurons_of_more_than_one_tensor_are_refused(monkeypatch: pytest.MonkeyP
     ("equations", "message"),
     [
         (lambda module: None, "returned NoneType, not snnprof.NeuronEquations"),
-        (lambda module: NeuronEquations(lambda m, i, t: (i, i), multi_step=False), "three tensors"),
-        (lambda module: NeuronEquations(lambda m, i, t: i, multi_step=False), "three tensors"),
+        (
+            lambda module: NeuronEquations(lambda m, i, t: (i, i), leak=0.5, multi_step=False),
+            "three tensors",
+        ),
+        (
+            lambda module: NeuronEquations(lambda m, i, t: i, leak=0.5, multi_step=False),
+            "three tensors",
+        ),
     ],
 )
 def test_equations_that_are_none(
@@ -483,7 +491,7 @@ def test_equations_that_are_none(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(MEMBRANES, Foreign, equations)
+    monkeypatch.setitem(NEURON_EQUATIONS, Foreign, equations)
     with pytest.raises(snnprof.SnnprofError, match=message):
         coherence(Looped(Foreign), torch.randn(4, 6, 5), torch.arange(6) % 3)
 
@@ -532,7 +540,7 @@ def test_targets_that_do_not_fit(y: Tensor, message: str) -> None:
 
 
 def test_a_network_without_neurons_is_told_how() -> None:
-    with pytest.raises(snnprof.SnnprofError, match=r"@snnprof\.register_membrane"):
+    with pytest.raises(snnprof.SnnprofError, match=r"@snnprof\.register_neuron"):
         coherence(nn.Linear(2, 2), torch.randn(2, 2), torch.arange(2))
 
 
@@ -616,7 +624,7 @@ def test_a_learnt_leak_is_one_number() -> None:
         def forward(self, currents: Tensor) -> Tensor:
             raise AssertionError("it is replayed by its equations")
 
-    @register_membrane(Leaky)
+    @register_neuron(Leaky)
     def equations(neuron: Leaky) -> NeuronEquations:
         half = torch.tensor(0.5, dtype=torch.float64)
 
@@ -638,7 +646,7 @@ def test_a_learnt_leak_is_one_number() -> None:
         with pytest.raises(snnprof.SnnprofError, match="one number for the whole layer"):
             coherence(wide.double(), x, y)
     finally:
-        del MEMBRANES[Leaky]
+        del NEURON_EQUATIONS[Leaky]
 
 
 def test_containers_and_plain_tensors_are_put_back() -> None:

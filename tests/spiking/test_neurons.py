@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import snnprof
-from snnprof.spiking.hdlif import ChannelAttention, four_bit_, hdlif_step
-from snnprof.spiking.lif import LIF, IntegerLIF, LIFSettings, lif_step
-from snnprof.spiking.neuron import NEURON_OPS, Neuron, neuron_ops, register_neuron_ops
-from snnprof.spiking.neurons import HDLIF, neuron_maker
+from snnprof.spiking.channel_attention import ChannelAttention
+from snnprof.spiking.hdlif import HDLIF, four_bit_, hdlif_step
+from snnprof.spiking.ilif import IntegerLIF
+from snnprof.spiking.lif import LIF, LIFSettings, lif_step
+from snnprof.spiking.neuron import Neuron
+from snnprof.spiking.neuron_equations import (
+    NEURON_EQUATIONS,
+    NeuronEquations,
+    neuron_ops,
+    register_neuron,
+)
+from snnprof.spiking.neurons import neuron_maker
 from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
 
 
@@ -418,9 +426,9 @@ def test_another_librarys_neuron_states_its_own() -> None:
     class Derived(Theirs):
         pass
 
-    @register_neuron_ops(Theirs)
-    def five(neuron: Theirs) -> int | None:
-        return None if neuron.ran is None else 5 * neuron.ran
+    @register_neuron(Theirs)
+    def five(neuron: Theirs) -> NeuronEquations:
+        return NeuronEquations(operations=None if neuron.ran is None else 5 * neuron.ran)
 
     try:
         net = torch.nn.Sequential(Derived(), Theirs())
@@ -428,6 +436,6 @@ def test_another_librarys_neuron_states_its_own() -> None:
         net(torch.zeros(2, 7))
         assert neuron_ops(net) == 2 * 5 * 7
         with pytest.raises(ValueError, match="already registered"):
-            register_neuron_ops(Theirs)(five)
+            register_neuron(Theirs)(five)
     finally:
-        del NEURON_OPS[Theirs]
+        del NEURON_EQUATIONS[Theirs]
