@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
@@ -117,15 +116,16 @@ def numbers(value: StepParameter, steps: slice, like: Tensor, what: str) -> Tens
     Raises:
         SnnprofError: more than one number for the whole layer.
     """
-    if callable(value) and not isinstance(value, Tensor):
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise SnnprofError(
+                f"the {what} of a registered neuron has shape {tuple(value.shape)}: "
+                "NeuronEquations takes one number for the whole layer, or a function from a slice of time steps"
+            )
+        value = value.item()
+    if callable(value):
         return value(steps).detach()
-    one = torch.as_tensor(value).detach()
-    if one.numel() != 1:
-        raise SnnprofError(
-            f"the {what} of a registered neuron has shape {tuple(one.shape)}: NeuronEquations "
-            "takes one number for the whole layer, or a function from a slice of time steps"
-        )
-    return like.new_full((steps.stop - steps.start,), float(one))
+    return like.new_full((steps.stop - steps.start,), value)
 
 
 def number(value: StepParameter, step: int) -> float | Tensor:
