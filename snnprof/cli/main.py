@@ -22,7 +22,7 @@ from snnprof.experiment.stages import Progress
 from snnprof.models import MODELS, list_models, nominal_macs, usual
 from snnprof.profiling.stepper import AMP
 from snnprof.render.output_files import check_output, is_picture, save, write_each
-from snnprof.spiking.neurons import NEURONS
+from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.modes import mode_names
 
 

@@ -36,7 +36,7 @@ class MeasuredLayer:
         sequences: how many of several time steps it was called with; 0 where it is called once
             per time step.
         finite: whether its gradients were.
-        same_spikes: whether both arms had the same spikes.
+        same_spikes: whether both passes had the same spikes.
     """
 
     row: LayerCoherence
@@ -54,9 +54,8 @@ class MeasuredLayer:
 class LayerGradients:
     """One layer's gradients by STBP or by online training.
 
-    Gradients are None where the loss does not depend on it.
-
-    It holds no part of the graph, which would keep the layers below in memory.
+    A gradient is None where the loss does not depend on it. No part of the graph is held,
+    which would keep the layers below in memory.
     """
 
     order: int
@@ -104,7 +103,7 @@ class GradientPair:
         self.names = {id(p): strip_wrappers(name) for name, p in model.named_parameters()}
 
     def measure(self, names: Sequence[str]) -> list[MeasuredLayer]:
-        """Run both arms, and compare them in these layers; those that do not run are left out.
+        """Run both passes, and compare them in these layers; those that do not run are left out.
 
         Raises:
             SnnprofError: as :func:`snnprof.coherence`.
@@ -141,7 +140,7 @@ class GradientPair:
     ) -> Iterator[None]:
         """Put probes before all neurons, note their calls and which weights run before each.
 
-        All of them, reported or not: the online arm cuts every membrane.
+        All of them, reported or not: online training cuts every membrane.
         """
         since: list[nn.Parameter] = []
 
@@ -174,7 +173,7 @@ class GradientPair:
                 handle.remove()
 
     def _note_uncut(self) -> None:
-        """State that is not cut between time steps would make the online arm a mixture."""
+        """State that is not cut between time steps would make the online gradient a mixture."""
         for module, name in module_names(self.model).items():
             if graphs_held(module) and not self._inside_a_neuron(module):
                 self.uncut[name] = None

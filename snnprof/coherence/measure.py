@@ -1,6 +1,6 @@
 """Theorem 4.2 on live networks: how far the gradients of online training are from STBP's.
 
-Both arms run the same forward pass, with the same loss; the online arm detaches every membrane
+Both run the same forward pass, with the same loss; online training detaches every membrane
 between time steps. docs/gradient-coherence.md says what is compared and why.
 """
 
@@ -43,8 +43,8 @@ def coherence(
         layers: names of the neuron layers to report, a pattern ("blocks.*"); None for all.
         loss: "sum" (cross-entropy of the outputs summed over time), "per-step", or a function
             of (the model's output, y).
-        online_loss: of the online arm; None for the same, which isolates the theorem's claim.
-        one_layer_at_a_time: a pass of both arms for each layer, which keeps the records of
+        online_loss: of the online gradient; None for the same, which isolates the theorem's claim.
+        one_layer_at_a_time: two passes for each layer, which keeps the records of
             that layer only.
         label: kept with the result.
 

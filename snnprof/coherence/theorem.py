@@ -191,7 +191,7 @@ class Ratio:
     Attributes:
         predicted: norm of (paper's ratio * STBP gradient) / norm of the STBP gradient.
         residual: norm of (online gradient - paper's ratio * STBP gradient) / norm of the online
-            gradient. What the theorem leaves out: layers above that are cut, too.
+            gradient. The layers above are cut, too, which the theorem leaves out.
     """
 
     predicted: float | None

@@ -17,7 +17,7 @@ from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.models import MODELS
 from snnprof.results import ReportRow
-from snnprof.spiking.neurons import specification
+from snnprof.spiking.neuron_registry import specification
 from snnprof.training.adapters import SteppedModel
 from snnprof.training.modes import find_mode
 

@@ -120,7 +120,8 @@ def numbers(value: StepParameter, steps: slice, like: Tensor, what: str) -> Tens
         if value.numel() != 1:
             raise SnnprofError(
                 f"the {what} of a registered neuron has shape {tuple(value.shape)}: "
-                "NeuronEquations takes one number for the whole layer, or a function from a slice of time steps"
+                "NeuronEquations takes one number for the whole layer, or a function from a slice "
+                "of time steps"
             )
         value = value.item()
     if callable(value):

@@ -13,7 +13,7 @@ import snnprof
 from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import PerStep
 from snnprof.spiking.neuron_equations import NEURON_EQUATIONS, equations_of, numbers
-from snnprof.spiking.neurons import neuron_maker
+from snnprof.spiking.neuron_registry import neuron_maker
 from snnprof.spiking.surrogates import surrogate_spike
 from snnprof.training.adapters import SteppedModel, adapt, stepwise
 from snnprof.training.batch_run import BatchRun

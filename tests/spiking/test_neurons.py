@@ -18,7 +18,7 @@ from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.neuron_equations import (
     neuron_ops,
 )
-from snnprof.spiking.neurons import neuron_maker
+from snnprof.spiking.neuron_registry import neuron_maker
 from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
 
 
