@@ -32,7 +32,7 @@ from snnprof.experiment.settings import (
 from snnprof.models import list_models
 from snnprof.render.output_files import check_output, is_picture, save, write_each
 from snnprof.results import Report
-from snnprof.spiking.neurons import NEURONS
+from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.modes import mode_names
 from snnprof.training.step_runner import AMP
 

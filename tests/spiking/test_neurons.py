@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import snnprof
-from snnprof.spiking.hdlif import ChannelAttention, four_bit_, hdlif_step
-from snnprof.spiking.lif import LIF, IntegerLIF, LIFSettings, lif_step
-from snnprof.spiking.neuron import NEURON_OPS, Neuron, neuron_ops, register_neuron_ops
-from snnprof.spiking.neurons import HDLIF, neuron_maker
+from snnprof.spiking.channel_attention import ChannelAttention
+from snnprof.spiking.hdlif import HDLIF, four_bit_, hdlif_step
+from snnprof.spiking.ilif import IntegerLIF
+from snnprof.spiking.lif import LIF, LIFSettings, lif_step
+from snnprof.spiking.neuron import Neuron
+from snnprof.spiking.neuron_equations import (
+    neuron_ops,
+)
+from snnprof.spiking.neuron_registry import neuron_maker
 from snnprof.spiking.surrogates import SURROGATES, surrogate_spike
 
 
@@ -403,31 +408,3 @@ def test_neuron_ops_are_three_per_neuron_and_step() -> None:
     assert neuron_ops(net) == 10 * 4 * 3 + 10 * 4 * 1  # neurons * steps * operations
     snnprof.reset(net)
     assert neuron_ops(net) == 160  # of the last run
-
-
-def test_another_librarys_neuron_states_its_own() -> None:
-    class Theirs(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.ran: int | None = None
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.ran = x[0].numel()
-            return x
-
-    class Derived(Theirs):
-        pass
-
-    @register_neuron_ops(Theirs)
-    def five(neuron: Theirs) -> int | None:
-        return None if neuron.ran is None else 5 * neuron.ran
-
-    try:
-        net = torch.nn.Sequential(Derived(), Theirs())
-        assert neuron_ops(net) is None
-        net(torch.zeros(2, 7))
-        assert neuron_ops(net) == 2 * 5 * 7
-        with pytest.raises(ValueError, match="already registered"):
-            register_neuron_ops(Theirs)(five)
-    finally:
-        del NEURON_OPS[Theirs]
