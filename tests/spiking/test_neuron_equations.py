@@ -117,6 +117,9 @@ def test_coherence_is_that_of_the_same_neuron_of_ours(registered: None) -> None:
     (theirs,) = snnprof.coherence(network(TheirLIF()), *data()).rows
     (ours,) = snnprof.coherence(network(LIF(STEPS)), *data()).rows
     assert (theirs.neuron, theirs.identity_claimed) == ("TheirLIF", False)
+    model = network(TheirLIF())
+    spikes = model[:2](data()[0])  # of the linear layer and the neurons
+    assert theirs.fired == int((spikes != 0).sum()) / (STEPS * BATCH * NEURONS)
     assert 0 < theirs.fired < 1
     for field in fields(ours):
         if field.name not in ("name", "neuron", "reason"):
