@@ -131,6 +131,27 @@ def test_norse_shape(fake_library: Make) -> None:
     assert_trains_right(SequentialState(*layers()))
 
 
+def test_norse_shape_over_time(fake_library: Make) -> None:
+    class Lift(nn.Module):
+        """What Norse runs over [T, B, ...] wants time steps, never samples in their place."""
+
+        def __init__(self, first: nn.Module, second: nn.Module) -> None:
+            super().__init__()
+            self.first, self.second = first, second
+
+        def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            outs = []
+            for current in x:
+                spikes, state = charge(state, self.first(current))
+                outs.append(self.second(spikes))
+            return torch.stack(outs), state
+
+    fake_library("norse.torch.module.lift", Lift=Lift)
+    model = Lift(*layers())
+    assert adapt(model).sequence is not None
+    assert_trains_right(model)
+
+
 def test_stepwise_takes_any_model() -> None:
     first, second = layers()
     held: list[Tensor | None] = [None]
