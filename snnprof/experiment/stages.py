@@ -24,6 +24,7 @@ from snnprof.profiling.profile import StepArm, arm_memory, try_arms
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.stepper import Execution, Stepper
 from snnprof.quantization.size import size_bytes
+from snnprof.render.operator_table import write_tables
 from snnprof.results import ReportRow, StepProfile
 from snnprof.spiking.neurons import neuron_ops
 
@@ -232,6 +233,7 @@ def _trace(plan: Plan, stepper: Stepper, folder: Path, setting: Setting) -> None
         timesteps=plan.timesteps,
         steps_per_call=plan.timesteps if stepper.stepped.sequence is not None else 1,
         device=setting.device,
+        write_tables=write_tables,
     )
 
 

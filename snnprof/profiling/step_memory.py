@@ -15,6 +15,7 @@ from torch._C._profiler import _EventType
 from torch.optim import Optimizer
 
 from snnprof.core.errors import is_out_of_memory
+from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
 
@@ -23,7 +24,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What one training step took.
+    """Memory that one training step took.
 
     Attributes:
         peak_bytes: what the step found allocated (parameters, buffers, optimiser state, inputs)
@@ -39,7 +40,7 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """What there is instead of a result where the memory did not suffice.
+    """The outcome where the memory did not suffice.
 
     Attributes:
         reason: in words.
@@ -145,16 +146,11 @@ def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:
     Blocks from before are left out: whether the profiler knows their size depends on what was
     profiled earlier in the process.
     """
-    assert profiler.profiler is not None
-    results = profiler.profiler.kineto_results
-    assert results is not None
-    pending = list(results.experimental_event_tree())
-    found = []
-    while pending:
-        event = pending.pop()
-        pending += event.children
-        if event.typed[0] == _EventType.Allocation:
-            found.append((event.start_time_ns, event.typed[1]))
+    found = [
+        (event.start_time_ns, event.typed[1])
+        for event in events(profiler)
+        if event.typed[0] == _EventType.Allocation
+    ]
     living: set[int] = set()
     for _, block in sorted(found, key=lambda timed: timed[0]):
         if block.alloc_size > 0:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from snnprof.render.tables import View, view
+from snnprof.render.table import View, view
 from snnprof.results import Result
 
 # Enough for any table of ours where the output is a file or a pipe.

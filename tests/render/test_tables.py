@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from snnprof.render.tables import view
+from snnprof.render.table import view
 from snnprof.render.terminal import show
 from snnprof.results import CountResult, Report
 
