@@ -15,13 +15,14 @@ import torch
 from snnprof.cli.coherence import coherence_command
 from snnprof.cli.options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
 from snnprof.core.errors import SnnprofError, is_out_of_memory
-from snnprof.energy.pricing import conventions
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.experiment.plan import NEURON
 from snnprof.experiment.run import AUTO, BATCH_SIZE, EPOCHS, LEARNING_RATE, run
 from snnprof.experiment.stages import Progress
 from snnprof.models import MODELS, list_models, nominal_macs, usual
 from snnprof.profiling.stepper import AMP
 from snnprof.render.output_files import check_output, is_picture, save, write_each
+from snnprof.render.output_formats import FORMATS
 from snnprof.spiking.neurons import NEURONS
 from snnprof.training.modes import mode_names
 
@@ -111,7 +112,7 @@ def cli() -> None:
     multiple=True,
     default=("operands",),
     show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {listed([*conventions()])}.",
+    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}.",
 )
 @click.option(
     "--repeats",
@@ -144,8 +145,8 @@ def cli() -> None:
     "--output",
     "outputs",
     multiple=True,
-    help="Also write FILE.md, .csv, .tex or .json; .svg, .png or .pdf draws time and memory over "
-    "several T (extra plots). Repeat it. The table is always printed (-).",
+    help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Pictures draw time and memory "
+    "over several T (extra plots). Repeat it. The table is always printed (-).",
 )
 def run_command(
     neurons: tuple[str, ...], variants: tuple[str, ...], outputs: tuple[str, ...], **settings: Any
@@ -231,7 +232,7 @@ def models_command(name: str | None) -> None:
 @cli.command("energy-tables")
 def energy_tables_command() -> None:
     """List the energy conventions: constants, what they leave out, sources."""
-    for convention in conventions().values():
+    for convention in CONVENTIONS.values():
         mac = "none" if convention.mac_j is None else f"{convention.mac_j * 1e12:g} pJ"
         click.echo(f"{convention.name}: MAC {mac}, AC {convention.ac_j * 1e12:g} pJ")
         click.echo(f"  {convention.description}")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
-from snnprof.energy.pricing import convention, price
+from snnprof.energy.pricing import price
 from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.plan import Plan
 from snnprof.experiment.trainer import Arm, Recipe, evaluate, steps_of, train
@@ -60,7 +61,7 @@ class Measuring:
 
     def __post_init__(self) -> None:
         for name in self.energy:
-            convention(name)
+            CONVENTIONS.find(name)
         if self.repeats is not None and self.repeats < 1:
             raise SnnprofError(f"repeats={self.repeats}: must be at least 1")
         if self.joules_s is not None and not (LEAST_WINDOW_S <= self.joules_s < math.inf):

@@ -1,0 +1,127 @@
+"""Conventions: those that are shipped, and one from outside."""
+
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+import snnprof
+from snnprof.cli.main import cli
+from snnprof.energy.conventions import (
+    CONVENTIONS,
+    FORMULAS,
+    Bill,
+    Convention,
+    energy_convention,
+)
+from snnprof.energy.pricing import price
+from snnprof.results import CountResult, LayerCount
+
+SAID = {"description": "d", "leaves_out": "l", "source": "s"}
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Registrations of one test are gone in the next."""
+    registries = (CONVENTIONS, FORMULAS)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)  # type: ignore[arg-type]
+
+
+def layer(name: str, *, input_kind: str, synops: int, nonzeros: int) -> LayerCount:
+    return LayerCount(
+        name, "linear", input_kind, "REAL", "AC", False, 1, 0.5, synops, synops, 1.0, 40, 40,
+        nonzeros, 10,
+    )  # fmt: skip
+
+
+COUNTS = CountResult(
+    (
+        layer("a", input_kind="BINARY", synops=30, nonzeros=5),
+        layer("b", input_kind="REAL", synops=10, nonzeros=7),
+    ),
+    samples=2,
+)
+
+
+def test_the_constants_are_those_of_45_nm() -> None:
+    # Horowitz: multiply 3.7 pJ + add 0.9 pJ
+    constants = {name: (made.mac_j, made.ac_j) for name, made in CONVENTIONS.items()}
+    assert constants == {
+        "hd-lif": (None, 0.9e-12),
+        "operands": (4.6e-12, 0.9e-12),
+        "spikformer": (4.6e-12, 0.9e-12),
+    }
+
+
+def test_every_convention_states_its_source() -> None:
+    for convention in CONVENTIONS.values():
+        assert convention.source
+        assert convention.leaves_out
+        assert convention.formula in FORMULAS
+
+
+def test_constants_from_outside_under_a_known_formula() -> None:
+    energy_convention("mine-7nm", ac_j=2e-13, mac_j=1e-12, **SAID)
+    result = price(COUNTS, "mine-7nm")
+    # a: 30 AC / 2 samples * 0.2 pJ = 3 pJ; b: 10 MAC / 2 samples * 1 pJ = 5 pJ
+    assert [row.energy_j for row in result.rows] == pytest.approx([3e-12, 5e-12], rel=1e-12)
+    assert result.total_j == pytest.approx(8e-12, rel=1e-12)
+    assert (result.table, result.description, result.source) == ("mine-7nm", "d", "s")
+
+
+def test_a_formula_from_outside() -> None:
+    @FORMULAS.register("reads")
+    def reads(row: LayerCount, convention: Convention, integer: str) -> Bill | None:
+        """One read per input spike; real-valued inputs are not billed."""
+        if row.input_kind == "REAL":
+            return None
+        return "AC", row.nonzeros, convention.ac_j
+
+    energy_convention("reads", formula="reads", ac_j=8e-12, **SAID)
+    result = price(COUNTS, "reads")
+    assert result.total_j == pytest.approx(20e-12, rel=1e-12)  # 5 spikes / 2 samples * 8 pJ
+    assert result.not_billed == ("b",)
+
+
+def test_a_run_and_the_command_line_know_it() -> None:
+    energy_convention("mine-7nm", ac_j=2e-13, mac_j=1e-12, **SAID)
+    report = snnprof.run(
+        epochs=0, repeats=1, data="random", model="vgg5", timesteps=1, image_size=8,
+        modes=("stbp",), batch_size=2, energy=("mine-7nm",),
+    )  # fmt: skip
+    assert [energy.table for energy in report.rows[0].energies] == ["mine-7nm"]
+    listed = CliRunner().invoke(cli, ["energy-tables"], catch_exceptions=False).output
+    assert "mine-7nm: MAC 1 pJ, AC 0.2 pJ" in listed
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(ValueError, match="energy convention 'operands' is already registered"):
+        energy_convention("operands", ac_j=1.0, **SAID)
+    with pytest.raises(ValueError, match="energy formula 'operands' is already registered"):
+        FORMULAS.register("operands")(FORMULAS["operands"])
+
+
+def test_mistakes_are_refused_before_anything_is_priced() -> None:
+    for name, changes in {
+        "unknown energy formula 'joules'; known: hd-lif, operands, spikformer": {
+            "formula": "joules"
+        },
+        "ac_j=-1.0 must be joules": {"ac_j": -1.0},
+        "mac_j=nan must be joules": {"mac_j": float("nan")},
+    }.items():
+        with pytest.raises(snnprof.SnnprofError, match=name):
+            energy_convention("mine", **({"ac_j": 1.0} | SAID | changes))  # type: ignore[arg-type]
+        assert "mine" not in CONVENTIONS
+
+
+def test_a_formula_that_bills_what_has_no_energy_says_so() -> None:
+    energy_convention("adds", ac_j=1e-12, **SAID)
+    with pytest.raises(snnprof.SnnprofError, match="'adds' has no energy of a multiply-acc"):
+        price(COUNTS, "adds")  # layer b is real on real
+    # 30 AC / 2 samples * 1 pJ
+    only_spikes = CountResult(COUNTS.rows[:1], samples=2)
+    assert price(only_spikes, "adds").total_j == pytest.approx(15e-12, rel=1e-12)
