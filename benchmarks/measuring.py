@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from snnprof.models import MODELS
 from snnprof.profiling.step_memory import StepMemory, step_memory
-from snnprof.profiling.stepper import sgd
 from snnprof.results import StepProfile
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neurons import NeuronMaker
 from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
+from snnprof.training.step_runner import sgd
 
 Build = Callable[[], nn.Module | SteppedModel]
 MIB = 2**20

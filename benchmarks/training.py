@@ -36,7 +36,7 @@ from measuring import (
 from torch import Tensor, nn
 
 from snnprof.core.environment import choose_device, describe
-from snnprof.profiling.profile import StepArm, profile_arms
+from snnprof.profiling.profile import profile_steps
 from snnprof.results import StepProfile
 from snnprof.results.scaling import fit
 from snnprof.spiking.neurons import (
@@ -47,6 +47,7 @@ from snnprof.spiking.neurons import (
     hdlif_step,
     lif_step,
 )
+from snnprof.training.step_runner import StepSetup
 
 ONLINE = ("online", "online-step", "sltt-2", "random-bp", "ottt", "ottt-step", "ndot")
 # The images of a step, by device: the first for `memory` too.
@@ -152,7 +153,7 @@ def lean_table(options: argparse.Namespace, device: torch.device) -> None:
         for name, (lean, plain, _) in LEAN.items():
             builds = with_neuron(work, lean), with_neuron(work, plain)
             checks.append(same_work(name, *builds, "stbp", work, device, ROUNDING))
-            arms += [StepArm(build) for build in builds]
+            arms += [StepSetup(build) for build in builds]
         profiles = profile(arms, work, options, device)
         rows = [
             lean_row(name, *profiles[2 * place : 2 * place + 2]) for place, name in enumerate(names)
@@ -190,8 +191,8 @@ def peers_table(options: argparse.Namespace, device: torch.device) -> None:
             ours = with_neuron(work, lambda t: LIF(t, ARCTAN))
             theirs = spikingjelly(mode, work)
             checks.append(same_work(mode, ours, theirs, mode, work, device, ROUNDING))
-            arms += [StepArm(ours, mode, compile=options.compile)]
-            arms += [StepArm(theirs, mode, work.timesteps)]
+            arms += [StepSetup(ours, mode, compile=options.compile)]
+            arms += [StepSetup(theirs, mode, work.timesteps)]
         profiles = profile(arms, work, options, device)
         rows = [peers_row(*profiles[place : place + 2]) for place in (0, 2)]
         head = ["mode", "snnprof (ms)", "SpikingJelly (ms)", "time, ratio", "<= 1.0"]
@@ -218,9 +219,9 @@ def peers_row(ours: StepProfile, theirs: StepProfile) -> list[str]:
 
 
 def profile(
-    arms: Sequence[StepArm], work: Work, options: argparse.Namespace, device: torch.device
+    arms: Sequence[StepSetup], work: Work, options: argparse.Namespace, device: torch.device
 ) -> tuple[StepProfile, ...]:
-    return profile_arms(
+    return profile_steps(
         arms, work.data(), warmup=options.warmup, repeats=options.repeats, device=device.type
     )
 

@@ -7,7 +7,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
 from snnprof.experiment.run import run
-from snnprof.profiling.profile import StepArm, profile_arms, profile_step
+from snnprof.profiling.profile import profile_step, profile_steps
 from snnprof.quantization.packing import pack, unpack
 from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.size import size_bytes
@@ -26,6 +26,7 @@ from snnprof.results import (
 )
 from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
 from snnprof.training.adapters import stepwise
+from snnprof.training.step_runner import StepSetup
 
 __all__ = [
     "ReportRow",
@@ -40,7 +41,7 @@ __all__ = [
     "Report",
     "SnnprofError",
     "SopCounter",
-    "StepArm",
+    "StepSetup",
     "StepProfile",
     "coherence",
     "coherence_sweep",
@@ -49,7 +50,7 @@ __all__ = [
     "neuron_ops",
     "pack",
     "price",
-    "profile_arms",
+    "profile_steps",
     "profile_step",
     "quantize",
     "register_membrane",

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import click
 
-from snnprof.cli.options import TERMINAL, WHOLE_NUMBERS, listed, network_options, parse_variant
-from snnprof.core.errors import SnnprofError
-from snnprof.experiment.coherence_run import (
-    BATCH_SIZE,
-    LEARNING_RATE,
-    MODEL,
-    NEURON,
-    Watcher,
-    follow,
+from snnprof.cli.options import (
+    TERMINAL,
+    WHOLE_NUMBERS,
+    listed,
+    network_options,
+    parse_variant,
+    warnings_once,
 )
+from snnprof.core.errors import SnnprofError
+from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
+from snnprof.experiment.settings import BATCH_SIZE, LEARNING_RATE, Progress
 from snnprof.models import list_models
 from snnprof.render.output_files import check_output, save, write_each
 from snnprof.render.output_formats import FORMATS
@@ -119,7 +119,7 @@ def coherence_command(
 
     targets = [check_output(output) for output in outputs if output != TERMINAL]
     scalars = None if folder is None else check_folder(folder)
-    reserved = inspect.signature(follow).parameters
+    reserved = inspect.signature(run_coherence).parameters
     settings |= dict(parse_variant(text, reserved) for text in variants)
     settings["during_training"] = during_training
     # The lines of a followed training are its progress; a bar would take their place.
@@ -127,10 +127,8 @@ def coherence_command(
     tell = _teller(
         during_training, None if scalars is None else lambda s: write_scalars(s, scalars)
     )
-    with warnings.catch_warnings(record=True) as caught, bar:
-        sweep = follow(watcher=Watcher(bar.expect, bar.step_done, tell), **settings)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        click.echo(f"Warning: {message}", err=True)
+    with warnings_once(), bar:
+        sweep = run_coherence(progress=Progress(bar.expect, bar.step_done, tell), **settings)
     # Before the tables: a reader such as head may close the pipe.
     unsaved = write_each(partial(save, sweep, target) for target in targets)
     if during_training:
@@ -144,7 +142,7 @@ def coherence_command(
 def _teller(
     lines: bool, write: Callable[[CoherenceSweep], None] | None
 ) -> Callable[[CoherenceSweep], None]:
-    """What is done after every measurement: print its line, write the scalars so far."""
+    """The action after every measurement: print its line, write the scalars so far."""
     from snnprof.render.coherence_table import LINE_COLUMNS, summary
     from snnprof.render.terminal import RunningTable
 

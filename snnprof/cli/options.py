@@ -1,16 +1,18 @@
-"""What the commands' options share: kinds of value, and the options of every network."""
+"""Options that the commands share: kinds of value, and the options of every network."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+import warnings
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from snnprof.core.environment import DEVICES
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data_sets import DATASETS
+from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.models import WEIGHTS
 
 TERMINAL = "-"
@@ -79,7 +81,7 @@ _SHARED = (
         "--weights", default="fp32", show_default=True, help=f"One of: {listed([*WEIGHTS])}."
     ),
     click.option(
-        "--data", default="digits", show_default=True, help=f"One of: {listed([*DATASETS])}."
+        "--data", default="digits", show_default=True, help=f"One of: {listed([*DATA_SETS])}."
     ),
     click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]"),
     click.option(
@@ -103,3 +105,12 @@ def network_options(command: Command) -> Command:
     for option in reversed(_SHARED):
         command = option(command)
     return command
+
+
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """Print each warning of the block as one line on standard error, and each only once."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        click.echo(f"Warning: {message}", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from snnprof.core.errors import known
 
@@ -27,7 +27,7 @@ class _Table(dict[Key, Thing]):
 
         def add(thing: Thing) -> Thing:
             if key in self:
-                name = key.__name__ if isinstance(key, type) else key
+                name = getattr(key, "__name__", key)
                 raise ValueError(f"{self._kind} {name!r} is already registered")
             self[key] = thing
             return thing
@@ -43,6 +43,10 @@ class Registry(_Table[str, Thing]):
         if name not in self:
             raise known(self._kind, name, self)
         return self[name]
+
+
+class ByFunction(_Table[Callable[..., Any], Thing]):
+    """Things by the function that they are told of."""
 
 
 class ByClass(_Table[type, Thing]):

@@ -9,19 +9,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from snnprof.counting.fanout import FanOut, LinearCall, count_synapses
-from snnprof.counting.operands import (
+from snnprof.counting.fanout import FanOut, count_synapses
+from snnprof.counting.linear_call import LinearCall
+from snnprof.counting.scratch import (
     CHUNK_ELEMENTS,
     CHUNK_ROWS,
     EXACT_ROWS,
-    Kind,
     Scratch,
     as_float,
     has_no_zero,
     on_host,
 )
-from snnprof.counting.value_kind import Levels, Spectrum
-from snnprof.counting.weight_kind import WeightJudge
+from snnprof.counting.time_steps import add_steps
+from snnprof.counting.value_kind import ValueKind, ValueKindRecord
+from snnprof.counting.weight_kind import WeightKindRecord
+from snnprof.results.kinds import Kind
 
 _CHANGED_UNSEEN = (
     "its weight was written to without a trace (through .data, or by a fused optimiser): counted "
@@ -30,10 +32,10 @@ _CHANGED_UNSEEN = (
 
 
 class Accumulator:
-    """What is summed on the device. Only :meth:`read` waits for it.
+    """Running sums on the device. Only :meth:`read` waits for it.
 
     Sums are kept per input position while the fan-out stays the same, and multiplied with it
-    when it changes. All are whole numbers (or, for ``mass``, multiples of the step) in
+    when it changes. All are whole numbers (of magnitudes: multiples of the step) in
     float64, exact up to 2^53.
     """
 
@@ -41,7 +43,7 @@ class Accumulator:
         self._scratch = scratch
         self._fan_out: FanOut | None = None
         self._rows = 0  # rows seen with the present fan-out
-        self._totals: dict[torch.Size, Tensor] = {}  # active, mass, in steps: [3, P]
+        self._totals: dict[torch.Size, Tensor] = {}  # [3, P], as _sums
         with torch.inference_mode(False), torch.no_grad():
             zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
             # [3, P]: non-zero inputs, sum of their magnitudes, the same in whole steps
@@ -52,8 +54,8 @@ class Accumulator:
             self._events = zeros(3)  # the three sums of past fan-outs, times the fan-out
             self._dense = zeros(())
             self._by_step = zeros(steps)
-            self._spectrum = Spectrum(x)
-            self._weights = WeightJudge(x.device)
+            self._value_kind = ValueKindRecord(x)
+            self._weight_kind = WeightKindRecord(x.device)
             self._changed_unseen = torch.zeros((), dtype=torch.bool, device=x.device)
 
     def fan_out_of(self, call: LinearCall, x: Tensor, weight: Tensor) -> FanOut | None:
@@ -74,11 +76,11 @@ class Accumulator:
                     self._start_sums(held.per_input)
             held.follow(weight)
             channels = call.by_output_channel(weight.detach())
-            self._weights.observe(channels, self._scratch)
+            self._weight_kind.observe(channels, self._scratch)
         return held
 
     def _close_fan_out(self) -> None:
-        """Book what was seen with the present fan-out."""
+        """Add what was seen with the present fan-out to the totals."""
         if self._fan_out is None:
             return
         fan_out = self._fan_out.per_input
@@ -95,7 +97,7 @@ class Accumulator:
         self._spikes = like.new_zeros((len(self._by_step), len(like)), dtype=torch.float32)
 
     def _close_spikes(self) -> None:
-        """Book the spikes seen so far, before their sums are no longer exact."""
+        """Add the spikes seen so far to the sums, before float32 no longer counts them exactly."""
         with torch.inference_mode(False), torch.no_grad():
             spikes = self._spikes.double()
             self._sums += spikes.sum(0)
@@ -115,8 +117,8 @@ class Accumulator:
         self._rows += steps * x.shape[1]
         rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width) // steps)
         for chunk in x.split(rows, dim=1) if x.shape[1] > rows else (x,):
-            # Most inputs are spikes: every operation counts here, be it small.
-            spikes = self._spectrum.observe_spikes(chunk, self._scratch)
+            # Most inputs are spikes: the fewest operations for them.
+            spikes = self._value_kind.observe_spikes(chunk, self._scratch)
             if spikes is None:
                 self._absorb_any(chunk, first)
                 continue
@@ -124,20 +126,20 @@ class Accumulator:
             if self._spike_rows + added > EXACT_ROWS:
                 self._close_spikes()
             self._spike_rows += added
-            _add_steps(self._spikes, spikes, first)
+            add_steps(self._spikes, spikes, first)
 
     def _absorb_any(self, x: Tensor, first: int) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            sums = self._spectrum.observe(x, self._scratch)
-            mass = sums.mass.double()
-            in_steps = self._spectrum.in_steps(mass)
-            self._sums += torch.stack((sums.active.double(), mass, in_steps))
-            _add_steps(self._by_step, sums.by_step.sum(1).double(), first)
+            sums = self._value_kind.observe(x, self._scratch)
+            magnitude_sum = sums.magnitude_sum.double()
+            in_steps = self._value_kind.in_steps(magnitude_sum)
+            self._sums += torch.stack((sums.active.double(), magnitude_sum, in_steps))
+            add_steps(self._by_step, sums.by_step.sum(1).double(), first)
 
-    def settle(self) -> None:
-        """See whether the weight still is what it was counted as.
+    def verify_weight(self) -> None:
+        """Note whether the weight still has the zeros and the kind that it was counted with.
 
-        What was written to it after its last use was counted with nothing, and does not matter.
+        A write that its version counter shows came after its last use, and does not matter.
         """
         held = self._fan_out
         weight = None if held is None else held.unwritten_weight
@@ -146,27 +148,27 @@ class Accumulator:
         with torch.inference_mode(False), torch.no_grad():
             channels = held.call.by_output_channel(weight.detach())
             self._changed_unseen |= held.changed_unseen(weight, self._scratch)
-            self._changed_unseen |= self._weights.would_change(channels, self._scratch)
+            self._changed_unseen |= self._weight_kind.would_change(channels, self._scratch)
 
-    def let_go(self) -> None:
+    def release_weight(self) -> None:
         """Forget the weight."""
         if self._fan_out is not None:
-            self._fan_out.let_go()
+            self._fan_out.release_weight()
 
-    def read(self) -> Counted:
+    def read(self) -> LayerSums:
         """Everything, as numbers. Waits for the device."""
         with torch.inference_mode(False), torch.no_grad():
             self._close_fan_out()
         totals = tuple(zip(*self._totals.values(), strict=True))
-        levels = self._spectrum.read(totals[1], totals[2])
-        synops, *masses = self._events.tolist()
+        input_kind = self._value_kind.read(totals[1], totals[2])
+        synops, *magnitude_sums = self._events.tolist()
         nonzeros = sum(int(active.sum()) for active in totals[0])
         by_step = tuple(int(n) for n in self._by_step.tolist())
-        return Counted(
-            levels=levels,
-            weight_kind=self._weights.kind(),
+        return LayerSums(
+            input_kind=input_kind,
+            weight_kind=self._weight_kind.kind(),
             synops=int(synops),
-            unrolled_synops=levels.unrolled(synops, *masses),
+            unrolled_synops=input_kind.unrolled(synops, *magnitude_sums),
             dense_macs=int(self._dense),
             nonzeros=nonzeros,
             nonzeros_by_step=by_step if len(by_step) > 1 else (nonzeros,),
@@ -174,23 +176,11 @@ class Accumulator:
         )
 
 
-def _add_steps(sums: Tensor, found: Tensor, first: int) -> None:
-    """Add [K, ...] to the time steps of [T, ...] from ``first`` on, modulo T."""
-    period, steps = len(sums), len(found)
-    if steps == period and first == 0:
-        sums.add_(found)
-    elif first + steps <= period:
-        sums.narrow(0, first, steps).add_(found)
-    else:
-        at = torch.arange(first, first + steps, device=found.device) % period
-        sums.index_add_(0, at, found.to(sums.dtype))
-
-
 @dataclass(frozen=True)
-class Counted:
-    """What an accumulator found; the fields as in :class:`snnprof.LayerCount`."""
+class LayerSums:
+    """The sums of an accumulator, read; the fields as in :class:`snnprof.LayerCount`."""
 
-    levels: Levels
+    input_kind: ValueKind
     weight_kind: Kind
     synops: int
     unrolled_synops: int | None

@@ -1,4 +1,4 @@
-"""SopCounter: forward hooks on, synaptic operations out, the model left as it was."""
+"""SopCounter: counts the synaptic operations of a model, and leaves the model as it was."""
 
 from __future__ import annotations
 
@@ -18,24 +18,17 @@ from torch import Tensor, nn
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names, parameter_owners
 from snnprof.counting.call_site import Site, call_site
-from snnprof.counting.layer_tally import Tally
-from snnprof.counting.module_tracker import LAYER_MODULES, Frame, Position
-from snnprof.counting.operands import Kind, Scratch
-from snnprof.counting.operation_mode import (
-    CONVOLUTIONS,
-    LINEAR,
-    UNCOUNTED,
-    Capture,
-    SeenCall,
-    linear_call,
-    operands,
-    unpadded,
-    why_not_countable,
-)
+from snnprof.counting.layer_tally import LayerTally
+from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
+from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
+from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
+from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, why_not_countable
 from snnprof.counting.product_tally import ProductTally
-from snnprof.counting.products import PRODUCTS, READERS, Product
+from snnprof.counting.products import PRODUCTS, Product
 from snnprof.counting.samples import SampleAxis
+from snnprof.counting.scratch import Scratch
 from snnprof.results import CountResult, LayerCount
+from snnprof.results.kinds import Kind
 
 LAYER_TYPES = ("conv", "linear", "attention")
 
@@ -75,12 +68,7 @@ class SopCounter:
             if name not in LAYER_TYPES:
                 raise known("layer type", name, LAYER_TYPES)
         self._model = model
-        self._counted: dict[Callable[..., Any], str] = {}
-        if "conv" in layers:
-            self._counted |= CONVOLUTIONS
-        if "linear" in layers:
-            self._counted |= LINEAR
-        self._products = PRODUCTS if "attention" in layers else {}
+        self._layers = frozenset(layers)
         self._new_axis = partial(SampleAxis, model, batch_dim, timesteps)
         self._active: ExitStack | None = None
         self._clear()
@@ -89,16 +77,23 @@ class SopCounter:
         self._axis = self._new_axis()
         self._names = module_names(self._model)
         self._owners = parameter_owners(self._model)
-        self._position = Position(self._model, self._names, self._begin_call, self._end_call)
-        watched = (*CONVOLUTIONS, *LINEAR, *PRODUCTS, *UNCOUNTED)
-        self._capture = Capture(watched, self._observe, self._note_failure)
-        self._capturing = False
+        self._tracker = ModuleTracker(self._model, self._names, self._begin_call, self._end_call)
+        # The registries as they are now: what was registered since the import is in them.
+        self._operations = {
+            function: operation
+            for function, operation in OPERATIONS.items()
+            if ("conv" if operation.is_convolution else "linear") in self._layers
+        }
+        self._products = dict(PRODUCTS) if "attention" in self._layers else {}
+        watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
+        self._mode = OperationMode(watched, self._observe, self._note_failure)
+        self._mode_is_on = False
         self._scratch = Scratch()
-        self._tallies: dict[tuple[Hashable, ...], Tally | ProductTally] = {}
+        self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
         self._shown: Counter[str] = Counter()  # rows by the name they would have
         self._counted_in: set[str] = set()  # names of what was counted, and where
-        self._recent: dict[str, Tally] = {}  # the last used in each module
-        self._seen: dict[str, tuple[SeenCall, Tally]] = {}  # the last call in each module
+        self._recent: dict[str, LayerTally] = {}  # the last used in each module
+        self._remembered: dict[str, tuple[RememberedCall, LayerTally]] = {}  # by module
         self._uncounted: dict[tuple[str, str], None] = {}
         self._failed = False
 
@@ -107,11 +102,11 @@ class SopCounter:
             raise SnnprofError("this counter is already counting: make another one to nest them")
         self._clear()
         with ExitStack() as stack:
-            stack.callback(self._let_go)
-            stack.callback(self._settle)
+            stack.callback(self._release_weights)
+            stack.callback(self._verify_weights)
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self._position.attach(stack)
+            self._tracker.attach(stack)
             stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()
         return self
@@ -129,78 +124,97 @@ class SopCounter:
     def _begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The mode is on while the model runs, and costs nothing in between."""
         self._axis.begin_call(args, kwargs)
-        self._capture.__enter__()  # type: ignore[no-untyped-call]
-        self._capturing = True
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._mode_is_on = True
 
     def _end_call(self) -> None:
-        if self._capturing:
-            self._capturing = False
-            self._capture.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        if self._mode_is_on:
+            self._mode_is_on = False
+            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
-    def _settle(self) -> None:
-        """Look at the weights while they are what was counted."""
+    def _verify_weights(self) -> None:
+        """See whether every weight still is what was counted."""
         for tally in self._tallies.values():
-            tally.settle()
+            tally.verify_weight()
 
-    def _let_go(self) -> None:
+    def _release_weights(self) -> None:
         """Leave no reference on a weight."""
         for tally in self._tallies.values():
-            tally.let_go()
+            tally.release_weight()
         self._recent.clear()
-        self._seen.clear()
+        self._remembered.clear()
 
-    def _note_failure(self) -> None:
-        self._failed |= self._position.frame() is not None
+    def _note_failure(self, func: Callable[..., Any], error: Exception | None) -> None:
+        frame = self._tracker.frame()
+        if frame is not None and error is None:
+            self._failed = True
+        elif frame is not None:
+            reason = f"{_name(func)}: counting it failed ({type(error).__name__}: {error})"
+            self._uncounted[(frame.name, reason)] = None
 
     def _observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        frame = self._position.frame()
+        frame = self._tracker.frame()
         if frame is None:
             return
-        if func in self._products:
+        operation = self._operations.get(func)
+        if operation is not None:
+            with torch._C.DisableTorchFunction():  # other counters around must not see ours
+                self._observe_linear(operation, args, kwargs, frame)
+        elif func in self._products:
             self._observe_product(func, args, kwargs, frame)
-            return
-        op = self._counted.get(func)
-        if op is None:
+        else:
             self._uncounted[(frame.name, _reason(func))] = None
-            return
-        with torch._C.DisableTorchFunction():  # a counter around this one must not see ours
-            seen = self._seen.get(frame.name)
-            if seen is not None and seen[0].recurs(func, args, kwargs):
-                last, known_tally = seen
-                known_tally.add(
-                    last.call, args[0], args[1], self._axis.at(args[0]), self._axis.calls
-                )
-                return
-            x, weight = operands(args, kwargs)
-            reason = why_not_countable(x, weight)
-            if reason is not None:
-                self._uncounted[(frame.name, f"{op}: {reason}")] = None
-                return
-            call = linear_call(func, args, kwargs)
-            call, inner = unpadded(call, frame.module, frame.given, x)
-            tally = self._recent.get(frame.name)
-            if tally is None or not tally.is_of(op, weight):
-                tally = self._recent[frame.name] = self._tally(frame, op, weight)
-            tally.add(call, inner, weight, self._axis.at(inner), self._axis.calls)
-            if inner is x and not kwargs and weight is args[1]:
-                self._seen[frame.name] = (SeenCall(func, args, call), tally)
 
-    def _tally(self, frame: Frame, op: str, weight: Tensor) -> Tally:
+    def _observe_linear(
+        self,
+        operation: LinearOperation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        frame: Frame,
+    ) -> None:
+        remembered = self._remembered.get(frame.name)
+        if remembered is not None:
+            last, tally = remembered
+            same = last.operands_if_same(operation, args, kwargs)
+            if same is not None:
+                x, weight = same
+                tally.add(last.call, x, weight, self._axis.steps_of(x), self._axis.calls)
+                return
+        x, weight = operation.operands(args, kwargs)
+        call = LinearCall.of(operation, args, kwargs)
+        reason = why_not_countable(x, weight)
+        if call.has_tensor_setting:
+            reason = "an argument is a tensor besides input, weight and bias"
+        if reason is not None:
+            self._uncounted[(frame.name, f"{operation.name}: {reason}")] = None
+            return
+        matrix = weight.unsqueeze(0) if weight.dim() == 1 else weight
+        call, inner = unpadded(call, frame.module, frame.given, x)
+        tally = self._tally(frame, operation.name, matrix)
+        tally.add(call, inner, matrix, self._axis.steps_of(inner), self._axis.calls)
+        if inner is x and matrix is weight and not kwargs and operation.leading_operands:
+            self._remembered[frame.name] = (RememberedCall(args, call), tally)
+
+    def _tally(self, frame: Frame, op: str, weight: Tensor) -> LayerTally:
+        recent = self._recent.get(frame.name)
+        if recent is not None and recent.is_of(op, weight):
+            return recent
         name = frame.name
         if not isinstance(frame.module, LAYER_MODULES):
             name = self._owners.name_of(weight) or name
         key = (name, op, weight.shape)
         tally = self._tallies.get(key)
-        if not isinstance(tally, Tally):
-            tally = Tally(self._row_name(name), op, self._axis.timesteps, self._scratch)
+        if not isinstance(tally, LayerTally):
+            tally = LayerTally(self._row_name(name), op, self._axis.timesteps, self._scratch)
             self._tallies[key] = tally
         self._counted_in.add(name)
+        self._recent[frame.name] = tally
         return tally
 
     def _row_name(self, name: str) -> str:
-        """The name, numbered from the second row that has it."""
+        """The name, numbered from the second row of that name on."""
         self._shown[name] += 1
         others = self._shown[name] - 1
         return f"{name}#{others + 1}" if others else name
@@ -214,12 +228,12 @@ class SopCounter:
     ) -> None:
         module, site = call_site(self._names)
         where = frame.name if module is None else self._names[module]
-        op = PRODUCTS[func]
+        form = self._products[func]
         with torch._C.DisableTorchFunction():
             reason = _why_no_product(where, site, (*args, *kwargs.values()))
-            found = reason or READERS[op](args, kwargs)
+            found = reason or form.read(args, kwargs)
             if isinstance(found, str):
-                self._uncounted[(where, f"{op}: {found}")] = None
+                self._uncounted[(where, f"{form.name}: {found}")] = None
                 return
             for product in found:
                 self._count_product(product, where, site)
@@ -244,14 +258,14 @@ class SopCounter:
         shape = product.a.shape
         # Operands of products are often transposed: [T, B, ...] must not look like [B, T, ...].
         square = len(shape) > 1 and shape[0] == shape[1] and self._axis.several
-        at = self._axis.at(product.a) if shape and not square else (0, 0)
-        tally.add(product, at, self._axis.calls)
+        steps = self._axis.steps_of(product.a) if shape and not square else None
+        tally.add(product, steps, self._axis.calls)
         self._counted_in |= {weight or where, where}
         if product.note:
             self._uncounted[(tally.name, product.note)] = None
 
     def result(self) -> CountResult:
-        """What has been counted so far. Waits for the device.
+        """The counts so far. Waits for the device.
 
         Raises:
             SnnprofError: the model was never called, the last sequence is not finished, or
@@ -262,13 +276,13 @@ class SopCounter:
                 weight was written to without a trace (``.data``, a fused optimiser).
         """
         self._axis.check_complete()
-        if self._failed or self._position.unfinished:
+        if self._failed or self._tracker.unfinished:
             raise SnnprofError(
                 "a call of the model failed inside the counter, so its counts are of half a "
                 "forward pass: count again"
             )
         if self._active is not None:
-            self._settle()
+            self._verify_weights()
         rows: list[LayerCount] = []
         non_finite: list[str] = []
         remarks: list[tuple[str, str]] = []
@@ -295,18 +309,18 @@ class SopCounter:
         )
 
     def _unseen(self) -> Iterator[tuple[str, str]]:
-        """Layers, and calls of the model, that the hooks did not see at work."""
+        """Layers, and calls of the model, that the hooks did not see running."""
         root = self._names[self._model]
-        if self._position.other_threads:
+        if self._tracker.other_threads:
             yield root, "called from a thread other than the counter's"
-        for name in sorted(self._position.outside):
+        for name in sorted(self._tracker.outside):
             yield name, "called outside a call of the model"
-        listed = {name for name, _ in self._uncounted} | self._position.outside
+        listed = {name for name, _ in self._uncounted} | self._tracker.outside
         for module, name in self._names.items():
             if isinstance(module, torch.jit.ScriptModule):
                 yield name, "TorchScript: runs outside Python, no hook sees it"
             elif isinstance(module, LAYER_MODULES) and name not in self._counted_in | listed:
-                ran = name in self._position.entered
+                ran = name in self._tracker.entered
                 yield name, _NO_OPERATION if ran else "never called"
 
 
@@ -314,18 +328,21 @@ _NO_OPERATION = "called, but no convolution or linear operation was seen in it"
 
 
 def _reason(func: Callable[..., Any]) -> str:
-    if func in UNCOUNTED:
-        return f"{UNCOUNTED[func]}: not counted yet"
-    op = CONVOLUTIONS.get(func) or LINEAR.get(func) or PRODUCTS[func]
-    return f"{op}: left out by layers="
+    counted = func in OPERATIONS or func in PRODUCTS
+    return f"{_name(func)}: {'left out by layers=' if counted else 'not counted yet'}"
 
 
-# The older way to norm a weight: a hook, in a file of its own.
+def _name(func: Callable[..., Any]) -> str:
+    entry = OPERATIONS.get(func) or PRODUCTS.get(func)
+    return entry.name if entry else UNCOUNTED[func]
+
+
+# nn.utils.spectral_norm computes the weight in a hook, which is in a file of its own.
 _SPECTRAL_NORM = nn.utils.spectral_norm.__code__.co_filename
 
 
 def _why_no_product(where: str, site: Site, given: Iterable[object]) -> str | None:
-    """Why a product that was seen is none that can be counted, or None."""
+    """The reason why a product that was seen is not counted, or None."""
     by_hook = any(file == _SPECTRAL_NORM for file, *_ in site)
     if by_hook or "parametrizations" in where.split("."):
         return "makes a weight, no activation takes part"

@@ -1,8 +1,8 @@
 """Fan-out maps: how many synapses leave every input position of a linear operation.
 
-One definition serves every linear operation (design: "fan-out f_i"): the gradient, with
-respect to the input, of the sum of the operation's output when each weight is replaced by 1
-where it is non-zero and by 0 elsewhere. The captured call is replayed with those operands,
+One definition serves every linear operation: the gradient, with respect to the input, of the
+sum of the operation's output when each weight is replaced by 1 where it is non-zero and by 0
+elsewhere. The call that was seen is replayed with those operands,
 so stride, padding, dilation, groups and transposition need no code here. Since the output
 is summed, the output channels of one group can be summed first: a single channel per group
 is enough, which makes the map about C_out times cheaper than the operation.
@@ -12,66 +12,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import Scratch, as_float, on_host
+from snnprof.counting.linear_call import LinearCall
+from snnprof.counting.scratch import Scratch, as_float, on_host
 
-
-@dataclass(frozen=True)
-class LinearCall:
-    """One call of a linear operation, reduced to what its fan-out depends on.
-
-    Attributes:
-        op: ``"linear"``, ``"conv2d"``, ``"conv_transpose1d"`` and so on.
-        apply: the operation as a function of (input, weight), bias left out.
-        settings: stride, padding and the like; two calls with equal settings, weights and
-            input shapes have equal fan-out.
-        groups: 1 for a linear layer.
-        feature_dims: how many trailing dimensions of the input hold one row (one sample at
-            one time step): 1 for a linear layer, 1 + d for a d-dimensional convolution.
-    """
-
-    op: str
-    apply: Callable[[Tensor, Tensor], Tensor]
-    settings: tuple[object, ...]
-    groups: int
-    feature_dims: int
-
-    @property
-    def transposed(self) -> bool:
-        return self.op.startswith("conv_transpose")
-
-    def row_shape(self, x: Tensor) -> torch.Size:
-        """Shape of one row of x, e.g. [C_in, H, W]."""
-        return x.shape[x.dim() - self.feature_dims :]
-
-    def by_output_channel(self, weight: Tensor) -> Tensor:
-        """The weight as [C_out, everything else]."""
-        if not self.transposed:  # [C_out, C_in / groups, *k]
-            return weight.flatten(1)
-        # [C_in, C_out / G, *k] to [G, C_in / G, C_out / G, *k] to [C_out, C_in / G, *k]
-        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])
-        return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
-
-    def sum_output_channels(self, mask: Tensor) -> Tensor:
-        """A weight of one output channel per group whose output is the sum of the group's."""
-        if self.transposed:
-            return mask.sum(1, keepdim=True)
-        return mask.reshape(self.groups, -1, *mask.shape[1:]).sum(1)
-
-    def nominal_macs(self, weight: Tensor, row_shape: torch.Size, out_shape: torch.Size) -> int:
-        """C_out * H_out * W_out * (C_in / groups) * k_h * k_w, padded taps included, per row.
-
-        As fvcore counts it: a transposed convolution spreads its kernel over the input's
-        positions instead of the output's.
-        """
-        if self.feature_dims == 1:
-            return weight.numel()
-        positions = row_shape[1:] if self.transposed else out_shape[1:]
-        return weight.numel() * positions.numel()
+_ROUNDING = 1e-6  # of sums of whole numbers in float64
 
 
 def count_synapses(call: LinearCall, weight: Tensor, scratch: Scratch) -> Tensor:
@@ -96,6 +44,9 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
     Returns:
         float64 tensor of ``row_shape``, flattened, of whole numbers; and the shape of one row
         of the output, with one channel per group.
+
+    Raises:
+        ValueError: the fan-out is no whole numbers; seen on the host only.
     """
     # Saved-tensor hooks of the surroundings (activation checkpointing counts what passes
     # through them) must not see this small graph of ours.
@@ -106,7 +57,10 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
         )
         out = call.apply(row, synapses)
         (gradient,) = torch.autograd.grad(out.sum(), row)
-    return gradient.flatten().round(), out.shape[1:]
+        whole = gradient.flatten().round()
+    if on_host(whole) and bool(((gradient.flatten() - whole).abs() > _ROUNDING).numpy().any()):
+        raise ValueError("the fan-out is no whole numbers: the operation scales its output")
+    return whole, out.shape[1:]
 
 
 class FanOut:
@@ -177,7 +131,7 @@ class FanOut:
         freed = weight.untyped_storage().nbytes() < weight.nbytes
         return None if freed or _form(weight) != self._form else weight
 
-    def let_go(self) -> None:
+    def release_weight(self) -> None:
         """Forget the weight: a tensor that somebody refers to cannot be swapped, for one."""
         self._weight = lambda: None
 
@@ -196,5 +150,5 @@ def _version(weight: Tensor) -> int | None:
 
 
 def _form(weight: Tensor) -> tuple[object, ...]:
-    """What a tensor is, apart from its values."""
+    """A tensor's shape, dtype and device: all but its values."""
     return (weight.shape, weight.dtype, weight.device)

@@ -1,7 +1,7 @@
-"""Small inputs put aside, so that many calls of a small layer are counted in one go.
+"""A buffer of small inputs, so that many calls of a small layer are counted together.
 
-A layer called with little at a time (one time step of a small network) would spend more on
-starting the counter's operations than on its own. A copy of its input is one operation.
+For a small input (one time step of a small network) starting the counter's operations takes
+longer than running them. Copying the input is a single operation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def is_small(elements: int) -> bool:
     return elements <= _SMALL
 
 
-class Shelf:
-    """Room for equally shaped inputs of consecutive time steps.
+class InputBuffer:
+    """A buffer of equally shaped inputs of consecutive time steps.
 
     Args:
         period: T; time steps follow each other modulo T.
@@ -34,7 +34,7 @@ class Shelf:
         self._first = 0
 
     def put(self, x: Tensor, step: int) -> bool:
-        """Copy x aside. False where there is no room, or x does not follow on."""
+        """Copy x in. False where the buffer is full, or x is not of the next time step or alike."""
         used = self._used
         if used == 0:
             self._make_room_for(x)

@@ -1,4 +1,4 @@
-"""What is counted of one layer, call by call."""
+"""The counts of one layer, added up call by call."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import weakref
 from torch import Tensor
 
 from snnprof.counting.accumulator import Accumulator
-from snnprof.counting.fanout import LinearCall
-from snnprof.counting.input_buffer import Shelf, is_small
-from snnprof.counting.operands import Scratch, operation
+from snnprof.counting.input_buffer import InputBuffer, is_small
+from snnprof.counting.linear_call import LinearCall
+from snnprof.counting.scratch import Scratch
+from snnprof.counting.time_steps import Steps, TimeSteps
 from snnprof.results import LayerCount
+from snnprof.results.kinds import operation
 
 
-class Tally:
+class LayerTally:
     """Counts of one layer over a measurement.
 
     Args:
         name: the layer's name.
         op: the linear operation, e.g. ``"conv2d"``.
-        period: T where it is known, else None.
+        timesteps: T where it is known, else None.
         scratch: work buffers shared by the counter's layers.
     """
 
-    def __init__(self, name: str, op: str, period: int | None, scratch: Scratch) -> None:
+    def __init__(self, name: str, op: str, timesteps: int | None, scratch: Scratch) -> None:
         self.name = name
         self.op = op
-        self._period = period
+        self._time_steps = TimeSteps(timesteps)
         self._scratch = scratch
         self._weight: weakref.ref[Tensor] | None = None
         self._calls = 0
         self._inputs = 0
         self._nominal_macs = 0
-        self._steps_known = True
-        self._root_call = 0
-        self._shelf = Shelf(period or 1)
+        self._buffer = InputBuffer(self._time_steps.period)
         self._accumulator: Accumulator | None = None
 
     @property
@@ -47,7 +47,7 @@ class Tally:
         return self._weight is not None and self._weight() is weight and self.op == op
 
     def add(
-        self, call: LinearCall, x: Tensor, weight: Tensor, at: tuple[int, int], root_call: int
+        self, call: LinearCall, x: Tensor, weight: Tensor, steps: Steps | None, model_call: int
     ) -> None:
         """Count one call.
 
@@ -55,64 +55,57 @@ class Tally:
             call: the operation.
             x: its input, not empty: [N, *row] or, for a linear layer, [..., features].
             weight: its weight.
-            at: first time step and number of time steps that x holds, major in x's first
-                dimension; (0, 0) where this is not known.
-            root_call: number of the root's call that this is part of.
+            steps: time steps in x, major in its first dimension; None where not known.
+            model_call: number of the model's call that this is part of.
         """
         size = x.numel()
-        first, steps = at
-        # Seen again in the same call of the root, it may well hold one step each time.
-        if steps == 0 or (steps > 1 and root_call == self._root_call):
-            self._steps_known, steps = False, max(1, steps)
-        self._root_call = root_call
+        self._time_steps.observe(steps, model_call)
+        first, length = steps or (0, 1)
         if self._accumulator is None:
-            self._accumulator = Accumulator(x, self._period or 1, self._scratch)
+            self._accumulator = Accumulator(x, self._time_steps.period, self._scratch)
         x = x.detach()
         fan_out = self._accumulator.fan_out_of(call, x, weight)
         if fan_out is None:
-            self._clear_shelf()
+            self._empty_buffer()
             fan_out = self._accumulator.take_fan_out(call, x, weight)
             self._weight = weakref.ref(weight)
-            self._accumulator.absorb(x, first, steps)
-        elif steps > 1 or not is_small(size):
-            self._accumulator.absorb(x, first, steps)
-        elif not self._shelf.put(x, first):
-            self._clear_shelf()
-            self._shelf.put(x, first)
+            self._accumulator.absorb(x, first, length)
+        elif length > 1 or not is_small(size):
+            self._accumulator.absorb(x, first, length)
+        elif not self._buffer.put(x, first):
+            self._empty_buffer()
+            self._buffer.put(x, first)
         self._calls += 1
         self._inputs += size
         self._nominal_macs += size // fan_out.row_size * fan_out.nominal_macs
 
-    def _clear_shelf(self) -> None:
-        held = self._shelf.take()
+    def _empty_buffer(self) -> None:
+        held = self._buffer.take()
         if held is not None and self._accumulator is not None:
             self._accumulator.absorb(held[0], first=held[1], steps=held[0].shape[0])
 
-    def settle(self) -> None:
-        """Look at the weight once more."""
+    def verify_weight(self) -> None:
+        """Note whether the weight still is what was counted."""
         if self._accumulator is not None:
-            self._accumulator.settle()
+            self._accumulator.verify_weight()
 
-    def let_go(self) -> None:
+    def release_weight(self) -> None:
         """Forget the weight: nothing more will be counted."""
         self._weight = None
         if self._accumulator is not None:
-            self._accumulator.let_go()
+            self._accumulator.release_weight()
 
     def read(self) -> tuple[LayerCount, bool, str | None]:
         """The counts so far, whether all inputs were finite, and a remark. Synchronises."""
         assert self._accumulator is not None, "a tally is made when there is something to count"
-        self._clear_shelf()
+        self._empty_buffer()
         found = self._accumulator.read()
-        by_step = None
-        if self._period is not None and self._steps_known:
-            by_step = tuple(n * self._period / self._inputs for n in found.nonzeros_by_step)
         count = LayerCount(
             name=self.name,
             op=self.op,
-            input_kind=found.levels.kind.value,
+            input_kind=found.input_kind.kind.value,
             weight_kind=found.weight_kind.value,
-            operation=operation(found.levels.kind, found.weight_kind).value,
+            operation=operation(found.input_kind.kind, found.weight_kind).value,
             stem=False,
             calls=self._calls,
             firing_rate=found.nonzeros / self._inputs,
@@ -123,6 +116,6 @@ class Tally:
             dense_macs=found.dense_macs,
             nonzeros=found.nonzeros,
             inputs=self._inputs,
-            firing_rate_by_step=by_step,
+            firing_rate_by_step=self._time_steps.rates(found.nonzeros_by_step, self._inputs),
         )
-        return count, found.levels.finite, found.remark
+        return count, found.input_kind.finite, found.remark

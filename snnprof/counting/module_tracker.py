@@ -1,11 +1,9 @@
-"""Forward hooks that know which module is running."""
+"""The module that is running, and the calls of the model, followed by forward hooks."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +12,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from snnprof.core.forward_hooks import Hooks
+from snnprof.core.running_modules import RunningModules
 
 LAYER_MODULES = (_ConvNd, nn.Linear)
-_graph_task = torch._C._current_graph_task_id  # -1 outside the backward pass
 
 
 class Frame(NamedTuple):
@@ -33,22 +31,18 @@ class Frame(NamedTuple):
     given: object
 
 
-class Position:
-    """Where a model's forward pass is.
-
-    Backward passes (which run forward hooks again where activations are recomputed) and
-    other threads are not followed.
+class ModuleTracker:
+    """The place of a model's forward pass: which of its modules is running.
 
     Args:
         root: the model.
         names: its modules' names.
-        begin_call: told of the input of every call of the root, before it runs.
-        end_call: told when it has run, or failed.
+        begin_call: called with the input of every call of the root, before it runs.
+        end_call: called when it has run, or failed.
 
     Attributes:
         entered: names of the modules that ran.
         outside: names of the modules that ran outside a call of the root.
-        other_threads: True if the root was called from a thread other than this one.
     """
 
     def __init__(
@@ -62,78 +56,60 @@ class Position:
         self._names = names
         self._begin_call = begin_call
         self._end_call = end_call
-        self._stack: list[Frame] = []
+        self._running = RunningModules(self._begin, self._end)
         self._depth = 0  # of calls of the root; more than 1 where it calls itself
         self._begun = 0
         self._finished = 0
-        self._thread = threading.get_ident()
         self.entered: set[str] = set()
         self.outside: set[str] = set()
-        self.other_threads = False
 
     def attach(self, undo: ExitStack) -> None:
         """Put the hooks on; ``undo`` takes them off."""
         hooks, root = Hooks(), self._root
         undo.callback(hooks.remove)
-        hooks.before(root, self._begin)
         hooks.after(root, self._finish)
-        hooks.after(root, self._end, always=True)
-        for module, name in self._names.items():
-            if module is not root and _may_multiply(module):
-                hooks.before(module, partial(self._enter, name))
-                hooks.after(module, self._leave, always=True)
+        others = (m for m in self._names if m is not root and _may_multiply(m))
+        self._running.attach((root, *others), hooks)
 
     def frame(self) -> Frame | None:
         """The innermost running module; None outside the model's forward pass."""
-        return self._stack[-1] if self._stack and self._followed() else None
+        return self._running.innermost()
 
     @property
     def unfinished(self) -> bool:
         """True if a call of the root has not come to its end."""
         return self._begun != self._finished
 
-    def _followed(self) -> bool:
-        return _graph_task() == -1 and threading.get_ident() == self._thread
+    @property
+    def other_threads(self) -> bool:
+        """True if the root was called from a thread other than this one."""
+        return self._root in self._running.in_other_threads
 
-    def _begin(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._followed():
-            self.other_threads |= _graph_task() == -1
-            return
-        if self._depth == 0:
-            self._begin_call(args, kwargs)
-        self._depth += 1
-        self._begun += 1
-        self._stack.append(Frame(self._names[root], root, _first(args, kwargs)))
-
-    def _finish(self, root: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        if self._followed():
-            self._finished += 1
-
-    def _end(self, root: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        if self._followed() and self._depth:
-            self._stack.pop()
-            self._depth -= 1
+    def _begin(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Frame | None:
+        name = self._names[module]
+        if module is self._root:
             if self._depth == 0:
-                self._end_call()
-
-    def _enter(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        if not self._followed():
-            return
-        if self._stack:
-            self._stack.append(Frame(name, module, _first(args, kwargs)))
+                self._begin_call(args, kwargs)
+            self._depth += 1
+            self._begun += 1
+        elif self._depth:
             self.entered.add(name)
         else:
             self.outside.add(name)
+            return None
+        return Frame(name, module, args[0] if args else next(iter(kwargs.values()), None))
 
-    def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        if self._stack and self._stack[-1].module is module and self._followed():
-            self._stack.pop()
+    def _finish(self, root: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        if self._running.is_followed():
+            self._finished += 1
 
-
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    return args[0] if args else next(iter(kwargs.values()), None)
+    def _end(self, module: nn.Module, frame: Frame) -> None:
+        if module is self._root:
+            self._depth -= 1
+            if self._depth == 0:
+                self._end_call()
 
 
 def _may_multiply(module: nn.Module) -> bool:

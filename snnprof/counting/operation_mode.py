@@ -1,4 +1,4 @@
-"""Seeing which operands the linear operations of torch really receive.
+"""The operands that linear operations and products really receive, seen as they are called.
 
 A :class:`torch.overrides.TorchFunctionMode` passes every torch function through unchanged
 and reports those that multiply: a layer that quantises its weight inside its own forward is
@@ -7,7 +7,6 @@ seen with the quantised weight, a functional call is seen like a module's.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any
@@ -15,22 +14,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
-from snnprof.counting.fanout import LinearCall
-
 Observer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
-
-CONVOLUTIONS: dict[Callable[..., Any], str] = {
-    F.conv1d: "conv1d",
-    F.conv2d: "conv2d",
-    F.conv3d: "conv3d",
-    F.conv_transpose1d: "conv_transpose1d",
-    F.conv_transpose2d: "conv_transpose2d",
-    F.conv_transpose3d: "conv_transpose3d",
-}
-LINEAR: dict[Callable[..., Any], str] = {F.linear: "linear"}
 
 # Operations that are not counted; each use is listed in the result.
 _TORCH = (
@@ -84,22 +70,23 @@ _LOOK_INSIDE = (F.multi_head_attention_forward,)
 _OWN_TYPES = {torch.Tensor, nn.Parameter}
 
 
-class Capture(TorchFunctionMode):
-    """Passes torch functions through; tells ``observe`` of the watched ones first.
+class OperationMode(TorchFunctionMode):
+    """Runs every torch function as it is, and reports the watched ones to ``observe`` first.
 
     nn.MultiheadAttention's function is run with the mode on, for the products inside it.
 
     Args:
-        watched: functions to tell of.
-        observe: told before the call, while its input is still in the processor's cache.
-        note_failure: told where a call that was observed then fails.
+        watched: functions to report.
+        observe: called before the function, while its input is still in the processor's cache.
+        note_failure: called with the function, and with None where it fails after it was
+            observed, or the error where it runs but observing it failed.
     """
 
     def __init__(
         self,
         watched: Iterable[Callable[..., Any]],
         observe: Observer,
-        note_failure: Callable[[], None],
+        note_failure: Callable[[Callable[..., Any], Exception | None], None],
     ) -> None:
         super().__init__()
         self._watched = frozenset(watched)
@@ -130,18 +117,11 @@ class Capture(TorchFunctionMode):
             out = func(*args, **kwargs)
         except BaseException:
             if ours is None:
-                self._note_failure()
+                self._note_failure(func, None)
             raise
-        if ours is not None:
-            raise ours
+        if ours is not None:  # a fault of the counter's is not the user's crash
+            self._note_failure(func, ours)
         return out
-
-
-def operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Input and weight of a convolution or linear call."""
-    x: Tensor = args[0] if args else kwargs["input"]
-    weight: Tensor = args[1] if len(args) > 1 else kwargs["weight"]
-    return x, weight.unsqueeze(0) if weight.dim() == 1 else weight
 
 
 def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
@@ -159,99 +139,3 @@ def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
     if weight.numel() == 0:
         return "an empty weight"
     return None
-
-
-class SeenCall:
-    """A call that was looked at, to know the next one like it at a glance.
-
-    Args:
-        func: the operation.
-        args: what it was called with: input, weight, bias, settings.
-        call: what was made of it.
-    """
-
-    def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], call: LinearCall) -> None:
-        x: Tensor = args[0]
-        self.call = call
-        self._func = func
-        self._weight = weakref.ref(args[1])
-        self._like = (x.shape, x.dtype, x.layout)
-        self._settings = tuple(map(_frozen, args[3:]))
-
-    def recurs(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bool:
-        """True if this is the same call again, of other values."""
-        if func is not self._func or kwargs or args[1] is not self._weight():
-            return False
-        x: Tensor = args[0]
-        return (
-            (x.shape, x.dtype, x.layout) == self._like
-            and args[3:] == self._settings
-            and torch._C._functorch.peek_interpreter_stack() is None
-        )
-
-
-def _frozen(setting: Any) -> Any:
-    """A setting that stays what it is when the caller writes to his list."""
-    return tuple(setting) if isinstance(setting, list) else setting
-
-
-_PLAIN_LINEAR = LinearCall("linear", F.linear, (), groups=1, feature_dims=1)
-
-
-def linear_call(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> LinearCall:
-    """The call without its operands and bias, ready to be replayed with others."""
-    if func in LINEAR:
-        return _PLAIN_LINEAR
-    settings = tuple(map(_frozen, args[3:]))
-    named = {k: _frozen(v) for k, v in kwargs.items() if k not in ("input", "weight", "bias")}
-
-    def apply(x: Tensor, weight: Tensor) -> Tensor:
-        out: Tensor = func(x, weight, None, *settings, **named)
-        return out
-
-    op = CONVOLUTIONS[func]
-    # groups is the seventh argument of convolutions and transposed convolutions alike.
-    groups: int = args[6] if len(args) > 6 else kwargs.get("groups", 1)
-    return LinearCall(op, apply, (*settings, *named.items()), groups, feature_dims=1 + int(op[-2]))
-
-
-def unpadded(
-    call: LinearCall, module: nn.Module, given: object, x: Tensor
-) -> tuple[LinearCall, Tensor]:
-    """Undo the padding that a circular, reflecting or replicating convolution does itself.
-
-    Such a layer pads its input and then convolves without padding. The layer's input is the
-    middle of what the convolution received; the padding becomes part of the operation.
-
-    Args:
-        call: the convolution.
-        module: the module it ran in.
-        given: the module's own input.
-        x: what the convolution received.
-    """
-    if not isinstance(module, _ConvNd) or module.padding_mode == "zeros":
-        return call, x
-    spatial = call.feature_dims - 1
-    mode, pad = module.padding_mode, tuple(module._reversed_padding_repeated_twice)
-    # F.pad lists the last dimension first, (before, after) for each.
-    around = [(pad[2 * i], pad[2 * i + 1]) for i in reversed(range(spatial))]
-    widened = [n + sum(p) for n, p in zip(_spatial_shape(given, spatial), around, strict=False)]
-    if list(x.shape[-spatial:]) != widened:
-        return call, x
-    inner = x
-    for dim, (before, after) in zip(range(-spatial, 0), around, strict=True):
-        inner = inner.narrow(dim, before, inner.shape[dim] - before - after)
-
-    def apply(row: Tensor, weight: Tensor) -> Tensor:
-        return call.apply(F.pad(row, list(pad), mode=mode), weight)
-
-    settings = (*call.settings, mode, *pad)
-    return LinearCall(call.op, apply, settings, call.groups, call.feature_dims), inner
-
-
-def _spatial_shape(x: object, spatial: int) -> list[int]:
-    return list(x.shape[-spatial:]) if isinstance(x, Tensor) else []

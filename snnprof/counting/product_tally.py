@@ -15,29 +15,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import (
-    CHUNK_ELEMENTS,
-    CHUNK_ROWS,
-    Kind,
-    Scratch,
-    as_float,
-    operation,
-)
 from snnprof.counting.products import Index, Product
-from snnprof.counting.value_kind import Levels, Spectrum
-from snnprof.counting.weight_kind import WeightJudge
+from snnprof.counting.scratch import CHUNK_ELEMENTS, CHUNK_ROWS, EXACT_ROWS, Scratch, as_float
+from snnprof.counting.time_steps import Steps, TimeSteps, add_steps
+from snnprof.counting.value_kind import ValueKind, ValueKindRecord
+from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results import LayerCount
+from snnprof.results.kinds import Kind, operation
 
-_EXACT_IN_FLOAT32 = 1 << 24  # ones that a float32 sum counts without rounding
 _MIN_WIDTH = 256  # positions told apart where the kind of an operand is judged
 
 
 @dataclass(frozen=True)
-class Laid:
+class CompactOperand:
     """An operand without repetition: diagonals taken, expanded dimensions cut down to 1.
 
     Attributes:
-        x: float32 or float64, its dimensions in the order they lie in memory.
+        x: float32 or float64, its dimensions in the order of memory.
         index: a letter for each dimension, none twice.
         numel: elements before the expanded dimensions were cut down.
     """
@@ -47,7 +41,7 @@ class Laid:
     numel: int
 
     @staticmethod
-    def out(x: Tensor, index: Index) -> Laid:
+    def of(x: Tensor, index: Index) -> CompactOperand:
         for letter in dict.fromkeys(index):
             while index.count(letter) > 1:
                 first = index.index(letter)
@@ -60,7 +54,7 @@ class Laid:
             if stride == 0:
                 x = x.narrow(dim, 0, 1)
         order = sorted(range(x.dim()), key=x.stride, reverse=True)
-        return Laid(as_float(x.permute(order)), tuple(index[dim] for dim in order), numel)
+        return CompactOperand(as_float(x.permute(order)), tuple(index[dim] for dim in order), numel)
 
     @property
     def repeats(self) -> int:
@@ -69,9 +63,9 @@ class Laid:
     def nonzeros(self, shared: Index, scratch: Scratch) -> Tensor:
         """Number of non-zero elements for each value of the shared indices, float64."""
         mask = torch.ne(self.x, 0, out=scratch.like(self.x))
-        return self._summed(mask, shared, _EXACT_IN_FLOAT32)
+        return self._summed(mask, shared, EXACT_ROWS)
 
-    def mass(self, shared: Index, scratch: Scratch) -> Tensor:
+    def magnitude_sum(self, shared: Index, scratch: Scratch) -> Tensor:
         """Sum of magnitudes for each value of the shared indices, float64."""
         magnitude = torch.abs(self.x, out=scratch.like(self.x))
         return self._summed(magnitude, shared, CHUNK_ROWS)
@@ -88,36 +82,38 @@ class Laid:
         return x.double().permute([left.index(letter) for letter in shared])
 
 
-class Watch:
-    """What values an operand holds over a measurement."""
+class OperandKindRecord:
+    """The running record of the values of one operand."""
 
     def __init__(self, x: Tensor) -> None:
-        self._spectrum = Spectrum(x)
+        self._values = ValueKindRecord(x)
         # By width: sums of magnitudes, and the same in whole steps, [2, P].
-        self._masses: dict[int, Tensor] = {}
+        self._magnitude_sums: dict[int, Tensor] = {}
 
     def observe(self, x: Tensor, scratch: Scratch) -> None:
-        """Look at x, its dimensions in the order they lie in memory."""
+        """Look at x, its dimensions in the order of memory."""
         width, dims = 1, list(x.shape)
         while dims and width < _MIN_WIDTH:
             width *= dims.pop()
         rows = x.reshape(-1, width)
         for chunk in rows.split(max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width))):
             piece = chunk.unsqueeze(0)
-            spikes = self._spectrum.observe_spikes(piece, scratch)
-            mass = self._spectrum.observe(piece, scratch).mass if spikes is None else spikes[0]
-            mass = mass.double()
-            found = torch.stack((mass, self._spectrum.in_steps(mass)))
-            self._masses[width] = self._masses.get(width, 0) + found
+            spikes = self._values.observe_spikes(piece, scratch)
+            if spikes is None:
+                magnitude_sum = self._values.observe(piece, scratch).magnitude_sum.double()
+            else:
+                magnitude_sum = spikes[0].double()
+            found = torch.stack((magnitude_sum, self._values.in_steps(magnitude_sum)))
+            self._magnitude_sums[width] = self._magnitude_sums.get(width, 0) + found
 
-    def in_steps(self, mass: Tensor) -> Tensor:
-        """See :meth:`Spectrum.in_steps`."""
-        return self._spectrum.in_steps(mass)
+    def in_steps(self, magnitude_sum: Tensor) -> Tensor:
+        """See :meth:`ValueKindRecord.in_steps`."""
+        return self._values.in_steps(magnitude_sum)
 
-    def read(self) -> Levels:
+    def read(self) -> ValueKind:
         """The kind and the step. Synchronises."""
-        masses, in_steps = zip(*self._masses.values(), strict=True)
-        return self._spectrum.read(masses, in_steps)
+        magnitude_sums, in_steps = zip(*self._magnitude_sums.values(), strict=True)
+        return self._values.read(magnitude_sums, in_steps)
 
 
 class ProductTally:
@@ -128,7 +124,7 @@ class ProductTally:
         product: the first call's.
         of_parameter: True where b is a parameter of the model: its kind is judged per output
             channel, like a weight's.
-        period: T where it is known, else None.
+        timesteps: T where it is known, else None.
         scratch: work buffers shared by the counter's layers.
     """
 
@@ -137,37 +133,35 @@ class ProductTally:
         name: str,
         product: Product,
         of_parameter: bool,
-        period: int | None,
+        timesteps: int | None,
         scratch: Scratch,
     ) -> None:
         self.name = name
         self._op = product.op
-        self._period = period
+        self._time_steps = TimeSteps(timesteps)
         self._scratch = scratch
         self._calls = 0
         self._inputs = 0
         self._nominal_macs = 0
-        self._steps_known = period is not None
-        self._root_call = 0
         with torch.inference_mode(False), torch.no_grad():
             device = product.a.device
             self._events = torch.zeros(5, dtype=torch.float64, device=device)
-            self._by_step = torch.zeros(period or 1, dtype=torch.float64, device=device)
-            self._a = None if product.note else Watch(product.a)
-            self._b = None if of_parameter else Watch(product.b)
-            self._weights = WeightJudge(device)
+            self._by_step = torch.zeros(self._time_steps.period, dtype=torch.float64, device=device)
+            self._a = None if product.note else OperandKindRecord(product.a)
+            self._b = None if of_parameter else OperandKindRecord(product.b)
+            self._b_weight = WeightKindRecord(device)
 
     @property
     def empty(self) -> bool:
         """True as long as no call was counted to its end."""
         return self._calls == 0
 
-    def add(self, product: Product, at: tuple[int, int], root_call: int) -> None:
-        """Count one call; ``at`` and ``root_call`` as of :meth:`Tally.add`, of operand a."""
+    def add(self, product: Product, steps: Steps | None, model_call: int) -> None:
+        """Count one call; steps (of a) and model_call as in :meth:`LayerTally.add`."""
         nominal = product.nominal_macs
         with torch.inference_mode(False), torch.no_grad():
-            a = Laid.out(product.a.detach(), product.a_index)
-            b = Laid.out(product.b.detach(), product.b_index)
+            a = CompactOperand.of(product.a.detach(), product.a_index)
+            b = CompactOperand.of(product.b.detach(), product.b_index)
             if self._a is not None:
                 self._a.observe(a.x, self._scratch)
             self._count(a, b, nominal)
@@ -175,58 +169,50 @@ class ProductTally:
                 self._b.observe(b.x, self._scratch)
             else:
                 channels = _by_output_channel(b, product.summed)
-                self._weights.observe(channels, self._scratch)
-            self._book_steps(product.a, at, root_call)
+                self._b_weight.observe(channels, self._scratch)
+            self._add_time_steps(product.a, steps, model_call)
         self._calls += 1
         self._inputs += a.numel
         self._nominal_macs += nominal
 
-    def _count(self, a: Laid, b: Laid, nominal: int) -> None:
+    def _count(self, a: CompactOperand, b: CompactOperand, nominal: int) -> None:
         shared = tuple(letter for letter in a.index if letter in b.index)
-        active, there = a.nonzeros(shared, self._scratch), b.nonzeros(shared, self._scratch)
+        a_nonzeros = a.nonzeros(shared, self._scratch)
+        b_nonzeros = b.nonzeros(shared, self._scratch)
         # Indices along which both only repeat themselves.
         seen = dict(zip(b.index, b.x.shape, strict=True))
         for letter, size in zip(a.index, a.x.shape, strict=True):
             seen[letter] = max(size, seen.get(letter, 1))
         repeats = nominal // math.prod(seen.values())
-        pairs = (active * there).sum() * repeats
-        mass_pairs = in_steps = pairs
+        pairs = (a_nonzeros * b_nonzeros).sum() * repeats
+        magnitudes = in_steps = pairs
         if self._a is not None:
-            mass = a.mass(shared, self._scratch)
-            mass_pairs = (mass * there).sum() * repeats
-            in_steps = (self._a.in_steps(mass) * there).sum() * repeats
-        nonzeros = active.sum() * a.repeats
+            magnitude_sum = a.magnitude_sum(shared, self._scratch)
+            magnitudes = (magnitude_sum * b_nonzeros).sum() * repeats
+            in_steps = (self._a.in_steps(magnitude_sum) * b_nonzeros).sum() * repeats
+        nonzeros = a_nonzeros.sum() * a.repeats
         width = nominal // a.numel
-        self._events += torch.stack((pairs, mass_pairs, in_steps, nonzeros, nonzeros * width))
+        self._events += torch.stack((pairs, magnitudes, in_steps, nonzeros, nonzeros * width))
 
-    def _book_steps(self, a: Tensor, at: tuple[int, int], root_call: int) -> None:
+    def _add_time_steps(self, a: Tensor, steps: Steps | None, model_call: int) -> None:
         """Add a's non-zero elements to their time steps, as far as these are known."""
-        first, steps = at
-        # Seen again in the same call of the root, it may well hold one step each time.
-        if steps == 0 or (steps > 1 and root_call == self._root_call):
-            self._steps_known = False
-        self._root_call = root_call
-        if self._period is not None and self._steps_known:
-            nonzeros = (a != 0).reshape(steps, -1).sum(1, dtype=torch.float64)
-            where = torch.arange(first, first + steps, device=a.device) % self._period
-            self._by_step.index_add_(0, where, nonzeros)
+        self._time_steps.observe(steps, model_call)
+        if steps is not None and self._time_steps.known:
+            nonzeros = (a != 0).reshape(steps.length, -1).sum(1, dtype=torch.float64)
+            add_steps(self._by_step, nonzeros, steps.first)
 
-    def settle(self) -> None:
-        """Nothing to look at again: every call was counted with the operands it had."""
+    def verify_weight(self) -> None:
+        """Do nothing: every call was counted with the operands it had."""
 
-    def let_go(self) -> None:
-        """Nothing is held."""
+    def release_weight(self) -> None:
+        """Do nothing: no operand is held."""
 
     def read(self) -> tuple[LayerCount, bool, str | None]:
         """The counts so far, whether all operands were finite, and no remark. Synchronises."""
-        unseen = Levels(Kind.REAL, math.nan)
+        unseen = ValueKind(Kind.REAL, math.nan)
         a = unseen if self._a is None else self._a.read()
-        b = Levels(self._weights.kind(), 1.0) if self._b is None else self._b.read()
-        synops, *masses, nonzeros, nnz_synops = self._events.tolist()
-        by_step = None
-        if self._period is not None and self._steps_known:
-            counted = self._by_step.tolist()
-            by_step = tuple(n * self._period / self._inputs for n in counted)
+        b = ValueKind(self._b_weight.kind(), 1.0) if self._b is None else self._b.read()
+        synops, *magnitudes, nonzeros, nnz_synops = self._events.tolist()
         count = LayerCount(
             name=self.name,
             op=self._op,
@@ -237,19 +223,19 @@ class ProductTally:
             calls=self._calls,
             firing_rate=nonzeros / self._inputs,
             synops=int(synops),
-            unrolled_synops=a.unrolled(synops, *masses),
+            unrolled_synops=a.unrolled(synops, *magnitudes),
             rate_synops=nonzeros * self._nominal_macs / self._inputs,
             nominal_macs=self._nominal_macs,
             dense_macs=self._nominal_macs,
             nonzeros=int(nonzeros),
             inputs=self._inputs,
-            firing_rate_by_step=by_step,
+            firing_rate_by_step=self._time_steps.rates(self._by_step.tolist(), self._inputs),
             nnz_synops=int(nnz_synops),
         )
         return count, a.finite and b.finite, None
 
 
-def _by_output_channel(weight: Laid, summed: frozenset[str]) -> Tensor:
+def _by_output_channel(weight: CompactOperand, summed: frozenset[str]) -> Tensor:
     """The weight as [indices of the output, indices summed over]."""
     kept = [dim for dim, letter in enumerate(weight.index) if letter not in summed]
     rest = [dim for dim, letter in enumerate(weight.index) if letter in summed]

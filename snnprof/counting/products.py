@@ -1,22 +1,21 @@
 """Products of two tensors: torch's ways of writing one, each read as an einsum.
 
 A reader takes the arguments of a call and says which two tensors meet over which indices.
-What it cannot read it answers with the reason, which is listed in the result.
+Where it cannot, it answers with the reason, which is listed in the result.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnprof.core.registry import Registry
+from snnprof.core.registry import ByFunction
 
 Index = tuple[str, ...]
 Reading = tuple["Product", ...] | str
@@ -68,7 +67,51 @@ class Product:
         return replace(self, a=self.b, b=self.a, a_index=self.b_index, b_index=self.a_index)
 
 
-READERS: Registry[Reader] = Registry("product")
+class ProductForm(NamedTuple):
+    """One way of writing a product: its name, and the reader of its calls."""
+
+    name: str
+    read: Reader
+
+
+PRODUCTS: ByFunction[ProductForm] = ByFunction("product")
+
+
+def product(
+    name: str, function: Callable[..., Any], *others: Callable[..., Any]
+) -> Callable[[Reader], Reader]:
+    """Decorator of a reader; counters entered from then on count these functions' calls.
+
+    The reader takes a call's arguments and keywords, and returns the products that the call
+    computes, or the reason why they cannot be counted.
+
+    Args:
+        name: the function's name in a list of what was not counted.
+        function, others: functions that a :class:`torch.overrides.TorchFunctionMode` is told
+            of, as for :func:`~snnprof.counting.linear_ops.linear_operation`.
+
+    Raises:
+        ValueError: one of the functions is registered already.
+    """
+
+    def add(reader: Reader) -> Reader:
+        for each in (function, *others):
+            PRODUCTS.register(each)(ProductForm(name, reader))
+        return reader
+
+    return add
+
+
+def _spellings(name: str) -> list[Callable[..., Any]]:
+    """torch's function and the tensors' method of that name, in place too."""
+    found = (
+        getattr(space, name + ending, None)
+        for space in (torch, torch.Tensor)
+        for ending in ("", "_")
+    )
+    return [function for function in found if function is not None]
+
+
 _UNKNOWN_FORM = "a form of the call that is not known"
 
 
@@ -106,27 +149,24 @@ def _as_matmul(op: str, pair: tuple[Tensor, Tensor] | None, *summed: str) -> Rea
     return (Product(op, *pair, *_matmul_index(*pair), frozenset(("k", *summed))),)
 
 
-def _matmul(op: str) -> Reader:
-    return lambda args, kwargs: _as_matmul(op, _pair(args, kwargs))
-
-
-def _sum_and_matmul(op: str) -> Reader:
-    return lambda args, kwargs: _as_matmul(op, _pair(args, kwargs, first=1))
+def _matmul(op: str, first: int = 0) -> Reader:
+    return lambda args, kwargs: _as_matmul(op, _pair(args, kwargs, first))
 
 
 for _op in ("matmul", "mm", "bmm", "mv", "dot", "vdot"):
-    READERS.register(_op)(_matmul(_op))
+    product(_op, *_spellings(_op))(_matmul(_op))
 for _op in ("addmm", "addmv", "baddbmm"):
-    READERS.register(_op)(_sum_and_matmul(_op))
+    product(_op, *_spellings(_op))(_matmul(_op, first=1))
+product("matmul", torch.Tensor.__matmul__, torch.linalg.matmul)(_matmul("matmul"))
 
 
-@READERS.register("rmatmul")
+@product("rmatmul", torch.Tensor.__rmatmul__)
 def _rmatmul(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     pair = _pair(args, kwargs)
     return _as_matmul("matmul", pair and pair[::-1])
 
 
-@READERS.register("addbmm")
+@product("addbmm", *_spellings("addbmm"))
 def _addbmm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     return _as_matmul("addbmm", _pair(args, kwargs, first=1), *_batch(1))
 
@@ -137,11 +177,17 @@ def _as_outer(op: str, pair: tuple[Tensor, Tensor] | None) -> Reading:
     return (Product(op, *pair, ("i",), ("j",), frozenset()),)
 
 
-READERS.register("outer")(lambda args, kwargs: _as_outer("outer", _pair(args, kwargs)))
-READERS.register("addr")(lambda args, kwargs: _as_outer("addr", _pair(args, kwargs, first=1)))
+@product("outer", *_spellings("outer"), *_spellings("ger"))
+def _outer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    return _as_outer("outer", _pair(args, kwargs))
 
 
-@READERS.register("inner")
+@product("addr", *_spellings("addr"))
+def _addr(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+    return _as_outer("addr", _pair(args, kwargs, first=1))
+
+
+@product("inner", *_spellings("inner"))
 def _inner(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     pair = _pair(args, kwargs)
     if pair is None or min(x.dim() for x in pair) == 0:
@@ -152,7 +198,7 @@ def _inner(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     return (Product("inner", a, b, left, right, frozenset("k")),)
 
 
-@READERS.register("vecdot")
+@product("vecdot", torch.linalg.vecdot)
 def _vecdot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     pair = _pair(args, kwargs)
     if pair is None:
@@ -164,7 +210,7 @@ def _vecdot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     return (Product("vecdot", *pair, a, b, frozenset((letters[dim],))),)
 
 
-@READERS.register("tensordot")
+@product("tensordot", torch.tensordot)
 def _tensordot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     pair = _pair(args, {k: v for k, v in kwargs.items() if k in ("a", "b")})
     dims = args[2] if len(args) > 2 else kwargs.get("dims", 2)
@@ -182,7 +228,7 @@ def _tensordot(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     return (Product("tensordot", a, b, tuple(left), tuple(right), frozenset(summed)),)
 
 
-@READERS.register("einsum")
+@product("einsum", torch.einsum)
 def _einsum(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     equation, *given = args
     if len(given) == 1 and isinstance(given[0], list | tuple):
@@ -217,9 +263,9 @@ _WEIGHTS_UNSEEN = (
 )
 
 
-@READERS.register("scaled_dot_product_attention")
+@product("scaled_dot_product_attention", F.scaled_dot_product_attention)
 def _sdpa(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
-    """softmax(q k^T + mask) v: two products, the first factor of the second out of sight."""
+    """softmax(q k^T + mask) v: two products; the softmax's weights are not seen."""
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
     given = dict(zip(names, args, strict=False)) | kwargs
     q, k, v = (given[name] for name in names[:3])
@@ -251,24 +297,3 @@ def _allowed(
         allowed = allowed & (mask if mask.dtype == torch.bool else mask != -math.inf)
         shape = torch.broadcast_shapes(shape, mask.shape)
     return allowed.expand(shape)
-
-
-def _products() -> dict[Callable[..., Any], str]:
-    """The reader of every function of torch that writes a product."""
-    found: dict[Callable[..., Any], str] = {
-        torch.Tensor.__matmul__: "matmul",
-        torch.Tensor.__rmatmul__: "rmatmul",
-        torch.linalg.matmul: "matmul",
-        torch.linalg.vecdot: "vecdot",
-        torch.ger: "outer",
-        torch.Tensor.ger: "outer",
-        F.scaled_dot_product_attention: "scaled_dot_product_attention",
-    }
-    for name, space, ending in itertools.product(READERS, (torch, torch.Tensor), ("", "_")):
-        function = getattr(space, name + ending, None)
-        if function is not None:
-            found[function] = name
-    return found
-
-
-PRODUCTS: dict[Callable[..., Any], str] = _products()

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
+from snnprof.counting.time_steps import Steps
 
 
 @runtime_checkable
@@ -19,6 +20,9 @@ class StatesItsSequence(Protocol):
     def steps_and_batch(self, x: Tensor) -> tuple[int, int]:
         """Time steps and samples that one call with x runs."""
         ...
+
+
+_ONE_STEP = Steps(0, 1)
 
 
 class SampleAxis:
@@ -48,8 +52,7 @@ class SampleAxis:
         self.timesteps = timesteps
         self.samples = 0
         self.calls = 0
-        self._first = 0  # time step at which the present call starts
-        self._steps = 1  # time steps of the present call
+        self._present = Steps(0, 1)  # of the present call
         self._batch = 0
         self._next = 0
 
@@ -65,18 +68,18 @@ class SampleAxis:
             raise SnnprofError("the model was called without a tensor: no batch to read")
         steps, batch = self._steps_and_batch(x)
         self.calls += 1
-        self._first = self._next
-        if self._first == 0:
+        self._present = Steps(self._next, steps)
+        if self._next == 0:
             self.samples += batch
         elif batch != self._batch:
             raise SnnprofError(
                 f"the batch changed from {self._batch} to {batch} samples at time step "
-                f"{self._first} of {self.timesteps}: call the model timesteps={self.timesteps} "
+                f"{self._next} of {self.timesteps}: call the model timesteps={self.timesteps} "
                 "times for every batch"
             )
-        self._batch, self._steps = batch, steps
+        self._batch = batch
         if self.timesteps is not None:
-            self._next = (self._first + steps) % self.timesteps
+            self._next = (self._next + steps) % self.timesteps
 
     def _steps_and_batch(self, x: Tensor) -> tuple[int, int]:
         if self._root is not None:
@@ -105,22 +108,23 @@ class SampleAxis:
     @property
     def several(self) -> bool:
         """True if the present call holds several time steps."""
-        return self._steps > 1
+        return self._present.length > 1
 
-    def at(self, x: Tensor) -> tuple[int, int]:
-        """First time step and number of time steps in a layer's input; (0, 0) if unknown.
+    def steps_of(self, x: Tensor) -> Steps | None:
+        """The time steps in a layer's input; None if unknown.
 
         Several steps are recognised where the first dimension is T * B, or the first two are
         T and B: time-major, as every multi-step library lays it out.
         """
         if self.timesteps is None:
-            return 0, 1
-        if self._steps == 1:
-            return self._first, 1
+            return _ONE_STEP
+        steps = self._present.length
+        if steps == 1:
+            return self._present
         rows = x.shape[0]
-        flat = rows == self._steps * self._batch
-        split = rows == self._steps and x.dim() > 2 and x.shape[1] == self._batch
-        return (self._first, self._steps) if flat or split else (0, 0)
+        flat = rows == steps * self._batch
+        split = rows == steps and x.dim() > 2 and x.shape[1] == self._batch
+        return self._present if flat or split else None
 
     def check_complete(self) -> None:
         """Raise SnnprofError where nothing ran, or the last sequence is not finished."""

@@ -1,4 +1,4 @@
-"""What values a layer receives, decided over a whole measurement without waiting for it."""
+"""The kind of values that a layer receives, judged over a whole measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, on_host, rounding
+from snnprof.counting.scratch import Scratch, on_host, rounding
+from snnprof.results.kinds import MAX_LEVELS, Kind
 
 # Steps of which sums are exact: whole numbers and binary fractions, coarse to fine.
 _EXACT_STEPS = tuple(2.0**-power for power in range(11))
@@ -20,33 +21,42 @@ _HALF = 1e-4  # relative rounding of every half precision is above this
 
 
 @dataclass(frozen=True)
-class Levels:
-    """The values a layer received: their kind and, but for REAL ones, their step."""
+class ValueKind:
+    """The kind of the values that a layer received.
+
+    Attributes:
+        kind: the narrowest that all fit.
+        step: they are multiples of it; the height of BINARY and TERNARY ones, NaN of REAL ones.
+        finite: False where NaN or infinity was among them.
+    """
 
     kind: Kind
     step: float
     finite: bool = True
 
-    def unrolled(self, events: float, mass: float, mass_in_steps: float) -> int | None:
+    def unrolled(
+        self, events: float, magnitude_sum: float, magnitude_sum_in_steps: float
+    ) -> int | None:
         """Events, an integer k being k of them; None for REAL values.
 
         Args:
             events: number of them, however large.
-            mass: sum of their magnitudes.
-            mass_in_steps: the same, of summands rounded by :meth:`Spectrum.in_steps`.
+            magnitude_sum: sum of their magnitudes.
+            magnitude_sum_in_steps: the same, each as :meth:`ValueKindRecord.in_steps` makes it.
         """
         if self.kind == Kind.REAL:
             return None
         if self.kind != Kind.INTEGER:
             return int(events)
-        return round((mass if self.step in _EXACT_STEPS else mass_in_steps) / self.step)
+        exact = self.step in _EXACT_STEPS
+        return round((magnitude_sum if exact else magnitude_sum_in_steps) / self.step)
 
 
-class Spectrum:
-    """What values a stream of tensors holds, kept where the tensors live.
+class ValueKindRecord:
+    """A running record of the values in a stream of tensors, kept on their device.
 
-    On the host the numbers are at hand, so that what a chunk does not need is left out. On
-    any other device nothing is looked at before :meth:`read`.
+    On the host a number can be read at once, and passes that a chunk does not need are left
+    out. On any other device no number is read before :meth:`read`, which waits for it.
     """
 
     def __init__(self, x: Tensor) -> None:
@@ -68,22 +78,22 @@ class Spectrum:
         self._weighted: dict[int, Tensor] = {}  # by width
 
     def observe(self, x: Tensor, scratch: Scratch) -> Sums:
-        """Look at one chunk.
+        """Count one chunk.
 
         Args:
             x: float32 or float64, shape [K, R, P], K * R at most ``CHUNK_ROWS``.
             scratch: work buffers.
         """
         if not on_host(x):
-            return self._observe_there(x, x.amin(), x.amax(), scratch)
-        return self._observe_here(x, *scratch.extremes(x), scratch)
+            return self._observe_on_device(x, x.amin(), x.amax(), scratch)
+        return self._observe_on_host(x, *scratch.extremes(x), scratch)
 
     def observe_spikes(self, x: Tensor, scratch: Scratch) -> Tensor | None:
-        """Look at one chunk that may well be all zeros and ones: their number is their sum.
+        """Count one chunk if it is all zeros and ones: the number of its non-zeros is its sum.
 
         Returns:
-            Non-zeros per time step and position, [K, P]; None where it is something else, or not
-            on the host: :meth:`observe` it then.
+            Non-zeros per time step and position, [K, P]; None where x holds other values or is
+            not on the host: :meth:`observe` counts it then.
         """
         if self._surely_real or not on_host(x) or not scratch.all_zero_or_one(x):
             return None
@@ -95,23 +105,22 @@ class Spectrum:
             self._least = min(float(self._least), 1.0)
         return by_step
 
-    def _observe_here(self, x: Tensor, lowest: float, highest: float, scratch: Scratch) -> Sums:
+    def _observe_on_host(self, x: Tensor, lowest: float, highest: float, scratch: Scratch) -> Sums:
         work = scratch.like(x)
         largest = max(-lowest, highest)
         self._note_extremes(lowest, highest)
         if self._surely_real:
             return Sums.of(torch.ne(x, 0, out=work))
-        mass = (torch.abs(x, out=work) if lowest < 0 else x).sum((0, 1))
-        sums = Sums.of(torch.ne(x, 0, out=work), mass)
+        magnitude_sum = (torch.abs(x, out=work) if lowest < 0 else x).sum((0, 1))
+        sums = Sums.of(torch.ne(x, 0, out=work), magnitude_sum)
         # No magnitude exceeds the largest: a sum of n of them is n times the largest only
         # if each of them is (to within the rounding of the sum).
-        if not (mass.numpy() == (sums.active * largest).numpy()).all():
+        if not (magnitude_sum.numpy() == (sums.active * largest).numpy()).all():
             least = float(self._least_of(torch.abs(x, out=work)).numpy())
             self._least = min(float(self._least), least)
         elif largest > 0:
             self._least = min(float(self._least), largest)
-        # A step is at most the least value, and would be too small: so it stays, however small or
-        # large the values are that follow.
+        # The step is at most the least value: more than MAX_LEVELS of them, whatever follows.
         self._surely_real = largest > MAX_LEVELS * float(self._least)
         return sums
 
@@ -122,10 +131,12 @@ class Spectrum:
         else:
             self._lowest = self._highest = math.nan
 
-    def _observe_there(self, x: Tensor, lowest: Tensor, highest: Tensor, scratch: Scratch) -> Sums:
+    def _observe_on_device(
+        self, x: Tensor, lowest: Tensor, highest: Tensor, scratch: Scratch
+    ) -> Sums:
         work = scratch.like(x)
-        mass = torch.abs(x, out=work).sum((0, 1))
-        sums = Sums.of(torch.ne(x, 0, out=work), mass)
+        magnitude_sum = torch.abs(x, out=work).sum((0, 1))
+        sums = Sums.of(torch.ne(x, 0, out=work), magnitude_sum)
         least = self._least_of(torch.abs(x, out=work))
         assert isinstance(self._least, Tensor)
         assert isinstance(self._lowest, Tensor)
@@ -148,7 +159,7 @@ class Spectrum:
         self._weighted[width] = self._weighted.get(width, 0) + found
         return torch.threshold_(magnitude, 0.0, math.inf).amin()
 
-    def in_steps(self, mass: Tensor) -> Tensor:
+    def in_steps(self, magnitude_sum: Tensor) -> Tensor:
         """Sums of magnitudes, float64, made multiples of the least value so far if they nearly are.
 
         0.3 and 0.9 are no numbers of float32: what is there instead are nearly such multiples,
@@ -156,45 +167,47 @@ class Spectrum:
         a smaller value may follow that it is a multiple of.
         """
         if self._surely_real:
-            return mass
-        least = torch.as_tensor(self._least, dtype=torch.float64, device=mass.device)
-        levels = mass / least
+            return magnitude_sum
+        least = torch.as_tensor(self._least, dtype=torch.float64, device=magnitude_sum.device)
+        levels = magnitude_sum / least
         whole = levels.round()
         near = (levels - whole).abs() <= self._slack(levels)
-        return torch.where(near & (whole > 0), whole * least, mass)  # least: inf before the first
+        return torch.where(
+            near & (whole > 0), whole * least, magnitude_sum
+        )  # least: inf before the first
 
     def _slack(self, levels: Tensor) -> Tensor:
         """Rounding of sums of so many levels."""
         return (_ROUNDINGS * self._eps * levels).clamp(max=0.25)
 
-    def read(self, masses: Sequence[Tensor], in_steps: Sequence[Tensor]) -> Levels:
+    def read(self, magnitude_sums: Sequence[Tensor], in_steps: Sequence[Tensor]) -> ValueKind:
         """The narrowest kind that all values fit. Synchronises.
 
         If all values are whole multiples of a step, so are their sums, weighted or not.
         Numbers that are not would have to cancel in both, at every single position.
 
         Args:
-            masses: sums of magnitudes per input position, [P], of everything observed.
+            magnitude_sums: sums of magnitudes per input position, [P], of everything observed.
             in_steps: the same, chunk by chunk as :meth:`in_steps` makes them.
         """
         lowest, highest, least = float(self._lowest), float(self._highest), float(self._least)
         largest = max(-lowest, highest)
         if self._surely_real or not math.isfinite(largest):
-            return Levels(Kind.REAL, math.nan, finite=math.isfinite(largest))
+            return ValueKind(Kind.REAL, math.nan, finite=math.isfinite(largest))
         if largest == 0 or least == largest:
-            return Levels(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
+            return ValueKind(Kind.TERNARY if lowest < 0 else Kind.BINARY, largest)
         extremes = torch.tensor([least, largest], dtype=torch.float64)
         # Rounding grows with the weights: they are for the steps without any.
-        exact = (extremes, *masses, *self._weighted.values())
+        exact = (extremes, *magnitude_sums, *self._weighted.values())
         for step in _EXACT_STEPS:
             if largest <= MAX_LEVELS * step and all(_whole(sums / step) for sums in exact):
-                return Levels(Kind.INTEGER, step)
+                return ValueKind(Kind.INTEGER, step)
         # Half precision is too coarse to tell a multiple of another step from what is near it.
         if self._eps < _HALF and largest <= MAX_LEVELS * least:
             odd = (sums / least for sums in (extremes, *in_steps))
             if all(_whole(levels, self._slack(levels)) for levels in odd):
-                return Levels(Kind.INTEGER, least)
-        return Levels(Kind.REAL, math.nan)
+                return ValueKind(Kind.INTEGER, least)
+        return ValueKind(Kind.REAL, math.nan)
 
 
 def _whole(levels: Tensor, slack: Tensor | float = 0.0) -> bool:
@@ -214,17 +227,17 @@ class Sums:
 
     Attributes:
         active: [P], how many values are non-zero.
-        mass: [P], sum of magnitudes; of no meaning where nothing depends on it any more.
+        magnitude_sum: [P]; without meaning once the values are REAL whatever follows.
         by_step: [K, P], ``active`` per time step.
     """
 
     active: Tensor
-    mass: Tensor
+    magnitude_sum: Tensor
     by_step: Tensor
 
     @staticmethod
-    def of(mask: Tensor, mass: Tensor | None = None) -> Sums:
+    def of(mask: Tensor, magnitude_sum: Tensor | None = None) -> Sums:
         """From a mask of ones, [K, R, P], and the sum of magnitudes."""
         by_step = mask.sum(1)
         active = by_step.sum(0)
-        return Sums(active, active if mass is None else mass, by_step)
+        return Sums(active, active if magnitude_sum is None else magnitude_sum, by_step)

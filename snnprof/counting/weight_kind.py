@@ -1,4 +1,4 @@
-"""What kind of numbers a weight holds, judged per output channel."""
+"""The kind of numbers that a weight holds, judged per output channel."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import copy
 import torch
 from torch import Tensor
 
-from snnprof.counting.operands import MAX_LEVELS, Kind, Scratch, as_float, on_host, rounding
+from snnprof.counting.scratch import Scratch, as_float, on_host, rounding
+from snnprof.results.kinds import MAX_LEVELS, Kind
 
 
-class WeightJudge:
-    """Running verdict on all the weights that a layer used, read only at the end."""
+class WeightKindRecord:
+    """The running verdict on all the weights that a layer used, read only at the end."""
 
     def __init__(self, device: torch.device) -> None:
         self._one_magnitude = torch.ones((), dtype=torch.bool, device=device)
@@ -19,7 +20,7 @@ class WeightJudge:
         self._negative = torch.zeros((), dtype=torch.bool, device=device)
 
     def observe(self, channels: Tensor, scratch: Scratch) -> None:
-        """Look at a weight, [C_out, N]."""
+        """Judge a weight, [C_out, N]."""
         if on_host(channels) and not (self._few_levels.numpy() or self._one_magnitude.numpy()):
             return  # REAL, the widest, already
         tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)

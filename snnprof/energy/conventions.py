@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 
-from snnprof.core.errors import SnnprofError
 from snnprof.core.registry import Registry
 from snnprof.results import LayerCount
+
+# A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
+Bill = tuple[str, float, float]
 
 
 @dataclass(frozen=True)
@@ -20,64 +21,55 @@ class Convention:
     Attributes:
         name: as given to :func:`~snnprof.price` and ``--energy``.
         formula: key in :data:`FORMULAS`.
-        mac_j: joules per multiply-accumulate, None where the convention has none.
-        ac_j: joules per accumulate.
+        mac_j: joules per multiply-accumulate, None where the formula needs none.
+        ac_j: joules per accumulate, likewise.
         description, leaves_out, source: printed with every figure.
     """
 
     name: str
     formula: str
     mac_j: float | None
-    ac_j: float
+    ac_j: float | None
     description: str
     leaves_out: str
     source: str
 
 
-# A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
-Bill = tuple[str, float, float]
 # A layer's bill from its counts, the convention, and the meaning of INTEGER spikes ("ac" or
 # "mac", see price); None where the convention does not bill the layer.
 Formula = Callable[[LayerCount, Convention, str], Bill | None]
+BillLayer = Callable[[LayerCount], Bill | None]
 
 FORMULAS: Registry[Formula] = Registry("energy formula")
 CONVENTIONS: Registry[Convention] = Registry("energy convention")
 
 
 def energy_convention(
-    name: str,
-    *,
-    ac_j: float,
-    mac_j: float | None = None,
-    formula: str = "operands",
-    description: str,
-    leaves_out: str,
-    source: str,
-) -> Convention:
-    """Add a convention; from then on price(), run(energy=...) and ``--energy`` know its name.
+    name: str, *, description: str, leaves_out: str, source: str
+) -> Callable[[BillLayer], BillLayer]:
+    """Decorator that adds a convention; price(), run(energy=...) and ``--energy`` then know it.
+
+    It stands above a function of a :class:`~snnprof.LayerCount` that returns the layer's
+    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event, or
+    None for a layer that it does not bill.
 
     Args:
         name: not taken yet.
-        ac_j: joules per accumulate.
-        mac_j: joules per multiply-accumulate; only formulas that bill none can do without.
-        formula: ``"operands"``, ``"spikformer"``, ``"hd-lif"``, or one that was added to
-            :data:`FORMULAS`.
         description: the convention in one line.
-        leaves_out: what it does not bill.
+        leaves_out: costs that it does not bill.
         source: where its constants and its formula come from.
 
     Raises:
-        SnnprofError: unknown formula, an energy below 0, or one that is not finite.
-        ValueError: a name that is taken.
+        ValueError: a name that is taken, by a convention or a formula.
     """
-    FORMULAS.find(formula)
-    for constant, joules in (("ac_j", ac_j), ("mac_j", mac_j)):
-        if joules is not None and not 0 <= joules < math.inf:
-            raise SnnprofError(
-                f"energy convention {name!r}: {constant}={joules} must be joules, 0 or more"
-            )
-    made = Convention(name, formula, mac_j, ac_j, description, leaves_out, source)
-    return CONVENTIONS.register(name)(made)
+
+    def add(bill: BillLayer) -> BillLayer:
+        made = Convention(name, name, None, None, description, leaves_out, source)
+        CONVENTIONS.register(name)(made)
+        FORMULAS.register(name)(lambda row, convention, integer: bill(row))
+        return bill
+
+    return add
 
 
 def _read(text: str) -> Iterator[Convention]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from snnprof.core.errors import SnnprofError, known
-from snnprof.counting.operands import Kind, Operation, is_unrolled, operation
 from snnprof.energy.conventions import CONVENTIONS, FORMULAS, Bill, Convention
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
+from snnprof.results.kinds import Kind, Operation, is_unrolled, operation
 
 # The HD-LIF paper divides the energy of its 4-bit rows by 8, and does not say why (32 bits of a
 # float / 4 bits, perhaps).
@@ -18,19 +18,19 @@ _FOUR_BIT_SHARE = 1 / 8
 def _operands(row: LayerCount, convention: Convention, integer: str) -> Bill:
     """E = E_AC * events or E_MAC * events, by the kinds of the layer's operands."""
     if operation(row.input_kind, row.weight_kind, integer) == Operation.MAC:
-        return Operation.MAC, row.synops, _mac_j(convention)
+        return Operation.MAC, row.synops, _joules(convention, "mac_j")
     if is_unrolled(row.input_kind, row.weight_kind, integer):
         assert row.unrolled_synops is not None
-        return Operation.AC, row.unrolled_synops, convention.ac_j
-    return Operation.AC, row.synops, convention.ac_j
+        return Operation.AC, row.unrolled_synops, _joules(convention, "ac_j")
+    return Operation.AC, row.synops, _joules(convention, "ac_j")
 
 
 @FORMULAS.register("spikformer")
 def _spikformer(row: LayerCount, convention: Convention, integer: str) -> Bill:
     """E = E_MAC * FLOPs of the stem + E_AC * sum of (rate * FLOPs): Spikformer, Eq. 11-12."""
     if row.stem:
-        return Operation.MAC, row.nominal_macs, _mac_j(convention)
-    return Operation.AC, row.rate_synops, convention.ac_j
+        return Operation.MAC, row.nominal_macs, _joules(convention, "mac_j")
+    return Operation.AC, row.rate_synops, _joules(convention, "ac_j")
 
 
 @FORMULAS.register("hd-lif")
@@ -39,16 +39,17 @@ def _hd_lif(row: LayerCount, convention: Convention, integer: str) -> Bill | Non
     if row.stem or not row.op.startswith("conv"):
         return None
     share = _FOUR_BIT_SHARE if row.input_kind == Kind.INTEGER else 1.0
-    return Operation.AC, row.synops, convention.ac_j * share
+    return Operation.AC, row.synops, _joules(convention, "ac_j") * share
 
 
-def _mac_j(convention: Convention) -> float:
-    if convention.mac_j is None:
+def _joules(convention: Convention, constant: str) -> float:
+    joules: float | None = getattr(convention, constant)
+    if joules is None:
         raise SnnprofError(
-            f"energy convention {convention.name!r} has no energy of a multiply-accumulate, which "
-            f"the formula {convention.formula!r} bills: give it mac_j"
+            f"energy convention {convention.name!r} has no {constant}, which the formula "
+            f"{convention.formula!r} bills"
         )
-    return convention.mac_j
+    return joules
 
 
 def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") -> EnergyResult:

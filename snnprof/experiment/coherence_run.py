@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,39 +12,30 @@ from torch import Tensor, nn
 
 from snnprof.coherence.gradient_pair import sites_of
 from snnprof.coherence.measure import chosen_layers, coherence
-from snnprof.core.environment import choose_device, describe
+from snnprof.core.environment import describe
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data_sets import Dataset, load
-from snnprof.experiment.plan import NEURON as USUAL_NEURON
-from snnprof.experiment.plan import Plan, Request, plans
-from snnprof.experiment.trainer import Arm, Recipe, steps_of, train_epochs
-from snnprof.profiling.stepper import Stepper
+from snnprof.experiment.plan import plan_rows
+from snnprof.experiment.settings import (
+    BATCH_SIZE,
+    LEARNING_RATE,
+    SILENT,
+    Progress,
+    Settings,
+    check_settings,
+)
+from snnprof.experiment.settings import NEURON as USUAL_NEURON
+from snnprof.experiment.trainer import count_steps, train_epochs
+from snnprof.experiment.training_run import TrainingRun
+from snnprof.profiling.step_meter import Batch
 from snnprof.results import CoherenceResult, CoherenceSweep
 from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.losses import LOSSES
 
 MODEL = "vgg5"
 NEURON = "hdlif"
-BATCH_SIZE = 64
-LEARNING_RATE = 0.1
 
 
-@dataclass(frozen=True)
-class Watcher:
-    """What to tell of the work: nothing, if not said otherwise.
-
-    Attributes:
-        start: told of the training steps to come.
-        advance: told of every one of them.
-        measured: given all that is measured so far, after every measurement.
-    """
-
-    start: Callable[[int], None] = lambda total: None
-    advance: Callable[[], None] = lambda: None
-    measured: Callable[[CoherenceSweep], None] = lambda sweep: None
-
-
-def follow(
+def run_coherence(
     model: str = MODEL,
     *,
     neuron: str | None = None,
@@ -64,7 +55,7 @@ def follow(
     seed: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress = SILENT,
     **variants: object,
 ) -> CoherenceSweep:
     """Build a network for each T, perhaps train it, and measure its gradients' coherence.
@@ -85,7 +76,7 @@ def follow(
         mode: that the network is trained in.
         learning_rate: at the start of the annealing.
         during_training: measure before the training and after every epoch, not only at the end.
-        watcher: told of the work as it goes.
+        progress: told of the work as it goes.
 
     Raises:
         SnnprofError: a wrong name or value, before anything is trained; as
@@ -93,30 +84,40 @@ def follow(
     """
     if neuron is None:  # somebody's own builder decides it
         neuron = USUAL_NEURON if ":" in model else NEURON
-    request = Request.of(model, neuron, weights, mode, timesteps, checkpoint, seed, variants)
     for name in (loss, online_loss):
         if name is not None:
             LOSSES.find(name)
-    recipe = _checked_recipe(Recipe(epochs, batch_size, learning_rate), during_training)
-    where = choose_device(device)
-    loaded = load(data, image_size, seed).to(where)
-    total = steps_of(loaded, recipe)
-    x, y = _first(loaded, batch_size)
-    watcher = Watcher() if watcher is None else watcher
-    chosen = plans(request, loaded)
-    for plan in chosen:  # a name that is wrong: now, not after training
-        chosen_layers(sites_of(in_one_call(adapt(plan.build()))), layers)
+    _check_training(epochs, batch_size, during_training)
+    settings = check_settings(
+        model=model,
+        neuron=neuron,
+        weights=weights,
+        modes=mode,
+        timesteps=timesteps,
+        data=data,
+        image_size=image_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        variants=variants,
+        progress=progress,
+    )
+    x, y = _measured_batch(settings)
+    rows = plan_rows(settings)
+    for row in rows:  # a name that is wrong: now, not after training
+        chosen_layers(sites_of(in_one_call(adapt(row.setup.build()))), layers)
 
-    def course(plan: Plan) -> Iterator[CoherenceResult]:
+    def course(row: TrainingRun) -> Iterator[CoherenceResult]:
         """The measurements of one network."""
-        stepper = Stepper(
-            plan.build(), mode, plan.timesteps, recipe.optimizer, where, seed=request.seed
-        )
-        arm = Arm(stepper, total)
+        row.make(settings.device, seed, total, timed=False)
+        assert row.meter is not None
         measure = partial(
             coherence,
-            in_one_call(stepper.stepped),
-            x.expand(plan.timesteps, *x.shape),
+            in_one_call(row.meter.runner.stepped),
+            x.expand(row.timesteps, *x.shape),
             y,
             layers=layers,
             loss=loss,
@@ -125,29 +126,33 @@ def follow(
         )
         if during_training or not epochs:
             yield replace(measure(label="epoch 0" if during_training else None), epoch=0)
-        for epoch in train_epochs([arm], loaded, recipe, seed, watcher.advance):
-            if arm.failure:
-                raise SnnprofError(f"T={plan.timesteps}: {arm.failure}: try a smaller batch_size")
+        trained = train_epochs([row], settings.data, settings.recipe, seed, progress.advance)
+        for epoch in trained:
+            if row.row.failure:
+                raise SnnprofError(
+                    f"T={row.timesteps}: {row.row.failure}: try a smaller batch_size"
+                )
             if during_training or epoch == epochs:
                 result = measure(label=f"epoch {epoch}" if during_training else None)
-                yield replace(result, epoch=epoch, training_loss=arm.loss)
+                yield replace(result, epoch=epoch, training_loss=row.loss)
 
-    watcher.start(total * len(chosen))
+    total = count_steps(settings.data, settings.recipe)
+    progress.start(total * len(rows))
     sweep = CoherenceSweep(
         results=(),
-        model=chosen[0].model,
-        neuron=chosen[0].neuron,
-        weights=chosen[0].weights,
+        model=rows[0].row.model,
+        neuron=rows[0].row.neuron,
+        weights=rows[0].row.weights,
         mode=mode if epochs else None,
         followed=during_training,
-        environment=describe(where),
-        notes=tuple(_notes(loaded, recipe, mode, seed, checkpoint)),
+        environment=describe(settings.device),
+        notes=tuple(_notes(settings, mode)),
     )
     with torch.random.fork_rng():
-        for plan in chosen:
-            for result in course(plan):
+        for row in rows:
+            for result in course(row):
                 sweep = replace(sweep, results=(*sweep.results, result))
-                watcher.measured(sweep)
+                progress.measured(sweep)
     return sweep
 
 
@@ -171,32 +176,30 @@ def in_one_call(stepped: SteppedModel) -> nn.Module:
     return stepped.model if whole else Unrolled(stepped)
 
 
-def _checked_recipe(recipe: Recipe, during_training: bool) -> Recipe:
-    if during_training and not recipe.epochs:
+def _check_training(epochs: int, batch_size: int, during_training: bool) -> None:
+    if during_training and not epochs:
         raise SnnprofError("during_training with epochs=0: there is no training; give epochs")
-    if recipe.batch_size == 1:
+    if batch_size == 1:
         raise SnnprofError("batch_size=1: batch norm needs at least 2 samples")
-    return recipe
 
 
-def _first(data: Dataset, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _measured_batch(settings: Settings) -> Batch:
     """The first training images and their labels."""
-    images = len(data.train_labels)
+    images, count = len(settings.data.train_labels), settings.recipe.batch_size
     if count > images:
         raise SnnprofError(f"batch_size={count} is more than the {images} training images")
-    return data.train_images[:count], data.train_labels[:count]
+    return settings.batch
 
 
-def _notes(
-    data: Dataset, recipe: Recipe, mode: str, seed: int, checkpoint: str | Path | None
-) -> Iterator[str]:
-    """What was built, trained and measured on."""
+def _notes(settings: Settings, mode: str) -> Iterator[str]:
+    """Sentences on what was built, trained and measured on."""
+    recipe = settings.recipe
     yield (
-        f"Data: {data.description}. Measured on the first {recipe.batch_size} training images, "
-        f"each shown for T steps; seed {seed}."
+        f"Data: {settings.data.description}. Measured on the first {recipe.batch_size} training "
+        f"images, each shown for T steps; seed {settings.seed}."
     )
-    if checkpoint is not None:
-        yield f"Weights loaded from {checkpoint}."
+    if settings.checkpoint is not None:
+        yield f"Weights loaded from {settings.checkpoint}."
     if recipe.epochs:
         yield (
             f"Training: mode {mode}, epochs {recipe.epochs}, batch {recipe.batch_size}, SGD "
@@ -204,5 +207,5 @@ def _notes(
             f"weight decay {recipe.weight_decay:g}), cosine annealing; one run per T, incomplete "
             "batches dropped."
         )
-    elif checkpoint is None:
+    elif settings.checkpoint is None:
         yield "The weights are untrained (0 epochs)."

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnprof.core.errors import SnnprofError, known
+from snnprof.core.errors import SnnprofError
+from snnprof.core.registry import Registry
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.2
@@ -53,6 +54,12 @@ class Dataset:
         return self.train_images.shape[-1]
 
 
+# From (image size in pixels or None, seed) to the data.
+LoadDataset = Callable[[int | None, int], Dataset]
+DATA_SETS: Registry[LoadDataset] = Registry("data set")
+
+
+@DATA_SETS.register("digits")
 def digits(image_size: int | None, seed: int) -> Dataset:
     """scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, 10 classes.
 
@@ -91,6 +98,7 @@ def digits(image_size: int | None, seed: int) -> Dataset:
     )
 
 
+@DATA_SETS.register("random")
 def random(image_size: int | None, seed: int) -> Dataset:
     """Normally distributed images with random labels: for counting and timing only."""
     size = 32 if image_size is None else image_size
@@ -112,22 +120,18 @@ def random(image_size: int | None, seed: int) -> Dataset:
     )
 
 
-DATASETS: dict[str, Callable[[int | None, int], Dataset]] = {"digits": digits, "random": random}
-
-
 def load(name: str, image_size: int | None = None, seed: int = 0) -> Dataset:
     """Load a data set by name.
 
     Args:
-        name: "digits" or "random".
+        name: "digits", "random", or a name of :data:`DATA_SETS`.
         image_size: height and width in pixels; None for the data's own (random: 32).
         seed: of the random images.
 
     Raises:
         SnnprofError: unknown name, or an image size below 1.
     """
-    if name not in DATASETS:
-        raise known("data set", name, DATASETS)
+    load_it = DATA_SETS.find(name)
     if image_size is not None and image_size < 1:
         raise SnnprofError(f"image_size={image_size}: must be at least 1")
-    return DATASETS[name](image_size, seed)
+    return load_it(image_size, seed)

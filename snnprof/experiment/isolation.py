@@ -1,15 +1,18 @@
-"""Every arm in a process of its own: no arm sees another's allocator, caches or threads."""
+"""Every row in a process of its own: no row sees another's allocator, caches or threads."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
+from snnprof.experiment.settings import Settings
 from snnprof.results import Report, ReportRow
 from snnprof.results.scaling import growth
 
@@ -18,6 +21,35 @@ _NOTE = (
     "Every row was measured in a process of its own, one after another: the ratios of their "
     "times are of different moments."
 )
+
+
+def run_isolated(
+    run: Callable[..., Report], arguments: Mapping[str, Any], settings: Settings
+) -> Report:
+    """Run an experiment row by row, each in a process of its own.
+
+    Args:
+        run: :func:`snnprof.run`.
+        arguments: what it was given, by name.
+        settings: what came of them.
+    """
+    left_out = ("variants", "isolate", "progress")
+    given = {key: value for key, value in arguments.items() if key not in left_out}
+    given |= {**settings.variants, "batch_size": settings.recipe.batch_size}
+    split = {
+        "neuron": settings.neurons,
+        "timesteps": settings.timesteps,
+        "modes": [mode.name for mode in settings.modes],
+    }
+    settings.progress.start(math.prod(map(len, split.values())))
+
+    def lost_row(neuron: str, timesteps: int, modes: str) -> ReportRow:
+        return ReportRow(
+            settings.source.name, neuron, settings.weights, modes, timesteps, failure=KILLED
+        )
+
+    report = in_processes(run, given, split, lost_row, settings.progress.advance)
+    return replace(report, notes=(*report.notes, *settings.notes))
 
 
 def in_processes(
@@ -37,20 +69,20 @@ def in_processes(
         advance: told of every process that is done.
 
     Raises:
-        SnnprofError: of any arm; or none came to its end.
+        SnnprofError: of any row; or none came to its end.
     """
     reports: list[Report] = []
-    arms: list[ReportRow] = []
+    rows: list[ReportRow] = []
     for values in product(*split.values()):
         chosen = dict(zip(split, values, strict=True))
         try:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 report = pool.submit(run, **{**arguments, **chosen}).result()
         except BrokenProcessPool:
-            arms.append(lost_row(**chosen))
+            rows.append(lost_row(**chosen))
         else:
             reports.append(report)
-            arms += report.rows
+            rows += report.rows
         advance()
     if not reports:
         raise SnnprofError(
@@ -59,13 +91,13 @@ def in_processes(
         )
     notes = dict.fromkeys(note for report in reports for note in report.notes)
     killed = (
-        f"{arm.name}: its process was killed, as it is when memory runs out."
-        for arm in arms
-        if arm.failure == KILLED
+        f"{row.name}: its process was killed, as it is when memory runs out."
+        for row in rows
+        if row.failure == KILLED
     )
     return Report(
-        rows=tuple(arms),
+        rows=tuple(rows),
         environment=reports[0].environment,
         notes=(_NOTE, *killed, *notes),
-        growth=tuple(growth(arms)),
+        growth=tuple(growth(rows)),
     )

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.models import create
-from snnprof.profiling.stepper import as_sequence
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.step_runner import as_sequence
 
 
 class ModelSource:

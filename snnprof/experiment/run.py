@@ -1,39 +1,37 @@
-"""The main path: build, train and time, count, price, report."""
+"""The main path of an experiment: plan, train, profile, count, measure joules, trace, report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from snnprof.core.environment import choose_device, describe
-from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data_sets import load
-from snnprof.experiment.isolation import KILLED, in_processes
-from snnprof.experiment.notes import remarks
-from snnprof.experiment.plan import NEURON, WEIGHTS, Request, once_each, plans
-from snnprof.experiment.stages import (
+from snnprof.core.environment import describe
+from snnprof.experiment.isolation import run_isolated
+from snnprof.experiment.notes import notes_on
+from snnprof.experiment.plan import plan_rows
+from snnprof.experiment.settings import (
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    NEURON,
     SILENT,
-    Measuring,
+    WEIGHTS,
     Progress,
-    Setting,
-    check_traces,
+    Settings,
+    check_settings,
+)
+from snnprof.experiment.stages import (
+    check_trace_folders,
+    count,
     fit_batch,
     measure_joules,
-    result_of,
-    step_profiles,
-    trace_arms,
-    train_arms,
-    with_joules,
+    profile,
+    record_traces,
+    train,
 )
-from snnprof.experiment.trainer import Recipe, steps_of
-from snnprof.profiling.stepper import Execution
-from snnprof.results import Report, ReportRow
+from snnprof.experiment.training_run import TrainingRun
+from snnprof.results import Report
 from snnprof.results.scaling import growth
-
-EPOCHS = 8
-BATCH_SIZE = 64
-LEARNING_RATE = 0.1
-AUTO = "auto"
 
 
 def run(
@@ -71,21 +69,21 @@ def run(
         neuron: a neuron or several, with variants: ``"hdlif+four_bit"``.
         weights, **variants: as :func:`snnprof.models.create`.
         modes: a training mode or several.
-        timesteps: T, or several. Every neuron in every mode at every T is an arm.
+        timesteps: T, or several. Every neuron in every mode at every T is a row.
         data: "digits" or "random".
         image_size: pixels; None for the data's own.
         epochs: 0 does not train.
         batch_size: samples per step; "auto" for the most that fit in memory.
         learning_rate: at the start of the annealing.
         energy: a convention or several to price under.
-        repeats: time so many steps of every arm in a pass of its own (and memory in another,
-            one arm at a time); None times the training itself.
+        repeats: time so many steps of every row in a pass of its own (and memory in another,
+            one row at a time); None times the training itself.
         amp: "bf16" or "fp16" for mixed precision.
         compile: run the forward pass of training steps through torch.compile.
         channels_last: weights and images in that memory format.
-        measure_energy: seconds to read an NVIDIA GPU's energy counter, per arm.
+        measure_energy: seconds to read an NVIDIA GPU's energy counter, per row.
         trace: folder for traces of training steps, taken after all else.
-        isolate: run each arm in a process of its own.
+        isolate: run each row in a process of its own.
         seed: of weights, batches and random data.
         device: "auto", "cpu" or "cuda".
         strict: raise where a layer's input is not finite, instead of saying so.
@@ -93,85 +91,35 @@ def run(
         progress: told of every training step.
 
     Returns:
-        One :class:`ReportRow` per arm, and what has to be said about them. An arm that runs
+        A :class:`ReportRow` each, and what has to be said about them. A row that runs
         out of memory says so, and the others go on.
 
     Raises:
         SnnprofError: a wrong name or value, before any training starts; a training that
             diverges.
     """
-    arguments = {**locals(), **variants}  # as they were given
-    request = Request.of(model, neuron, weights, modes, timesteps, checkpoint, seed, variants)
-    where = choose_device(device)
-    execution = Execution(amp, compile, channels_last)
-    recipe = Recipe(epochs, _samples(batch_size), learning_rate)
-    measuring = Measuring(
-        once_each(energy), repeats, measure_energy, None if trace is None else Path(trace), strict
-    )
-    loaded = load(data, image_size, seed).to(where, execution.layout)
-    setting = Setting(loaded, recipe, execution, measuring, where, seed, progress)
-    steps_of(loaded, recipe)
-    chosen = plans(request, loaded)
-    check_traces(chosen, setting)
-    fitted: tuple[str, ...] = ()
-    if batch_size == AUTO:
-        setting, note = fit_batch(chosen, setting)
-        fitted = (note,)
+    arguments = dict(locals())  # as they were given
+    settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
+    rows = plan_rows(settings)
+    check_trace_folders(rows, settings)
+    settings = fit_batch(rows, settings)
     if isolate:
-        return _isolated(arguments, request, setting, fitted)
+        return run_isolated(run, arguments, settings)
+    train(rows, settings)
+    profile(rows, settings)
+    count(rows, settings)
+    measure_joules(rows, settings)  # these two train on: after the counting
+    record_traces(rows, settings)
+    return report_of(rows, settings)
 
-    arms = train_arms(chosen, setting)
-    profiles = step_profiles(chosen, arms, setting)
-    results = [
-        result_of(plan, arm, profile, setting)
-        for plan, arm, profile in zip(chosen, arms, profiles, strict=True)
-    ]
-    if strict:
-        refuse_non_finite(results)
-    joules = measure_joules(chosen, arms, setting)  # these two train on: after the counting
-    untraced = trace_arms(chosen, arms, setting)
-    results = [with_joules(result, joules.get(result.name)) for result in results]
+
+def report_of(runs: Sequence[TrainingRun], settings: Settings) -> Report:
+    """The report of rows that have been through all stages."""
+    rows = tuple(run.row for run in runs)
+    of_rows = (note for run in runs for note in run.notes)
     return Report(
-        rows=tuple(results),
-        environment=describe(where),
-        notes=(*remarks(results, setting, joules), *untraced, *fitted),
-        growth=tuple(growth(results)),
+        rows=rows,
+        environment=describe(settings.device),
+        notes=(*notes_on(rows, settings), *of_rows, *settings.notes),
+        growth=tuple(growth(rows)),
     )
-
-
-def _samples(batch_size: int | str) -> int:
-    if batch_size == AUTO:
-        return BATCH_SIZE  # until it is known what fits
-    if isinstance(batch_size, str):
-        raise SnnprofError(f"batch_size={batch_size!r}: must be a whole number, or 'auto'")
-    return batch_size
-
-
-def _isolated(
-    arguments: dict[str, object], request: Request, setting: Setting, fitted: tuple[str, ...]
-) -> Report:
-    """The same, arm by arm, each in a process of its own."""
-    left_out = ("variants", "isolate", "progress")
-    given = {key: value for key, value in arguments.items() if key not in left_out}
-    given["batch_size"] = setting.recipe.batch_size
-    split = {
-        "neuron": request.neurons,
-        "timesteps": request.timesteps,
-        "modes": request.modes,
-    }
-    setting.progress.start(len(request.neurons) * len(request.timesteps) * len(request.modes))
-
-    def lost(neuron: str, timesteps: int, modes: str) -> ReportRow:
-        """The row of a process that was killed."""
-        return ReportRow(request.model, neuron, request.weights, modes, timesteps, failure=KILLED)
-
-    report = in_processes(run, given, split, lost, setting.progress.advance)
-    return Report(report.rows, report.environment, (*report.notes, *fitted), report.growth)
-
-
-def refuse_non_finite(results: Sequence[ReportRow]) -> None:
-    """Raise SnnprofError where a layer received NaN or infinity."""
-    for result in results:
-        if result.counts is not None and result.counts.non_finite:
-            layers = ", ".join(result.counts.non_finite)
-            raise SnnprofError(f"NaN or infinity in the input of {layers} ({result.name})")

@@ -1,124 +1,43 @@
-"""The phases of an experiment: train, profile, count, measure joules, trace."""
+"""The stages of an experiment, in order. Each takes all rows, and adds to them what it finds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import price
-from snnprof.experiment.data_sets import Dataset
-from snnprof.experiment.plan import Plan
-from snnprof.experiment.trainer import Arm, Recipe, evaluate, steps_of, train
+from snnprof.experiment.settings import Settings
+from snnprof.experiment.trainer import count_steps, evaluate, train_in_turn
+from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.batch_size import SHARE, free_bytes, largest_batch
 from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
-from snnprof.profiling.phase_timer import PhaseTimer
-from snnprof.profiling.profile import StepArm, arm_memory, try_arms
+from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import OutOfMemory, attempt
-from snnprof.profiling.stepper import Execution, Stepper
+from snnprof.profiling.step_meter import StepMeter
 from snnprof.quantization.size import size_bytes
 from snnprof.render.operator_table import write_tables
-from snnprof.results import ReportRow, StepProfile
 from snnprof.spiking.neurons import neuron_ops
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How to tell somebody of the progress: steps to come, and each one done."""
+def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
+    """The settings with the largest batch that fits, where that was asked for."""
+    if not settings.automatic_batch:
+        return settings
+    limit = SHARE * free_bytes(settings.device)
+    images = len(settings.data.train_labels)
 
-    start: Callable[[int], None]
-    advance: Callable[[], None]
-
-
-SILENT = Progress(start=lambda total: None, advance=lambda: None)
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """What is measured besides the training.
-
-    Attributes:
-        energy: conventions to price the counts under.
-        repeats: timed steps in a pass of their own; None times the training itself.
-        joules_s: seconds of the GPU's energy counter per arm; None for none.
-        trace: folder for traces; None for none.
-        strict: raise where a layer's input is not finite, instead of saying so.
-    """
-
-    energy: tuple[str, ...]
-    repeats: int | None = None
-    joules_s: float | None = None
-    trace: Path | None = None
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        for name in self.energy:
-            CONVENTIONS.find(name)
-        if self.repeats is not None and self.repeats < 1:
-            raise SnnprofError(f"repeats={self.repeats}: must be at least 1")
-        if self.joules_s is not None and not (LEAST_WINDOW_S <= self.joules_s < math.inf):
-            raise SnnprofError(
-                f"measure_energy={self.joules_s}: must be 1 second or more, and finite; the "
-                "counter moves every 20 to 100 ms, so that 10 seconds are good for 1 %"
-            )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all arms have in common."""
-
-    data: Dataset
-    recipe: Recipe
-    execution: Execution
-    measuring: Measuring
-    device: torch.device
-    seed: int
-    progress: Progress
-
-    @property
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """The first training images, and their labels."""
-        size = self.recipe.batch_size
-        return self.data.train_images[:size], self.data.train_labels[:size]
-
-    @property
-    def batch_size(self) -> int:
-        """Samples of a training step: no more than there are."""
-        return len(self.batch[1])
-
-    def step_arm(self, plan: Plan) -> StepArm:
-        """A plan as what is profiled."""
-        how = self.execution
-        return StepArm(
-            build=plan.build,
-            mode=plan.mode,
-            timesteps=plan.timesteps,
-            optimizer=self.recipe.optimizer,
-            amp=how.amp,
-            compile=how.compile,
-            channels_last=how.channels_last,
-        )
-
-
-def fit_batch(plans: Sequence[Plan], setting: Setting) -> tuple[Setting, str]:
-    """The setting with the largest batch that fits, and a sentence on it."""
-    limit = SHARE * free_bytes(setting.device)
-    images = len(setting.data.train_labels)
-
-    def of(size: int) -> Setting:
-        return replace(setting, recipe=replace(setting.recipe, batch_size=size))
+    def with_batch(size: int) -> Settings:
+        return replace(settings, recipe=replace(settings.recipe, batch_size=size))
 
     size = largest_batch(
         lambda size: [
-            arm_memory(setting.step_arm(plan), of(size).batch, setting.device) for plan in plans
+            memory_profile(run.setup, with_batch(size).batch, settings.device) for run in runs
         ],
         limit,
         images,
@@ -127,162 +46,139 @@ def fit_batch(plans: Sequence[Plan], setting: Setting) -> tuple[Setting, str]:
     note = (
         f"Batch size {size}: {reason}, in {SHARE:.0%} of the free memory, {limit / 2**30:.2f} GiB."
     )
-    return of(size), note
+    return replace(with_batch(size), notes=(*settings.notes, note))
 
 
-def train_arms(plans: Sequence[Plan], setting: Setting) -> list[Arm]:
-    """Make all arms, and train them in turn."""
-    recipe, measuring = setting.recipe, setting.measuring
-    steps = steps_of(setting.data, recipe)
-    own_pass = 0 if measuring.repeats is None else 1 + measuring.repeats
-    setting.progress.start((steps + own_pass) * len(plans))
-    arms = []
+def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Make all models, and train them in turn."""
+    recipe = settings.recipe
+    steps = count_steps(settings.data, recipe)
+    own_pass = 0 if settings.repeats is None else 1 + settings.repeats
+    settings.progress.start((steps + own_pass) * len(runs))
+    timed = settings.repeats is None and recipe.epochs > 0
     with torch.random.fork_rng():
-        for plan in plans:
-            made = attempt(partial(_stepper, plan, setting), setting.device)
-            arms.append(Arm(made, steps))
-    train(arms, setting.data, recipe, setting.seed, setting.progress.advance)
-    return arms
+        for run in runs:
+            run.record(
+                batch_size=settings.batch_size,
+                epochs=recipe.epochs,
+                execution=run.setup.execution,
+            )
+            run.make(settings.device, settings.seed, steps, timed)
+    train_in_turn(runs, settings.data, recipe, settings.seed, settings.progress.advance)
 
 
-def _stepper(plan: Plan, setting: Setting) -> Stepper:
-    timed = setting.measuring.repeats is None and setting.recipe.epochs > 0
-    return Stepper(
-        plan.build(),
-        plan.mode,
-        plan.timesteps,
-        setting.recipe.optimizer,
-        setting.device,
-        execution=setting.execution,
-        timer=PhaseTimer(setting.device) if timed else None,
-        seed=setting.seed,
-    )
-
-
-def step_profiles(
-    plans: Sequence[Plan], arms: Sequence[Arm], setting: Setting
-) -> Sequence[StepProfile | OutOfMemory | None]:
+def profile(runs: Sequence[TrainingRun], settings: Settings) -> None:
     """Time and memory of a step: of the training itself, or of a pass of their own."""
-    if setting.measuring.repeats is None:
-        return [arm.profile for arm in arms]
-    return try_arms(
-        [setting.step_arm(plan) for plan in plans],
-        setting.batch,
-        repeats=setting.measuring.repeats,
-        device=setting.device.type,
-        seed=setting.seed,
-        advance=setting.progress.advance,
+    if settings.repeats is None:
+        for run in runs:
+            run.record(profile=run.profile)
+        return
+    found = try_profiles(
+        [run.setup for run in runs],
+        settings.batch,
+        repeats=settings.repeats,
+        device=settings.device.type,
+        seed=settings.seed,
+        advance=settings.progress.advance,
     )
+    for run, profile in zip(runs, found, strict=True):
+        if isinstance(profile, OutOfMemory):
+            run.record(failure=run.row.failure or profile.reason, profile=profile.profile)
+        else:
+            run.record(profile=profile)
 
 
-def measure_joules(
-    plans: Sequence[Plan], arms: Sequence[Arm], setting: Setting
-) -> dict[str, Measurement]:
-    """Joules per training step by the board's counter, by the plan's name."""
-    seconds = setting.measuring.joules_s
-    if seconds is None:
-        return {}
-    steps = {
-        plan.name: partial(arm.stepper.run, *setting.batch)
-        for plan, arm in zip(plans, arms, strict=True)
-        if arm.stepper is not None
-    }
-    if not steps:
-        return {}
-    # In turn, as long as each turn is long enough for the counter.
-    rounds = 2 if seconds >= 2 * LEAST_WINDOW_S else 1
-    measured = attempt(
-        partial(measure_energies, steps, seconds, device=setting.device, rounds=rounds),
-        setting.device,
-    )
-    if isinstance(measured, OutOfMemory):
-        return dict.fromkeys(steps, Measurement(None, f"not measured: {measured.reason}"))
-    return measured
+def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Count and price the trained models, before anything that trains them further."""
+    for run in runs:
+        if run.meter is not None:
+            _count(run, run.meter, settings)
+    if settings.strict:
+        _refuse_non_finite(runs)
 
 
-def check_traces(plans: Sequence[Plan], setting: Setting) -> None:
-    """Raise SnnprofError where a trace could not be written."""
-    if setting.measuring.trace is not None:
-        for plan in plans:
-            check_trace_folder(setting.measuring.trace, plan.name)
-
-
-def trace_arms(plans: Sequence[Plan], arms: Sequence[Arm], setting: Setting) -> list[str]:
-    """Record a few training steps of every arm, after everything that is timed.
-
-    Returns:
-        What has to be said: who ran out of memory.
-    """
-    folder = setting.measuring.trace
-    if folder is None:
-        return []
-    said = []
-    for plan, arm in zip(plans, arms, strict=True):
-        if arm.stepper is not None:
-            trace = partial(_trace, plan, arm.stepper, folder, setting)
-            if isinstance(done := attempt(trace, setting.device), OutOfMemory):
-                said.append(f"No trace of {plan.name}: {done.reason}.")
-    return said
-
-
-def _trace(plan: Plan, stepper: Stepper, folder: Path, setting: Setting) -> None:
-    trace_steps(
-        partial(stepper.run, *setting.batch),
-        folder,
-        name=plan.name,
-        model=stepper.stepped.model,
-        timesteps=plan.timesteps,
-        steps_per_call=plan.timesteps if stepper.stepped.sequence is not None else 1,
-        device=setting.device,
-        write_tables=write_tables,
-    )
-
-
-def result_of(
-    plan: Plan,
-    arm: Arm,
-    profile: StepProfile | OutOfMemory | None,
-    setting: Setting,
-) -> ReportRow:
-    """Count and price a trained arm, and gather what was measured of it.
-
-    Before anything that trains it further.
-    """
-    failure = arm.failure or (profile.reason if isinstance(profile, OutOfMemory) else None)
-    common = {
-        "batch_size": setting.batch_size,
-        "epochs": setting.recipe.epochs,
-        "execution": str(setting.execution),
-        "failure": failure,
-        "profile": profile.profile if isinstance(profile, OutOfMemory) else profile,
-    }
-    if arm.stepper is None:
-        return plan.result(**common)
-    stepped = arm.stepper.stepped
+def _count(run: TrainingRun, meter: StepMeter, settings: Settings) -> None:
+    stepped = meter.runner.stepped
     model = stepped.model
     evaluated = attempt(
-        partial(evaluate, stepped, plan.timesteps, setting.data, setting.recipe.batch_size),
-        setting.device,
+        partial(evaluate, stepped, run.timesteps, settings.data, settings.recipe.batch_size),
+        settings.device,
     )
     if isinstance(evaluated, OutOfMemory):
-        return plan.result(**{**common, "failure": f"{evaluated.reason} while counting"})
+        run.record(failure=f"{evaluated.reason} while counting")
+        return
     counts, accuracy = evaluated
-    trained = setting.recipe.epochs > 0 or plan.brings_weights
-    return plan.result(
-        **common,
+    trained = settings.recipe.epochs > 0 or run.brings_weights
+    run.record(
         parameters=sum(p.numel() for p in model.parameters()),
         size_bytes=size_bytes(model),
         paper_size_bytes=size_bytes(model, "paper"),
         accuracy=accuracy if trained else None,
         counts=counts,
-        energies=tuple(price(counts, name) for name in setting.measuring.energy),
+        energies=tuple(price(counts, name) for name in settings.energy),
         neuron_ops=neuron_ops(model),
-        loss=arm.loss,
+        loss=run.loss,
     )
 
 
-def with_joules(result: ReportRow, joules: Measurement | None) -> ReportRow:
-    """The result with what the board's counter said, or why it said nothing."""
-    if joules is None:
-        return result
-    return replace(result, measured=joules.energy, not_measured=joules.reason)
+def _refuse_non_finite(runs: Sequence[TrainingRun]) -> None:
+    """Raise SnnprofError where a layer received NaN or infinity."""
+    for run in runs:
+        if run.row.counts is not None and run.row.counts.non_finite:
+            layers = ", ".join(run.row.counts.non_finite)
+            raise SnnprofError(f"NaN or infinity in the input of {layers} ({run.name})")
+
+
+def measure_joules(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Joules per training step by the board's counter. The models train on."""
+    seconds = settings.joules_s
+    steps = {
+        run.name: partial(run.meter.runner.run, *settings.batch)
+        for run in runs
+        if run.meter is not None
+    }
+    if seconds is None or not steps:
+        return
+    # In turn, as long as each turn is long enough for the counter.
+    rounds = 2 if seconds >= 2 * LEAST_WINDOW_S else 1
+    measured = attempt(
+        partial(measure_energies, steps, seconds, device=settings.device, rounds=rounds),
+        settings.device,
+    )
+    if isinstance(measured, OutOfMemory):
+        measured = dict.fromkeys(steps, Measurement(None, f"not measured: {measured.reason}"))
+    for run in runs:
+        found = measured.get(run.name)
+        if found is not None:
+            run.record(measured=found.energy, not_measured=found.reason)
+
+
+def check_trace_folders(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Raise SnnprofError where a trace could not be written."""
+    if settings.trace is not None:
+        for run in runs:
+            check_trace_folder(settings.trace, run.name)
+
+
+def record_traces(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Record a few training steps of every row, after everything that is timed."""
+    folder = settings.trace
+    for run in runs:
+        if folder is not None and run.meter is not None:
+            trace = partial(_record_trace, run, run.meter, folder, settings)
+            if isinstance(done := attempt(trace, settings.device), OutOfMemory):
+                run.notes.append(f"No trace of {run.name}: {done.reason}.")
+
+
+def _record_trace(run: TrainingRun, meter: StepMeter, folder: Path, settings: Settings) -> None:
+    stepped = meter.runner.stepped
+    trace_steps(
+        partial(meter.runner.run, *settings.batch),
+        folder,
+        name=run.name,
+        model=stepped.model,
+        timesteps=run.timesteps,
+        steps_per_call=run.timesteps if stepped.sequence is not None else 1,
+        device=settings.device,
+        write_tables=write_tables,
+    )

@@ -1,27 +1,23 @@
-"""Training several arms side by side, on the same batches in turn, and measuring them."""
+"""Training all rows side by side, on the same batches in turn, and counting them afterwards."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.experiment.data_sets import Dataset
-from snnprof.profiling.step_memory import OutOfMemory, StepMemory, attempt
-from snnprof.profiling.stepper import Stepper, as_sequence
-from snnprof.results import CountResult, StepProfile
+from snnprof.experiment.training_run import TrainingRun
+from snnprof.profiling.step_meter import Batch
+from snnprof.results import CountResult
 from snnprof.training.adapters import SteppedModel
-
-WARMUP_STEPS = 5
+from snnprof.training.step_runner import as_sequence
 
 
 @dataclass(frozen=True)
@@ -58,77 +54,8 @@ class Recipe:
         )
 
 
-class Arm:
-    """One model under training.
-
-    Args:
-        stepper: the model, with its optimiser and mode; or what there is instead.
-        steps: how many training steps there will be; the learning rate is annealed over them.
-
-    Attributes:
-        stepper: None once it has failed.
-        failure: why there is no result; None while all is well.
-        loss: mean of the last epoch; None before its end.
-    """
-
-    def __init__(self, stepper: Stepper | OutOfMemory, steps: int) -> None:
-        self.stepper: Stepper | None = None
-        self.failure: str | None = None
-        self.loss: float | None = None
-        if isinstance(stepper, OutOfMemory):
-            self.failure = stepper.reason
-        else:
-            self.stepper = stepper
-            self._scheduler = CosineAnnealingLR(stepper.optimizer, max(1, steps))
-        self._steps = 0
-        self._memory: StepMemory | None = None
-        self._losses: list[Tensor] = []
-
-    @property
-    def profile(self) -> StepProfile | None:
-        """What the training steps took; None where the training was too short to tell."""
-        if self.stepper is None or self._memory is None or self.stepper.timer is None:
-            return None
-        return self.stepper.profile(self._memory)
-
-    def step(self, images: Tensor, labels: Tensor) -> None:
-        """One training step; after the warm-up the first is for memory, the rest for time."""
-        if self.stepper is None:
-            return
-        done = attempt(partial(self._step, self.stepper, images, labels), images.device)
-        if isinstance(done, OutOfMemory):
-            self.stepper, self.failure = None, done.reason
-
-    def _step(self, stepper: Stepper, images: Tensor, labels: Tensor) -> None:
-        if stepper.timer is None:
-            loss = stepper.run(images, labels, watch=self._steps == 0)
-        elif self._steps < WARMUP_STEPS or not stepper.updated:
-            loss = stepper.warm(images, labels, watch=self._steps == 0)
-        elif self._memory is None:
-            self._memory, loss = stepper.measured(images, labels)
-        else:
-            loss = stepper.timed(images, labels)
-        self._losses.append(loss)
-        self._scheduler.step()
-        self._steps += 1
-
-    def end_epoch(self, epoch: int) -> None:
-        """Note the mean loss of the epoch; SnnprofError if the training has diverged."""
-        if self.stepper is None:
-            return
-        losses = torch.stack(self._losses).tolist()
-        self._losses.clear()
-        self.loss = statistics.fmean(losses)
-        what = self.stepper.divergence(losses, before=self._steps - len(losses))
-        if what is not None:
-            raise SnnprofError(
-                f"mode {self.stepper.mode!r}: {what} (epoch {epoch + 1}): look for NaN in the "
-                "data, or try a lower learning_rate"
-            )
-
-
-def steps_of(data: Dataset, recipe: Recipe) -> int:
-    """Training steps per arm: incomplete batches are dropped, so that all steps are alike."""
+def count_steps(data: Dataset, recipe: Recipe) -> int:
+    """Training steps per row: incomplete batches are dropped, so that all steps are alike."""
     images = len(data.train_labels)
     if recipe.epochs and recipe.batch_size > images:
         raise SnnprofError(
@@ -137,45 +64,43 @@ def steps_of(data: Dataset, recipe: Recipe) -> int:
     return recipe.epochs * (images // recipe.batch_size)
 
 
-def train(
-    arms: Sequence[Arm],
+def train_in_turn(
+    runs: Sequence[TrainingRun],
     data: Dataset,
     recipe: Recipe,
     seed: int,
     advance: Callable[[], None],
 ) -> None:
-    """Train all arms, one step each in turn, so that a slow moment strikes them alike."""
-    for _ in train_epochs(arms, data, recipe, seed, advance):
+    """Train all rows, one step each in turn, so that a slow moment strikes them alike."""
+    for _ in train_epochs(runs, data, recipe, seed, advance):
         pass
 
 
 def train_epochs(
-    arms: Sequence[Arm],
+    runs: Sequence[TrainingRun],
     data: Dataset,
     recipe: Recipe,
     seed: int,
     advance: Callable[[], None],
 ) -> Iterator[int]:
-    """:func:`train`, stopping after every epoch: the caller may look at the models there.
+    """:func:`train_in_turn`, stopping after every epoch: the caller may look at the models there.
 
     Yields:
         Epochs trained so far.
     """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(recipe.epochs):
-        for number, (images, labels) in enumerate(_batches(data, recipe.batch_size, generator)):
-            turn = number % len(arms)
-            for arm in (*arms[turn:], *arms[:turn]):
-                arm.step(images, labels)
+        for number, batch in enumerate(_batches(data, recipe.batch_size, generator)):
+            turn = number % len(runs)
+            for run in (*runs[turn:], *runs[:turn]):
+                run.step(batch)
                 advance()
-        for arm in arms:
-            arm.end_epoch(epoch)
+        for run in runs:
+            run.end_epoch(epoch)
         yield epoch + 1
 
 
-def _batches(
-    data: Dataset, size: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(data: Dataset, size: int, generator: torch.Generator) -> Iterator[Batch]:
     images, labels = data.train_images, data.train_labels
     order = torch.randperm(len(labels), generator=generator).to(labels.device)
     for chosen in order.split(size):

@@ -20,7 +20,7 @@ _PROBES = (2, 4)
 _TRIES = 8
 _SHRINK = 0.9
 
-# The memory of every arm for a batch of so many samples; OutOfMemory where one ran out of it.
+# The memory of every row for a batch of so many samples; OutOfMemory where one ran out of it.
 Measure = Callable[[int], Sequence[StepProfile | OutOfMemory]]
 
 
@@ -42,7 +42,7 @@ def free_bytes(device: torch.device) -> int:
 def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:
     """The largest batch for which all arms fit, each beside what the others keep.
 
-    Arms that take turns need the static memory of all and the activations of one. Peaks grow
+    Models that take turns need the static memory of all and the activations of one. Peaks grow
     in a straight line with the batch: two small ones tell where the limit is, and a step of
     that size proves it.
 
@@ -68,8 +68,8 @@ def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:
     return _PROBES[-1]
 
 
-def _needed(arms: Sequence[StepProfile | OutOfMemory]) -> int | None:
-    found = [arm for arm in arms if isinstance(arm, StepProfile)]
-    if len(found) < len(arms):
+def _needed(profiles: Sequence[StepProfile | OutOfMemory]) -> int | None:
+    found = [profile for profile in profiles if isinstance(profile, StepProfile)]
+    if len(found) < len(profiles):
         return None
-    return sum(a.static_bytes for a in found) + max(a.peak_bytes - a.static_bytes for a in found)
+    return sum(p.static_bytes for p in found) + max(p.peak_bytes - p.static_bytes for p in found)

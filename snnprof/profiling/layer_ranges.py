@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.forward_hooks import Hooks
 from snnprof.core.module_names import module_names
+from snnprof.core.running_modules import RunningModules
 from snnprof.counting.samples import StatesItsSequence
 from snnprof.spiking.neurons import neurons_of
 
-_graph_task = torch._C._current_graph_task_id  # -1 outside the backward pass
 Mark = Callable[[str], AbstractContextManager[Any]]
 
 
@@ -51,21 +51,14 @@ class LayerRanges:
         self._names = module_names(model)
         self._mark = mark
         self._now = _Now(model, timesteps, steps_per_call)
-        self._open: list[tuple[nn.Module, AbstractContextManager[Any]]] = []
+        self._running = RunningModules(self._begin, self._end)
         self._calls: Counter[nn.Module] = Counter()  # in the present call of the model
         self._calls_before: Counter[nn.Module] = Counter()  # in the call before it
         self._marked: set[nn.Module] = set()
-        self._thread = threading.get_ident()
-        self._hooks = ExitStack()
+        self._hooks = Hooks()
 
     def __enter__(self) -> LayerRanges:
-        for module in _markable(self._model):
-            handles = (
-                module.register_forward_pre_hook(self._begin, with_kwargs=True),
-                module.register_forward_hook(self._end, always_call=True),
-            )
-            for handle in handles:
-                self._hooks.callback(handle.remove)
+        self._running.attach(_markable(self._model), self._hooks)
         return self
 
     def __exit__(
@@ -74,9 +67,8 @@ class LayerRanges:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._hooks.close()
-        while self._open:  # an interrupt skips the hooks that would have closed them
-            self._close()
+        self._hooks.remove()
+        self._running.end_all()
 
     def next_step(self) -> None:
         """Say that a training step has ended: the next call of the model is at t=0.
@@ -90,23 +82,23 @@ class LayerRanges:
         leaves = (module for module in self._names if next(module.children(), None) is None)
         return tuple(self._names[leaf] for leaf in leaves if leaf not in self._marked)
 
-    def _followed(self) -> bool:
-        return _graph_task() == -1 and threading.get_ident() == self._thread
-
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._followed():
-            return
+    def _begin(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AbstractContextManager[Any]:
         x = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-        if module is self._model and not self._open:
+        if module is self._model and not self._running:
             self._calls, self._calls_before = Counter(), self._calls
             self._now.begin_call(x)
-        inside = module is self._model or bool(self._open)
+        inside = module is self._model or bool(self._running)
         label = f"{self._names[module]} {self._when(module, x)}" if inside else self._names[module]
         self._calls[module] += 1
         self._marked.add(module)
         span = self._mark(label)
         span.__enter__()
-        self._open.append((module, span))
+        return span
+
+    def _end(self, module: nn.Module, span: AbstractContextManager[Any]) -> None:
+        span.__exit__(None, None, None)
 
     def _when(self, module: nn.Module, x: Tensor | None) -> str:
         now = self._now
@@ -115,14 +107,6 @@ class LayerRanges:
         # The model loops inside: a layer that ran once per time step in the call before.
         looped = self._calls_before[module] == now.steps and self._calls[module] < now.steps
         return _range(*((now.first + self._calls[module], 1) if looped else (now.first, now.steps)))
-
-    def _end(self, module: nn.Module, args: tuple[Any, ...], out: object) -> None:
-        if self._followed() and self._open and self._open[-1][0] is module:
-            self._close()
-
-    def _close(self) -> None:
-        _, span = self._open.pop()
-        span.__exit__(None, None, None)
 
 
 class _Now:

@@ -1,65 +1,31 @@
-"""What one training step costs: time per phase and memory, of one arm or of several in turn."""
+"""The cost of a training step: time per phase and memory, of one model or of several in turn."""
 
 from __future__ import annotations
 
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
 from snnprof.profiling.phase_timer import Clock, PhaseTimer
 from snnprof.profiling.step_memory import OutOfMemory, attempt
-from snnprof.profiling.stepper import Execution, MakeOptimizer, Stepper, sgd
+from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
-from snnprof.training.batch_run import Loss
+from snnprof.training.batch_run import SILENT, StepLoss
 from snnprof.training.modes import find_mode
+from snnprof.training.step_runner import MakeOptimizer, StepRunner, StepSetup, sgd
 
-Batch = tuple[Tensor, Tensor]
 WARMUP = 5
 REPEATS = 30
 # fp16 starts at 2^16 and halves it, without an update, until no gradient is infinite.
 _SCALES = 16
-
-
-@dataclass(frozen=True)
-class StepArm:
-    """What to profile.
-
-    Attributes:
-        build: makes a fresh model; or a model, of which a deep copy is profiled.
-        mode: a training mode.
-        timesteps: T; None for the model's own, or that of the batch's sequence.
-        optimizer: makes the optimiser of the parameters.
-        amp: "bf16" or "fp16" for mixed precision.
-        compile: run the forward pass through torch.compile.
-        channels_last: weights and images in that memory format.
-        loss: of logits [B, classes] and classes [B].
-    """
-
-    build: Callable[[], nn.Module | SteppedModel] | nn.Module
-    mode: str = "stbp"
-    timesteps: int | None = None
-    optimizer: MakeOptimizer = sgd
-    amp: str | None = None
-    compile: bool = False
-    channels_last: bool = False
-    loss: Loss = F.cross_entropy
-
-    def __post_init__(self) -> None:
-        find_mode(self.mode, self.timesteps)
-        _ = self.execution  # a wrong amp ends here
-
-    @property
-    def execution(self) -> Execution:
-        return Execution(self.amp, self.compile, self.channels_last)
 
 
 def profile_step(
@@ -76,7 +42,7 @@ def profile_step(
     amp: str | None = None,
     compile: bool = False,
     channels_last: bool = False,
-    loss: Loss = F.cross_entropy,
+    loss: StepLoss = F.cross_entropy,
     seed: int = 0,
 ) -> StepProfile:
     """Profile one training step of a model in a mode.
@@ -109,15 +75,15 @@ def profile_step(
         SnnprofError: a wrong name or value; K > T; a batch that does not fit; a model that
             keeps its graph between steps; a loss that is not finite; too little memory.
     """
-    arm = StepArm(build, mode, timesteps, optimizer, amp, compile, channels_last, loss)
-    (profile,) = profile_arms(
-        [arm], batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
+    setup = StepSetup(build, mode, timesteps, optimizer, amp, compile, channels_last, loss)
+    (profile,) = profile_steps(
+        [setup], batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
     )
     return profile
 
 
-def profile_arms(
-    arms: Sequence[StepArm],
+def profile_steps(
+    setups: Sequence[StepSetup],
     batch: Batch,
     *,
     warmup: int = WARMUP,
@@ -126,26 +92,27 @@ def profile_arms(
     clock: Clock = time.perf_counter,
     seed: int = 0,
 ) -> tuple[StepProfile, ...]:
-    """Profile several arms in one run, so that a slow moment strikes them alike.
+    """Profile several training steps in one run, so that a slow moment strikes them alike.
 
-    Memory is taken of one arm at a time, each made afresh, none of the others alive. Then all
+    Memory is taken of one model at a time, each made afresh, none of the others alive. Then all
     are made again, and take their timed steps in turn; another one starts each round.
 
     Args and errors: as :func:`profile_step`.
     """
-    profiles = try_arms(
-        arms, batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
+    profiles = try_profiles(
+        setups, batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
     )
-    for arm, profile in zip(arms, profiles, strict=True):
+    for setup, profile in zip(setups, profiles, strict=True):
         if isinstance(profile, OutOfMemory):
             raise SnnprofError(
-                f"mode {arm.mode!r}: {profile.reason}: try a smaller batch or fewer time steps"
+                f"mode {find_mode(setup.mode).name!r}: {profile.reason}: try a smaller batch or "
+                "fewer time steps"
             )
     return tuple(profile for profile in profiles if isinstance(profile, StepProfile))
 
 
-def try_arms(
-    arms: Sequence[StepArm],
+def try_profiles(
+    setups: Sequence[StepSetup],
     batch: Batch,
     *,
     warmup: int = WARMUP,
@@ -155,7 +122,7 @@ def try_arms(
     seed: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[StepProfile | OutOfMemory, ...]:
-    """As :func:`profile_arms`, but an arm that runs out of memory does not stop the others.
+    """As :func:`profile_steps`, but one that runs out of memory does not stop the others.
 
     Args:
         advance: told of every step.
@@ -167,14 +134,14 @@ def try_arms(
     devices = range(torch.cuda.device_count()) if where.type == "cuda" else ()
     with torch.random.fork_rng(devices):
         untimed = []
-        for arm in arms:
-            untimed.append(arm_memory(arm, batch, where, seed))
+        for setup in setups:
+            untimed.append(memory_profile(setup, batch, where, seed))
             advance()
         trials: list[_Trial | OutOfMemory] = [
             found
             if isinstance(found, OutOfMemory)
-            else attempt(partial(_warm_trial, arm, batch, where, seed, clock, warmup), where)
-            for arm, found in zip(arms, untimed, strict=True)
+            else attempt(partial(_warm_trial, setup, batch, where, seed, clock, warmup), where)
+            for setup, found in zip(setups, untimed, strict=True)
         ]
         _synchronize(where)
         for number in range(repeats):
@@ -187,7 +154,7 @@ def try_arms(
 
 def _take_turn(trial: _Trial | OutOfMemory) -> _Trial | OutOfMemory:
     if isinstance(trial, _Trial):
-        trial.timed_step()
+        trial.meter.time_step(trial.batch)
     return trial
 
 
@@ -199,15 +166,15 @@ def _outcome(
     if isinstance(trial, OutOfMemory):
         return OutOfMemory("out of memory beside the others", untimed)
     trial.check_finite()
-    return trial.stepper.with_times(untimed)
+    return trial.meter.add_times(untimed)
 
 
 def _warm_trial(
-    arm: StepArm, batch: Batch, device: torch.device, seed: int, clock: Clock, warmup: int
+    setup: StepSetup, batch: Batch, device: torch.device, seed: int, clock: Clock, warmup: int
 ) -> _Trial:
-    trial = _Trial(arm, batch, device, seed, PhaseTimer(device, clock))
+    trial = _Trial(setup, batch, device, seed, PhaseTimer(device, clock))
     for _ in range(warmup):
-        trial.step()
+        trial.meter.step(trial.batch)
     return trial
 
 
@@ -217,66 +184,49 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def arm_memory(
-    arm: StepArm, batch: Batch, device: torch.device, seed: int = 0
+def memory_profile(
+    setup: StepSetup, batch: Batch, device: torch.device, seed: int = 0
 ) -> StepProfile | OutOfMemory:
-    """The memory of one training step of an arm, made afresh; its time is not taken."""
-    return attempt(partial(_measure_memory, arm, batch, device, seed), device)
+    """The memory of one training step of a model made afresh; its time is not taken."""
+    return attempt(partial(_measure_memory, setup, batch, device, seed), device)
 
 
-def _measure_memory(arm: StepArm, batch: Batch, device: torch.device, seed: int) -> StepProfile:
+def _measure_memory(setup: StepSetup, batch: Batch, device: torch.device, seed: int) -> StepProfile:
     """The memory of the step after the first update: from then on the optimiser has its state."""
-    trial = _Trial(arm, batch, device, seed)
+    trial = _Trial(setup, batch, device, seed)
     for _ in range(_SCALES):
-        trial.step(watch=True)
-        if trial.stepper.updated:
+        trial.meter.step(trial.batch, watch=True)
+        if trial.meter.runner.updated:
             break
-    found, loss = trial.stepper.measured(*trial.batch)
-    trial.losses.append(loss)
+    trial.meter.measure_memory(trial.batch)
     trial.check_finite()
-    return trial.stepper.profile(found)
+    return trial.meter.profile()
 
 
 class _Trial:
-    """An arm with its model, on its device."""
+    """A model made from a setup, in training on one batch on its device."""
 
     def __init__(
         self,
-        arm: StepArm,
+        setup: StepSetup,
         batch: Batch,
         device: torch.device,
         seed: int,
         timer: PhaseTimer | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        self.losses: list[Tensor] = []
-        self.stepper = Stepper(
-            _make(arm.build),
-            arm.mode,
-            arm.timesteps,
-            arm.optimizer,
-            device,
-            execution=arm.execution,
-            timer=timer,
-            loss=arm.loss,
-            seed=seed,
-        )
+        runner = StepRunner(setup, _make(setup.build), device, recorder=timer or SILENT, seed=seed)
+        self.meter = StepMeter(runner, device, timer)
         images, labels = (tensor.to(device) for tensor in batch)
-        self.batch = (arm.execution.laid_out(images), labels)
-
-    def step(self, watch: bool = False) -> None:
-        self.losses.append(self.stepper.warm(*self.batch, watch))
-
-    def timed_step(self) -> None:
-        self.losses.append(self.stepper.timed(*self.batch))
+        self.batch = (setup.lay_out(images), labels)
 
     def check_finite(self) -> None:
         """Raise SnnprofError for a loss or a parameter that is not; outside the timed steps."""
-        what = self.stepper.divergence(torch.stack(self.losses).tolist())
+        _, what = self.meter.take_losses()
         if what is not None:
             raise SnnprofError(
-                f"mode {self.stepper.mode!r}: {what}: look for NaN in the batch, or try a "
-                "lower learning rate"
+                f"mode {self.meter.runner.mode.name!r}: {what}: look for NaN in the batch, or try "
+                "a lower learning rate"
             )
 
 

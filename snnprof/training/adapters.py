@@ -123,6 +123,7 @@ def stepwise(
 
 Adapter = Callable[[nn.Module], SteppedModel]
 ADAPTERS: Registry[Adapter] = Registry("adapter")  # by the library's top-level package
+OURS = "snnprof"
 
 
 def adapt(model: nn.Module | SteppedModel) -> SteppedModel:
@@ -136,10 +137,9 @@ def adapt(model: nn.Module | SteppedModel) -> SteppedModel:
     packages = {
         kind.__module__.partition(".")[0] for m in model.modules() for kind in type(m).__mro__
     }
-    for package, adapter in ADAPTERS.items():
-        if package in packages:
-            return adapter(model)
-    return ADAPTERS["snnprof"](model)
+    # Ours last: a model of another library may well hold a layer of ours.
+    foreign = (name for name in ADAPTERS if name != OURS and name in packages)
+    return ADAPTERS[next(foreign, OURS)](model)
 
 
 @ADAPTERS.register("spikingjelly")
@@ -211,8 +211,7 @@ def norse(model: nn.Module) -> SteppedModel:
     return SteppedModel(model, forget, cut, run)
 
 
-# After the others: a model of theirs may well hold a layer of ours.
-@ADAPTERS.register("snnprof")
+@ADAPTERS.register(OURS)
 def own(model: nn.Module) -> SteppedModel:
     """Our networks, and any module from [K, B, ...] to [K, B, classes]."""
     return SteppedModel(model, lambda: reset(model), lambda: detach(model), _one_of(model), model)

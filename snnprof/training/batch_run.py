@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from snnprof.core.errors import SnnprofError
 from snnprof.training.adapters import SteppedModel, kept_graphs
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # logits [B, classes], target [B] -> scalar
+StepLoss = Callable[[Tensor, Tensor], Tensor]  # logits [B, classes], target [B] -> scalar
 Around = Callable[[], AbstractContextManager[object]]
 
 
@@ -78,7 +78,7 @@ class BatchRun:
         target: Tensor,
         optimizer: Optimizer,
         *,
-        loss: Loss = F.cross_entropy,
+        loss: StepLoss = F.cross_entropy,
         recorder: Recorder = SILENT,
         generator: torch.Generator | None = None,
         autocast: torch.dtype | None = None,

@@ -7,6 +7,7 @@ side. ``MODES.register("mine")`` adds a mode of your own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -15,11 +16,41 @@ from snnprof.core.registry import Registry
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.presynaptic_traces import dynamic_traces, leaky_traces
 
-Mode = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
-MODES: Registry[Mode] = Registry("mode")
+TrainOnBatch = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
+MODES: Registry[TrainOnBatch] = Registry("mode")
 
 # Modes with a number behind them: "sltt-2" is FAMILIES["sltt"](2).
-FAMILIES: Registry[Callable[[int], Mode]] = Registry("family of modes")
+FAMILIES: Registry[Callable[[int], TrainOnBatch]] = Registry("family of modes")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A training mode, looked up.
+
+    Attributes:
+        name: as it was given, ``"sltt-2"``.
+        train: trains on one batch, and returns its loss, detached.
+        least_timesteps: T below this is refused: the K of ``sltt-K``.
+    """
+
+    name: str
+    train: TrainOnBatch
+    least_timesteps: int = 1
+
+    def __call__(self, run: BatchRun) -> Tensor:
+        """Train on one batch; its loss, detached."""
+        return self.train(run)
+
+    def check(self, timesteps: int) -> None:
+        """Raise SnnprofError for fewer time steps than the mode needs."""
+        if timesteps < 1:
+            raise SnnprofError(f"timesteps={timesteps}: must be at least 1")
+        if timesteps < self.least_timesteps:
+            family, _, number = self.name.rpartition("-")
+            raise SnnprofError(
+                f"mode {self.name!r}: K = {number} is more than the T = {timesteps} time steps: "
+                f"choose '{family}-{timesteps}' or less"
+            )
 
 
 def mode_names() -> list[str]:
@@ -27,8 +58,8 @@ def mode_names() -> list[str]:
     return sorted([*MODES, *(f"{family}-K" for family in FAMILIES)])
 
 
-def find_mode(name: str, timesteps: int | None = None) -> Mode:
-    """The mode of that name.
+def find_mode(name: str | Mode, timesteps: int | None = None) -> Mode:
+    """The mode of that name; a mode that was looked up already is returned as it is.
 
     Args:
         name: one of :func:`mode_names`.
@@ -37,10 +68,15 @@ def find_mode(name: str, timesteps: int | None = None) -> Mode:
     Raises:
         SnnprofError: an unknown name, a K that is no number, below 1 or above T; T below 1.
     """
-    if timesteps is not None and timesteps < 1:
-        raise SnnprofError(f"timesteps={timesteps}: must be at least 1")
+    mode = name if isinstance(name, Mode) else _find(name)
+    if timesteps is not None:
+        mode.check(timesteps)
+    return mode
+
+
+def _find(name: str) -> Mode:
     if name in MODES:
-        return MODES[name]
+        return Mode(name, MODES[name])
     family, dash, number = name.rpartition("-")
     if not dash or family not in FAMILIES:
         raise known("mode", name, mode_names())
@@ -48,12 +84,7 @@ def find_mode(name: str, timesteps: int | None = None) -> Mode:
         raise SnnprofError(
             f"mode {name!r}: {number!r} must be a whole number from 1 to T, as in '{family}-2'"
         )
-    if timesteps is not None and int(number) > timesteps:
-        raise SnnprofError(
-            f"mode {name!r}: K = {int(number)} is more than the T = {timesteps} time steps: "
-            f"choose '{family}-{timesteps}' or less"
-        )
-    return FAMILIES[family](int(number))
+    return Mode(name, FAMILIES[family](int(number)), least_timesteps=int(number))
 
 
 @MODES.register("stbp")
@@ -106,7 +137,7 @@ def online_step(run: BatchRun) -> Tensor:
 
 
 @FAMILIES.register("sltt")
-def sltt(backwards: int) -> Mode:
+def sltt(backwards: int) -> TrainOnBatch:
     """As ``online``, with a backward pass at K random steps; the others run without a graph.
 
     The loss stays loss_t / T, so that K = T is ``online``. (SLTT-K, Meng et al., 2023.)

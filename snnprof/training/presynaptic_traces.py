@@ -22,7 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from snnprof.core.errors import SnnprofError
-from snnprof.counting.operation_mode import CONVOLUTIONS, LINEAR
+from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.spiking.hdlif import HDLIF
 from snnprof.spiking.lif import LIF, IntegerLIF
 from snnprof.training.batch_run import BatchRun
@@ -177,22 +177,22 @@ class SwapOperands(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in CONVOLUTIONS and func not in LINEAR:
+        operation = OPERATIONS.get(func)
+        if operation is None:
             return func(*args, **kwargs)
-        named = dict(kwargs)
-        x = args[0] if args else named.pop("input")
+        x, weight = operation.operands(args, kwargs)
         primal, trace = forward_ad.unpack_dual(x)
         if trace is None:  # no spikes: the image
             return func(*args, **kwargs)
         device = primal.device.type
         if torch.is_autocast_enabled(device):
             primal = primal.to(torch.get_autocast_dtype(device))
-        if func in LINEAR:  # or it would save a copy, not what it is given
+        if not operation.is_convolution:  # or it would save a copy, not what it is given
             primal = primal.contiguous()
         swap = _Swap(primal, trace.detach())
         with saved_tensors_hooks(swap, lambda saved: saved):
-            out = func(primal, *args[1:], **named)
-        weight = args[1] if len(args) > 1 else named["weight"]
+            args, kwargs = operation.with_input(primal, args, kwargs)
+            out = func(*args, **kwargs)
         if torch.is_grad_enabled() and weight.requires_grad and not swap.done:
             raise SnnprofError(
                 f"traces (modes ottt, ottt-step, ndot): {func.__name__} on an input of shape "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.counting.counter import SopCounter
-from snnprof.counting.operands import operation
+from snnprof.results.kinds import operation
 
 from .nets import as_on_another_device
 

@@ -11,15 +11,15 @@ from snnprof.experiment.notes import _guessing, _unsteady
 from snnprof.results import ReportRow, StepProfile
 
 
-def arm(mode: str, step_s: tuple[float, ...]) -> ReportRow:
+def row(mode: str, step_s: tuple[float, ...]) -> ReportRow:
     profile = StepProfile(mode, "cpu", 8, 2, step_s, step_s, step_s, step_s, 1, None, 1, 0, 1, 1)
     return ReportRow("vgg5", "lif", "fp32", mode, 2, profile=profile)
 
 
 def test_times_that_vary_too_much_are_said() -> None:
-    steady = arm("online", (1.0, 1.1, 1.2, 1.3, 1.4))  # quartiles 1.1 and 1.3
-    unsteady = arm("stbp", (1.0, 1.0, 1.2, 2.0, 9.0))  # 1.0 and 2.0
-    few = arm("ottt", (1.0, 9.0))
+    steady = row("online", (1.0, 1.1, 1.2, 1.3, 1.4))  # quartiles 1.1 and 1.3
+    unsteady = row("stbp", (1.0, 1.0, 1.2, 2.0, 9.0))  # 1.0 and 2.0
+    few = row("ottt", (1.0, 9.0))
     (said,) = _unsteady([steady, unsteady, few, ReportRow("vgg5", "lif", "fp32", "ndot", 2)])
     assert said.startswith("Step times of vgg5 lif fp32 stbp T2 say little")
     assert "2.0 times the first" in said

@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnprof
-from snnprof.experiment.trainer import Arm
+from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import create
-from snnprof.profiling.phase_timer import PhaseTimer
-from snnprof.profiling.profile import StepArm, profile_arms, profile_step, try_arms
+from snnprof.profiling.profile import profile_step, profile_steps, try_profiles
 from snnprof.profiling.step_memory import OutOfMemory, _bytes_of
-from snnprof.profiling.stepper import Execution, Stepper, as_sequence, sgd
+from snnprof.profiling.step_meter import StepMeter
 from snnprof.results.serialization import from_json, to_json
 from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import SpikingNetwork
+from snnprof.training.step_runner import StepRunner, StepSetup, as_sequence
 
 from ..support.neurons import Remembering
 
@@ -79,7 +79,7 @@ def test_memory_is_whole_and_the_same_in_every_run() -> None:
     assert found.static_bytes == 3 * 4 * parameters  # weight, gradient, momentum in float32
 
 
-def test_arms_take_turns_and_agree_with_one_alone() -> None:
+def test_setups_take_turns_and_agree_with_one_alone() -> None:
     order: list[str] = []
 
     class Telling(torch.optim.SGD):
@@ -91,15 +91,15 @@ def test_arms_take_turns_and_agree_with_one_alone() -> None:
             order.append(self.name)
             super().step()
 
-    arms = [
-        StepArm(build, optimizer=lambda p, name=name: Telling(p, name))  # type: ignore[misc]
+    setups = [
+        StepSetup(build, optimizer=lambda p, name=name: Telling(p, name))  # type: ignore[misc]
         for name in "abc"
     ]
-    found = profile_arms(arms, BATCH, warmup=1, repeats=4, device="cpu")
+    found = profile_steps(setups, BATCH, warmup=1, repeats=4, device="cpu")
     # Two steps each for memory, one each to warm up, then turns that start with the next arm.
     assert "".join(order) == "aabbcc" + "abc" + "abc" + "bca" + "cab" + "abc"
     assert len({profile.peak_bytes for profile in found}) == 1
-    alone = profile_step(build, BATCH, optimizer=arms[0].optimizer, warmup=0, repeats=1)
+    alone = profile_step(build, BATCH, optimizer=setups[0].optimizer, warmup=0, repeats=1)
     assert alone.peak_bytes == found[0].peak_bytes
 
 
@@ -161,13 +161,12 @@ def test_fp16_is_measured_with_the_state_of_the_optimiser() -> None:
 def test_fp16_is_measured_after_an_update_in_a_training_too() -> None:
     def measured(amp: str | None) -> int:
         torch.manual_seed(0)
-        cpu, how = torch.device("cpu"), Execution(amp=amp)
-        timer = PhaseTimer(cpu)
-        stepper = Stepper(build(), "stbp", None, sgd, cpu, execution=how, timer=timer, loss=steep)
-        arm = Arm(stepper, 40)
-        while arm.profile is None:
-            arm.step(*BATCH)
-        return arm.profile.static_bytes
+        setup = StepSetup(build, timesteps=3, amp=amp, loss=steep)
+        run = TrainingRun(setup, snnprof.ReportRow("vgg5", "lif", "fp32", "stbp", 3))
+        run.make(torch.device("cpu"), seed=0, steps=40, timed=True)
+        while run.profile is None:
+            run.step(BATCH)
+        return run.profile.static_bytes
 
     assert measured("fp16") == measured(None)
 
@@ -283,9 +282,9 @@ def test_a_compiled_network_is_one_graph_that_gives_the_same_loss(
 
     def losses(compiled: bool) -> Tensor:
         torch.manual_seed(0)
-        how = Execution(compile=compiled)
-        stepper = Stepper(build(timesteps), mode, None, sgd, torch.device("cpu"), execution=how)
-        return torch.stack([stepper.run(*BATCH) for _ in range(6)])
+        setup = StepSetup(partial(build, timesteps), mode, compile=compiled)
+        runner = StepRunner(setup, build(timesteps), torch.device("cpu"))
+        return torch.stack([runner.run(*BATCH) for _ in range(6)])
 
     torch.testing.assert_close(losses(True), losses(False))
     assert not counters["graph_break"]
@@ -318,14 +317,14 @@ def test_a_compiler_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPa
         profile_step(build, BATCH, compile=True)
 
 
-def test_memory_that_runs_out_beside_other_arms_leaves_what_was_measured(
+def test_memory_that_runs_out_beside_others_leaves_what_was_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> NoReturn:
         raise torch.OutOfMemoryError("as an allocator would")
 
-    monkeypatch.setattr(Stepper, "timed", fail)
-    (lost,) = try_arms([StepArm(build)], BATCH, warmup=0, repeats=1)
+    monkeypatch.setattr(StepMeter, "time_step", fail)
+    (lost,) = try_profiles([StepSetup(build)], BATCH, warmup=0, repeats=1)
     assert isinstance(lost, OutOfMemory)
     assert lost.profile is not None
     assert lost.profile.peak_bytes > 0

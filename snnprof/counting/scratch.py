@@ -1,66 +1,21 @@
-"""Kinds of operand, and what one synaptic event then costs: MAC or AC."""
+"""Work buffers, and reading of tensors in pieces whose sums are exact."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# More levels than this and "multiples of a step" says nothing: an 8-bit image is no spike.
-MAX_LEVELS = 64
-# Elements looked at in one go: bounds the scratch memory.
+# Elements read at a time: bounds the work buffers.
 CHUNK_ELEMENTS = 1 << 22
 # Rows summed in float32: 2^12 values of at most 2^6 levels, weighted by less than 2^6, have
 # sums below 2^24 levels, which are exact.
 CHUNK_ROWS = 1 << 12
-# Ones of which float32 holds the number.
+# Ones that float32 counts without rounding.
 EXACT_ROWS = 1 << 24
 _ALL = (0, 1, 2)
 _MOST_VIEWS = 256
-
-
-class Kind(StrEnum):
-    """Kinds of operand, from the narrowest to the widest (design: "Kinds of operand")."""
-
-    BINARY = "BINARY"  # all non-zeros equal one positive value
-    TERNARY = "TERNARY"  # non-zeros are +c and -c
-    INTEGER = "INTEGER"  # whole multiples of a step, few levels
-    REAL = "REAL"
-
-
-class Operation(StrEnum):
-    """What one synaptic event is: accumulate only, or multiply and accumulate."""
-
-    AC = "AC"
-    MAC = "MAC"
-
-
-def operation(input_kind: str, weight_kind: str, integer: str = "ac") -> Operation:
-    """MAC or AC for one event, by the kinds of the two operands.
-
-    Args:
-        input_kind: kind of the layer's input.
-        weight_kind: kind of its weight.
-        integer: what an INTEGER input on a REAL weight is: ``"ac"`` (value k is k spikes,
-            each an accumulate) or ``"mac"``.
-    """
-    spikes = (Kind.BINARY, Kind.TERNARY)
-    if input_kind in spikes or weight_kind in spikes:
-        return Operation.AC
-    if input_kind == Kind.INTEGER and integer == "ac":
-        return Operation.AC
-    return Operation.MAC
-
-
-def is_unrolled(input_kind: str, weight_kind: str, integer: str = "ac") -> bool:
-    """True where an AC event of value k is billed as k events (INTEGER input, REAL weight)."""
-    return (
-        input_kind == Kind.INTEGER
-        and weight_kind not in (Kind.BINARY, Kind.TERNARY)
-        and integer == "ac"
-    )
 
 
 def as_float(x: Tensor) -> Tensor:

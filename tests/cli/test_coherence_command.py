@@ -18,7 +18,8 @@ from torch import nn
 import snnprof
 from snnprof.cli.options import WHOLE_NUMBERS, parse_variant
 from snnprof.experiment import data_sets
-from snnprof.experiment.coherence_run import Watcher, follow
+from snnprof.experiment.coherence_run import run_coherence
+from snnprof.experiment.settings import Progress
 from snnprof.render.coherence_table import summary
 from snnprof.results import CoherenceSweep
 from snnprof.spiking.neurons import HDLIF
@@ -201,25 +202,25 @@ def test_a_followed_training_is_the_plain_one_and_prints_a_line_per_epoch(tmp_pa
 def test_following_disturbs_no_mode(mode: str) -> None:
     settings = {"timesteps": 2, "epochs": 2, "batch_size": 256, "mode": mode, "device": "cpu"}
     before = torch.get_rng_state()
-    followed = follow(during_training=True, **settings)  # type: ignore[arg-type]
-    plain = follow(**settings)  # type: ignore[arg-type]
+    followed = run_coherence(during_training=True, **settings)  # type: ignore[arg-type]
+    plain = run_coherence(**settings)  # type: ignore[arg-type]
     assert followed.results[-1].rows == plain.results[0].rows
     assert followed.results[-1].training_loss == plain.results[0].training_loss
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_watcher_is_told_of_every_step() -> None:
+def test_progress_is_told_of_every_step() -> None:
     told: list[int] = []
     steps: list[None] = []
     seen: list[int] = []
-    watcher = Watcher(
+    progress = Progress(
         start=told.append,
         advance=lambda: steps.append(None),
         measured=lambda sweep: seen.append(len(sweep.results)),
     )
-    follow(
+    run_coherence(
         timesteps=(1, 2), epochs=1, batch_size=512, during_training=True, device="cpu",
-        watcher=watcher,
+        progress=progress,
     )  # fmt: skip
     assert told == [4] and len(steps) == 4  # 1437 // 512 = 2 steps an epoch, for two T
     assert seen == [1, 2, 3, 4]
@@ -336,7 +337,7 @@ def test_a_picture_without_matplotlib_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("snnprof.cli.coherence.follow", lambda **_: pytest.fail("worked"))
+    monkeypatch.setattr("snnprof.cli.coherence.run_coherence", lambda **_: pytest.fail("worked"))
     assert "pip install 'snnprof[plots]'" in refused(f"-o{tmp_path / 'x.svg'}")
 
 
@@ -346,7 +347,7 @@ def test_a_training_that_diverges_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         data.train_images[200, 0, 0, 0] = float("nan")  # not in the batch that is measured
         return data
 
-    monkeypatch.setitem(data_sets.DATASETS, "poisoned", poisoned)
+    monkeypatch.setitem(data_sets.DATA_SETS, "poisoned", poisoned)
     message = refused("--data=poisoned", "--epochs=1", "--timesteps=1")
     assert re.search(r"the loss is nan at step \d+ \(epoch 1\): look for NaN in the data", message)
 
@@ -436,12 +437,14 @@ def test_a_model_that_is_called_once_per_time_step(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "stepped_net.py").write_text(STEPPED)
-    sweep = follow("stepped_net:build", timesteps=4, batch_size=16, device="cpu")
+    sweep = run_coherence("stepped_net:build", timesteps=4, batch_size=16, device="cpu")
     (result,) = sweep.results
     assert (result.timesteps, result.batch) == (4, 16)
     (row,) = result.rows
     assert (row.name, row.weights) == ("neuron", ("first.weight",))
-    (again,) = follow("stepped_net:build", timesteps=2, layers="neuron*", device="cpu").results
+    (again,) = run_coherence(
+        "stepped_net:build", timesteps=2, layers="neuron*", device="cpu"
+    ).results
     assert again.rows[0].name == "neuron"
     assert row.identity_claimed
     assert row.identity_residual is not None
@@ -457,7 +460,7 @@ def test_a_stepped_model_without_a_known_neuron_is_named(
     text = STEPPED.replace("HDLIF(timesteps)", "nn.ReLU()")
     (tmp_path / "stepped_relu.py").write_text(text)
     with pytest.raises(snnprof.SnnprofError, match="Net has no neuron whose membrane is known"):
-        follow("stepped_relu:build", timesteps=2, device="cpu")
+        run_coherence("stepped_relu:build", timesteps=2, device="cpu")
 
 
 def test_an_identity_that_does_not_hold_is_a_remark() -> None:

@@ -196,7 +196,7 @@ def test_cuda_where_there_is_none() -> None:
 def test_nothing_is_trained_before_everything_is_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("snnprof.experiment.stages.train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("snnprof.experiment.run.train", lambda *_: pytest.fail("trained"))
     for bad in ("--mode=x", "--energy=x", "--model=x", f"-o{tmp_path / 'x'}", "--timesteps=0"):
         refused("run", "--mode=stbp", bad)
 
@@ -210,7 +210,7 @@ def broken_data(image_size: int | None, seed: int) -> Dataset:
 def test_nan_in_an_input_is_a_warning_and_with_strict_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(data_sets.DATASETS, "broken", broken_data)
+    monkeypatch.setitem(data_sets.DATA_SETS, "broken", broken_data)
     output = tmp_path / "t.json"
     arguments = ["run", "--data=broken", "--epochs=0", "--mode=stbp", f"-o{output}"]
     message = refused(*arguments, "--strict")
@@ -268,7 +268,7 @@ def test_ctrl_c_is_one_line_and_writes_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("snnprof.cli.main.run", interrupted)
+    monkeypatch.setattr("snnprof.cli.run.run", interrupted)
     result = call("run", f"-o{tmp_path / 't.md'}")
     assert result.exit_code == 130
     # click ends the terminal's line with its ^C first
@@ -302,7 +302,7 @@ def test_scalars_that_cannot_be_written_cost_neither_files_nor_table(
         raise snnprof.SnnprofError("scalars folder 'runs': No space left on device")
 
     monkeypatch.setattr("snnprof.render.tensorboard.write_scalars", full)
-    monkeypatch.setattr("snnprof.experiment.run.trace_arms", lambda *_: [])
+    monkeypatch.setattr("snnprof.experiment.run.record_traces", lambda *_: [])
     output, runs = tmp_path / "t.md", tmp_path / "runs"
     fast = ("--epochs=0", "--repeats=1", "--timesteps=1", "--mode=stbp", "--batch-size=8")
     result = call("run", *fast, f"--trace={runs}", f"-o{output}")
@@ -327,7 +327,7 @@ def test_an_accuracy_that_is_a_guess_is_said(monkeypatch: pytest.MonkeyPatch) ->
     def noise(image_size: int | None, seed: int) -> Dataset:
         return replace(data_sets.random(8, seed), labelled=True)
 
-    monkeypatch.setitem(data_sets.DATASETS, "noise", noise)
+    monkeypatch.setitem(data_sets.DATA_SETS, "noise", noise)
     run = ("run", "--data=noise", "--epochs=1", "--mode=stbp", "--timesteps=1")
     (said,) = re.findall(r"T1: ([\d.]+)% is no better than guessing \(10.0%\)", flat(*run))
     # of 64 images: 3 standard errors are 11.25 points
@@ -341,6 +341,6 @@ def test_nan_while_training_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         data.train_images[0, 0, 0, 0] = float("nan")
         return data
 
-    monkeypatch.setitem(data_sets.DATASETS, "poisoned", poisoned)
+    monkeypatch.setitem(data_sets.DATA_SETS, "poisoned", poisoned)
     message = refused("run", "--data=poisoned", "--epochs=1", "--mode=stbp")
     assert "not finite" in message or "the loss is nan" in message

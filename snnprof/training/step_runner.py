@@ -1,10 +1,10 @@
-"""A model in training: batches in, training steps out."""
+"""A model in training: how its steps are run, and what runs them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from snnprof.core.errors import SnnprofError, known
-from snnprof.profiling.phase_timer import PhaseTimer
-from snnprof.profiling.step_memory import StepMemory, step_memory
-from snnprof.results import StepProfile
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import SteppedModel, adapt
-from snnprof.training.batch_run import SILENT, BatchRun, Loss
-from snnprof.training.modes import find_mode
+from snnprof.training.batch_run import SILENT, BatchRun, Recorder, StepLoss
+from snnprof.training.modes import Mode, find_mode
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 AMP: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,34 +25,40 @@ sgd: MakeOptimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=Tr
 
 
 @dataclass(frozen=True)
-class Execution:
-    """How training steps are run.
+class StepSetup:
+    """A training step before anything runs: whose, in which mode, and how.
 
     Attributes:
+        build: makes a fresh model; or a model, of which :mod:`snnprof.profiling` profiles a
+            deep copy.
+        mode: a training mode.
+        timesteps: T; None for the model's own, or that of the batch's sequence.
+        optimizer: makes the optimiser of the parameters.
         amp: "bf16" or "fp16" for mixed precision; None for full.
         compile: run the forward pass through torch.compile.
         channels_last: weights and images in that memory format.
+        loss: of logits [B, classes] and classes [B].
+
+    Raises:
+        SnnprofError: an unknown mode or amp, or too few time steps for the mode.
     """
 
+    build: Callable[[], nn.Module | SteppedModel] | nn.Module
+    mode: str | Mode = "stbp"
+    timesteps: int | None = None
+    optimizer: MakeOptimizer = sgd
     amp: str | None = None
     compile: bool = False
     channels_last: bool = False
+    loss: StepLoss = F.cross_entropy
 
     def __post_init__(self) -> None:
+        find_mode(self.mode, self.timesteps)
         if self.amp is not None and self.amp not in AMP:
             raise known("amp", self.amp, AMP)
 
     @property
-    def layout(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.preserve_format
-
-    def laid_out(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in the memory format; anything else as it is."""
-        if self.channels_last and images.dim() == 4:
-            return images.contiguous(memory_format=torch.channels_last)
-        return images
-
-    def __str__(self) -> str:
+    def execution(self) -> str:
         """What is not usual, e.g. "amp bf16, compiled"; empty if nothing is."""
         parts = (
             f"amp {self.amp}" if self.amp else "",
@@ -64,25 +67,26 @@ class Execution:
         )
         return ", ".join(part for part in parts if part)
 
+    def lay_out(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in the memory format; anything else as it is."""
+        if self.channels_last and images.dim() == 4:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
 
-USUAL = Execution()
 
-
-class Stepper:
-    """A model on its device, with its optimiser, in one training mode.
+class StepRunner:
+    """A model on its device with its optimiser; batches in, training steps out.
 
     Args:
+        setup: mode, optimiser and so on; its ``build`` is not called.
         model: what is trained, from now on in training mode.
-        mode: name of a training mode.
-        timesteps: T; None for the model's own, or that of the sequences.
-        optimizer: makes the optimiser of the parameters.
         device: where to train.
-        execution: precision, compilation, memory format.
-        timer: takes the time of the steps inside its ``step()``; None for nobody.
-        loss: of logits [B, classes] and classes [B].
+        recorder: told of the phases of each step.
         seed: of the time steps that the mode draws.
 
     Attributes:
+        setup: as given.
+        mode: the training mode.
         stepped: the model, not compiled.
         optimizer: its optimiser.
         last: the last step, which tells how many passes it took; None before the first.
@@ -95,38 +99,33 @@ class Stepper:
 
     def __init__(
         self,
+        setup: StepSetup,
         model: nn.Module | SteppedModel,
-        mode: str,
-        timesteps: int | None,
-        optimizer: MakeOptimizer,
         device: torch.device,
         *,
-        execution: Execution = USUAL,
-        timer: PhaseTimer | None = None,
-        loss: Loss = F.cross_entropy,
+        recorder: Recorder = SILENT,
         seed: int = 0,
     ) -> None:
+        self.setup = setup
+        self.mode = find_mode(setup.mode)
         self.stepped = adapt(model)
         module = self.stepped.model
-        module.to(device, memory_format=execution.layout)  # type: ignore[call-overload]
+        layout = torch.channels_last if setup.channels_last else torch.preserve_format
+        module.to(device, memory_format=layout)  # type: ignore[call-overload]
         module.train()
         if next(module.parameters(), None) is None:
             raise SnnprofError(f"{type(module).__name__} has no parameters: nothing to train")
-        self.mode = mode
-        self.timesteps = timesteps
-        if timesteps is None and isinstance(module, SpikingNetwork):
-            self.timesteps = module.timesteps
-        self.optimizer = optimizer(module.parameters())
-        self.timer = timer
+        self.optimizer = setup.optimizer(module.parameters())
         self.last: BatchRun | None = None
         self.updated = False
-        self._device = device
-        self._execution = execution
-        self._running = self.stepped.compile() if execution.compile else self.stepped
-        self._loss = loss
-        # Its own: arms do not disturb each other, and runs repeat.
+        self._timesteps = setup.timesteps
+        if setup.timesteps is None and isinstance(module, SpikingNetwork):
+            self._timesteps = module.timesteps
+        self._running = self.stepped.compile() if setup.compile else self.stepped
+        self._recorder = recorder
+        # Its own: models that take turns do not disturb each other, and runs repeat.
         self._generator = torch.Generator().manual_seed(seed)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=execution.amp == "fp16")
+        self._scaler = torch.amp.GradScaler(device.type, enabled=setup.amp == "fp16")
 
     def run(self, images: Tensor, labels: Tensor, watch: bool = False) -> Tensor:
         """One training step; its loss, detached.
@@ -135,41 +134,25 @@ class Stepper:
             images, labels: see :func:`as_sequence`.
             watch: look for graphs that the model keeps between time steps.
         """
-        sequence = as_sequence(images, labels, self.timesteps)
-        amp = self._execution.amp
+        sequence = as_sequence(images, labels, self._timesteps)
+        amp = self.setup.amp
         self.last = BatchRun(
             self._running,
             sequence,
             labels,
             self.optimizer,
-            loss=self._loss,
-            recorder=SILENT if self.timer is None else self.timer,
+            loss=self.setup.loss,
+            recorder=self._recorder,
             generator=self._generator,
             autocast=None if amp is None else AMP[amp],
             scaler=self._scaler,
             watch=watch,
         )
-        return find_mode(self.mode, len(sequence))(self.last)
-
-    def timed(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One training step, timed."""
-        assert self.timer is not None, "who asks for the time gave a timer"
-        with self.timer.step():
-            return self.run(images, labels)
-
-    def measured(self, images: Tensor, labels: Tensor) -> tuple[StepMemory, Tensor]:
-        """One training step, its memory and its loss."""
-        self.last = None  # it holds the batch before
-        return step_memory(
-            lambda: self.run(images, labels),
-            self.stepped,
-            self.optimizer,
-            (images, labels),
-            self._device,
-        )
+        self.mode.check(len(sequence))
+        return self.mode.train(self.last)
 
     def warm(self, images: Tensor, labels: Tensor, watch: bool = False) -> Tensor:
-        """One training step, neither timed nor measured, that notes whether there was an update.
+        """One training step that notes whether there was an update.
 
         fp16's scaler lowers its factor on the loss, without an update, until no gradient
         overflows.
@@ -193,39 +176,6 @@ class Stepper:
             if not parameter.isfinite().all():
                 return f"{name} is not finite after step {before + len(losses)}"
         return None
-
-    def profile(self, memory: StepMemory) -> StepProfile:
-        """What the measured step took, and the timed ones if there is a timer."""
-        assert self.last is not None, "there is no profile before the first step"
-        untimed = StepProfile(
-            mode=self.mode,
-            device=self._device.type,
-            batch_size=self.last.batch_size,
-            timesteps=self.last.timesteps,
-            forward_s=(),
-            backward_s=(),
-            optimizer_s=(),
-            step_s=(),
-            peak_bytes=memory.peak_bytes,
-            reserved_bytes=memory.reserved_bytes,
-            static_bytes=memory.static_bytes,
-            activation_bytes=memory.peak_bytes - memory.static_bytes,
-            backward_passes=self.last.backward_passes,
-            optimizer_steps=self.last.optimizer_steps,
-        )
-        return self.with_times(untimed)
-
-    def with_times(self, profile: StepProfile) -> StepProfile:
-        """The profile with the times of this stepper's timed steps, if it has a timer."""
-        if self.timer is None:
-            return profile
-        return replace(
-            profile,
-            forward_s=self.timer.seconds("forward"),
-            backward_s=self.timer.seconds("backward"),
-            optimizer_s=self.timer.seconds("optimizer"),
-            step_s=self.timer.seconds(),
-        )
 
 
 def as_sequence(x: Tensor, labels: Tensor, timesteps: int | None) -> Tensor:

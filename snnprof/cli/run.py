@@ -1,0 +1,183 @@
+"""``snnprof run``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import click
+
+from snnprof.cli.options import (
+    TERMINAL,
+    WHOLE_NUMBERS,
+    listed,
+    network_options,
+    parse_variant,
+    warnings_once,
+)
+from snnprof.core.errors import SnnprofError
+from snnprof.energy.conventions import CONVENTIONS
+from snnprof.experiment.run import run
+from snnprof.experiment.settings import (
+    AUTO,
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    NEURON,
+    Progress,
+)
+from snnprof.models import list_models
+from snnprof.render.output_files import check_output, is_picture, save, write_each
+from snnprof.render.output_formats import FORMATS
+from snnprof.results import Report
+from snnprof.spiking.neurons import NEURONS
+from snnprof.training.modes import mode_names
+from snnprof.training.step_runner import AMP
+
+
+@click.command("run")
+@click.option(
+    "--model",
+    default="vgg5",
+    show_default=True,
+    help=f"One of: {listed(list_models())}; or anybody's builder, package.module:function.",
+)
+@click.option(
+    "--neuron",
+    "neurons",
+    multiple=True,
+    default=(NEURON,),
+    show_default=True,
+    help=f"One of: {listed([*NEURONS])}; variants behind plus signs, as hdlif+four_bit+parallel "
+    "or lif+surrogate=arctan. Repeat it for a row each.",
+)
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    default=("stbp", "online"),
+    show_default=True,
+    help=f"Training mode; repeat it for a row each. One of: {listed(mode_names())}.",
+)
+@click.option(
+    "--timesteps",
+    type=WHOLE_NUMBERS,
+    default="4",
+    show_default=True,
+    help="T, time steps per sample; several as 1,2,4,8 for a row each.",
+)
+@network_options
+@click.option("--epochs", default=EPOCHS, show_default=True, help="0 does not train.")
+@click.option(
+    "--batch-size",
+    default=str(BATCH_SIZE),
+    show_default=True,
+    help="Samples per step; auto for the most that fit in memory (of the training images).",
+)
+@click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of SGD.")
+@click.option(
+    "--energy",
+    multiple=True,
+    default=("operands",),
+    show_default=True,
+    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}.",
+)
+@click.option(
+    "--repeats",
+    type=int,
+    metavar="N",
+    help="Time N steps of every row in a pass of their own, rows in turn, and take the memory "
+    "in another, one row at a time. [default: time the training itself]",
+)
+@click.option("--amp", help=f"Mixed precision for training steps. One of: {listed([*AMP])}.")
+@click.option("--compile", is_flag=True, help="Training steps through torch.compile.")
+@click.option("--channels-last", is_flag=True, help="Weights and images in that memory format.")
+@click.option(
+    "--isolate", is_flag=True, help="Every row in a process of its own, one after another."
+)
+@click.option(
+    "--measure-energy",
+    type=float,
+    metavar="SECONDS",
+    help="Read an NVIDIA GPU's energy counter for so long per row (extra gpu).",
+)
+@click.option(
+    "--trace",
+    metavar="DIR",
+    help="Also trace a few steps of every row, after the timed ones, for TensorBoard "
+    "(tensorboard --logdir DIR) and Perfetto.",
+)
+@click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Pictures draw time and memory "
+    "over several T (extra plots). Repeat it. The table is always printed (-).",
+)
+def run_command(
+    neurons: tuple[str, ...], variants: tuple[str, ...], outputs: tuple[str, ...], **settings: Any
+) -> None:
+    """Train a network in each mode, and print one table with a row per neuron, T and mode.
+
+    \b
+    Each row: size, accuracy, firing rate, synaptic operations (SOPs) and energy
+    per sample on the test images, neuron operations (NOPs), time and peak memory
+    of a training step. What was assumed or left out is printed below the table.
+    The .json holds each layer's raw counts.
+
+    \b
+    Examples:
+      snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md
+      snnprof run --model vgg11 --data random --epochs 0 --energy spikformer
+      snnprof run --neuron hdlif --energy operands --energy hd-lif -o run.json
+      snnprof run --model resnet18 --neuron lif --neuron hdlif+parallel --weights 1.5bit
+      snnprof run --timesteps 1,2,4,8,16 --epochs 0 --repeats 20 -o growth.svg
+      snnprof run --model my_project.networks:build --checkpoint trained.pt --epochs 0
+    """
+    from snnprof.render.terminal import ProgressBar, show
+
+    files = [check_output(output) for output in outputs if output != TERMINAL]
+    if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
+        raise SnnprofError("a picture of time and memory over T needs several --timesteps")
+    settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
+    settings["batch_size"] = _batch_size(settings["batch_size"])
+    works = settings["epochs"] > 0 or settings["repeats"] is not None
+    with warnings_once(), ProgressBar("measuring", shown=works) as bar:
+        report = run(neuron=neurons, progress=Progress(bar.expect, bar.step_done), **settings)
+    if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
+        raise SnnprofError(
+            f"{report.rows[0].failure}, in every row: try fewer time steps, smaller images or a "
+            "smaller --batch-size"
+        )
+    unsaved = _write(report, files, settings["trace"])
+    show(report)
+    if unsaved:
+        raise SnnprofError("; ".join(unsaved))
+
+
+def _write(report: Report, files: Sequence[Path], trace: str | None) -> list[str]:
+    """Write the files, before the table is shown: a reader such as head may close the pipe.
+
+    Returns:
+        What could not be written, and why.
+    """
+    from snnprof.render.tensorboard import write_scalars
+
+    writers = [partial(save, report, file) for file in files]
+    if trace is not None:
+        writers.append(partial(write_scalars, report, Path(trace)))
+    return write_each(writers)
+
+
+def _batch_size(text: str) -> int | str:
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise SnnprofError(f"--batch-size {text}: must be a whole number, or auto") from None

@@ -1,0 +1,84 @@
+"""The modules of a model that are running, followed by forward hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from snnprof.core.forward_hooks import Hooks
+
+Kept = TypeVar("Kept")
+Begin = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Kept | None]
+_graph_task = torch._C._current_graph_task_id  # -1 outside the backward pass
+
+
+class RunningModules(Generic[Kept]):
+    """A stack of the modules that are running, the innermost last.
+
+    Backward passes, which run forward hooks again where activations are recomputed, and
+    threads other than the one that made this are not followed.
+
+    Args:
+        begin: called before a module runs, with its args and kwargs. What it returns is kept
+            until the module ends; a module for which it returns None does not count as running.
+        end: called with the module and what was kept when it has run, or failed.
+
+    Attributes:
+        in_other_threads: modules that were called from another thread.
+    """
+
+    def __init__(self, begin: Begin[Kept], end: Callable[[nn.Module, Kept], None]) -> None:
+        self._begin = begin
+        self._end = end
+        self._running: list[tuple[nn.Module, Kept]] = []
+        self._thread = get_ident()
+        self.in_other_threads: set[nn.Module] = set()
+
+    def attach(self, modules: Iterable[nn.Module], hooks: Hooks) -> None:
+        """Follow these modules as long as the hooks are on."""
+        for module in modules:
+            hooks.before(module, self._before)
+            hooks.after(module, self._after, always=True)
+
+    def innermost(self) -> Kept | None:
+        """What is kept of the innermost running module; None where none runs or is followed."""
+        if self._running and _graph_task() == -1 and get_ident() == self._thread:
+            return self._running[-1][1]
+        return None
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def is_followed(self) -> bool:
+        """True in the thread that made this, outside a backward pass."""
+        return _graph_task() == -1 and get_ident() == self._thread
+
+    def end_all(self) -> None:
+        """End every module that still runs: an interrupt skips the hooks that would have."""
+        while self._running:
+            self._end(*self._running.pop())
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _graph_task() != -1:
+            return
+        if get_ident() != self._thread:
+            self.in_other_threads.add(module)
+            return
+        kept = self._begin(module, args, kwargs)
+        if kept is not None:
+            self._running.append((module, kept))
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        running = self._running
+        if not running or not self.is_followed():
+            return
+        if running[-1][0] is not module and all(module is not other for other, _ in running):
+            return
+        ended = None
+        while ended is not module:  # what was interrupted inside it ends with it
+            ended, kept = running.pop()
+            self._end(ended, kept)

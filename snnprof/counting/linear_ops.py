@@ -1,0 +1,175 @@
+"""The registry of linear operations: convolutions, transposed convolutions, linear layers.
+
+One entry says everything that counting needs to know of an operation; no other file changes
+when one is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnprof.core.registry import ByFunction
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Argument(NamedTuple):
+    """The place of an argument in a call: its position, or its name as a keyword."""
+
+    position: int
+    keyword: str
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The argument's value; None where it is not given."""
+        return args[self.position] if self.position < len(args) else kwargs.get(self.keyword)
+
+    def replaced(
+        self, value: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with another value, where this one is given."""
+        at = self.position
+        if at < len(args):
+            return (*args[:at], value, *args[at + 1 :]), kwargs
+        return args, kwargs | {self.keyword: value} if self.keyword in kwargs else kwargs
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOperation:
+    """A function that is linear in its input and in its weight, but for a bias.
+
+    Attributes:
+        function: as a torch-function mode is told of it.
+        name: as rows are labelled.
+        spatial_dims: d of a d-dimensional convolution; 0 for a linear layer.
+        transposed: True where the weight is [C_in, C_out / groups, *kernel], not
+            [C_out, C_in / groups, *kernel].
+        input, weight, bias: places of these arguments; a bias may be None in a call.
+        groups: place of the number of groups; None where there is always one.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    spatial_dims: int
+    transposed: bool
+    input: Argument
+    weight: Argument
+    bias: Argument | None
+    groups: Argument | None
+
+    @property
+    def is_convolution(self) -> bool:
+        """True where the input has spatial dimensions."""
+        return self.spatial_dims > 0
+
+    @property
+    def leading_operands(self) -> int | None:
+        """Number of operands, the bias included, if they come before all other arguments."""
+        positions = {place.position for place in self._operands()}
+        return len(positions) if positions == set(range(len(positions))) else None
+
+    def _operands(self) -> tuple[Argument, ...]:
+        return (self.input, self.weight, *((self.bias,) if self.bias else ()))
+
+    def operands(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Input and weight of a call."""
+        return self.input.of(args, kwargs), self.weight.of(args, kwargs)
+
+    def with_input(
+        self, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call with another input."""
+        return self.input.replaced(x, args, kwargs)
+
+    def without_operands(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, None in the place of input, weight and bias.
+
+        Lists among them, which the caller may write to, become tuples.
+        """
+        for place in self._operands():
+            args, kwargs = place.replaced(None, args, kwargs)
+        return tuple(map(frozen, args)), {key: frozen(value) for key, value in kwargs.items()}
+
+    def apply(
+        self, x: Tensor, weight: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """The operation with these operands and the settings of :meth:`without_operands`."""
+        args, kwargs = self.with_input(x, args, kwargs)
+        args, kwargs = self.weight.replaced(weight, args, kwargs)
+        out: Tensor = self.function(*args, **kwargs)
+        return out
+
+
+def frozen(setting: Any) -> Any:
+    """A setting that stays what it is when the caller writes to his list."""
+    return tuple(setting) if isinstance(setting, list) else setting
+
+
+OPERATIONS: ByFunction[LinearOperation] = ByFunction("linear operation")
+# The places in torch's own functions; groups alike in convolutions and transposed ones.
+_INPUT, _WEIGHT, _BIAS = Argument(0, "input"), Argument(1, "weight"), Argument(2, "bias")
+_GROUPS = Argument(6, "groups")
+
+
+def linear_operation(
+    name: str,
+    *,
+    spatial_dims: int = 0,
+    transposed: bool = False,
+    input: Argument = _INPUT,
+    weight: Argument = _WEIGHT,
+    bias: Argument | None = _BIAS,
+    groups: Argument | None = None,
+) -> Callable[[Function], Function]:
+    """Decorator that has a function counted; counters entered from then on see it.
+
+    The function must be one that a :class:`torch.overrides.TorchFunctionMode` is told of: a
+    builtin of torch, an operator below ``torch.ops``, or a Python function that calls
+    :func:`torch.overrides.handle_torch_function`. It is run once more, in float64, for its
+    fan-out: it must be differentiable, and sum products of input and weight without scaling
+    them. Its input is [..., features] where ``spatial_dims`` is 0, else [N, C_in, *spatial]
+    or [C_in, *spatial].
+
+    Args:
+        name: as rows are labelled.
+        spatial_dims: d of a d-dimensional convolution; 0 for a linear layer.
+        transposed: True where the weight is [C_in, C_out / groups, *kernel], not
+            [C_out, C_in / groups, *kernel].
+        input, weight: places of these arguments; by default the first and the second.
+        bias: place of the bias, by default the third; it must be allowed to be None in a
+            call. None where the function takes no bias.
+        groups: place of the number of groups; None where there is always one.
+
+    Raises:
+        ValueError: the function is registered already.
+    """
+
+    def add(function: Function) -> Function:
+        operation = LinearOperation(
+            function, name, spatial_dims, transposed, input, weight, bias, groups
+        )
+        OPERATIONS.register(function)(operation)
+        return function
+
+    return add
+
+
+linear_operation("linear")(F.linear)
+linear_operation("conv1d", spatial_dims=1, groups=_GROUPS)(F.conv1d)
+linear_operation("conv2d", spatial_dims=2, groups=_GROUPS)(F.conv2d)
+linear_operation("conv3d", spatial_dims=3, groups=_GROUPS)(F.conv3d)
+linear_operation("conv_transpose1d", spatial_dims=1, transposed=True, groups=_GROUPS)(
+    F.conv_transpose1d
+)
+linear_operation("conv_transpose2d", spatial_dims=2, transposed=True, groups=_GROUPS)(
+    F.conv_transpose2d
+)
+linear_operation("conv_transpose3d", spatial_dims=3, transposed=True, groups=_GROUPS)(
+    F.conv_transpose3d
+)

@@ -1,0 +1,124 @@
+"""One row of the table, on its way through the stages of an experiment."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from snnprof.core.errors import SnnprofError
+from snnprof.profiling.phase_timer import PhaseTimer
+from snnprof.profiling.step_memory import OutOfMemory, attempt
+from snnprof.profiling.step_meter import Batch, StepMeter
+from snnprof.results import ReportRow, StepProfile
+from snnprof.training.batch_run import SILENT
+from snnprof.training.step_runner import StepRunner, StepSetup
+
+WARMUP_STEPS = 5
+
+
+class TrainingRun:
+    """What was asked for, the model in training, what was measured, and what has to be said.
+
+    Args:
+        setup: mode, T, and what makes the model afresh, from the seed, with the checkpoint's
+            weights.
+        row: names of what was asked for; figures join them as they are measured.
+
+    Attributes:
+        setup, row: see above.
+        meter: the model in training; None before :meth:`make`, and once it has run out of
+            memory.
+        loss: mean of the last epoch; None before its end.
+        notes: what has to be said of this row alone.
+    """
+
+    def __init__(self, setup: StepSetup, row: ReportRow) -> None:
+        self.setup = setup
+        self.row = row
+        self.meter: StepMeter | None = None
+        self.loss: float | None = None
+        self.notes: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """``"vgg5 lif fp32 stbp T4"``: a name for a folder, and for TensorBoard."""
+        return self.row.name
+
+    @property
+    def timesteps(self) -> int:
+        return self.row.timesteps
+
+    @property
+    def brings_weights(self) -> bool:
+        """True if the model may be trained before we train it."""
+        return self.row.checkpoint is not None or ":" in self.row.model
+
+    def record(self, **figures: Any) -> None:
+        """Put figures into the row."""
+        self.row = replace(self.row, **figures)
+
+    def make(self, device: torch.device, seed: int, steps: int, timed: bool) -> None:
+        """Make the model and its optimiser; the row says so where memory does not suffice.
+
+        Args:
+            device: where to train.
+            seed: of the time steps that the mode draws.
+            steps: training steps to come: the learning rate is annealed over them.
+            timed: take time and memory of the training itself.
+        """
+        made = attempt(partial(self._make, device, seed, timed), device)
+        if isinstance(made, OutOfMemory):
+            self.record(failure=made.reason)
+            return
+        self.meter = made
+        self._scheduler = CosineAnnealingLR(made.runner.optimizer, max(1, steps))
+
+    def _make(self, device: torch.device, seed: int, timed: bool) -> StepMeter:
+        timer = PhaseTimer(device) if timed else None
+        runner = StepRunner(
+            self.setup, self.setup.build(), device, recorder=timer or SILENT, seed=seed
+        )
+        return StepMeter(runner, device, timer)
+
+    def step(self, batch: Batch) -> None:
+        """One training step; after the warm-up the first is for memory, the rest for time."""
+        if self.meter is None:
+            return
+        done = attempt(partial(self._step, self.meter, batch), batch[0].device)
+        if isinstance(done, OutOfMemory):
+            self.meter = None
+            self.record(failure=done.reason)
+
+    def _step(self, meter: StepMeter, batch: Batch) -> None:
+        if meter.timer is None or meter.steps < WARMUP_STEPS or not meter.runner.updated:
+            meter.step(batch, watch=meter.steps == 0)
+        elif meter.memory is None:
+            meter.measure_memory(batch)
+        else:
+            meter.time_step(batch)
+        self._scheduler.step()
+
+    def end_epoch(self, epoch: int) -> None:
+        """Note the mean loss of the epoch; SnnprofError if the training has diverged."""
+        if self.meter is None:
+            return
+        losses, what = self.meter.take_losses()
+        self.loss = statistics.fmean(losses)
+        if what is not None:
+            raise SnnprofError(
+                f"mode {self.row.mode!r}: {what} (epoch {epoch + 1}): look for NaN in the "
+                "data, or try a lower learning_rate"
+            )
+
+    @property
+    def profile(self) -> StepProfile | None:
+        """What the training steps took; None where the training was too short to tell."""
+        meter = self.meter
+        if meter is None or meter.memory is None or meter.timer is None:
+            return None
+        return meter.profile()

@@ -1,0 +1,42 @@
+"""Every registry that you can add to, under one import.
+
+Each name is a decorator, or a function that returns one; a name that is taken raises ValueError.
+What is registered takes effect at once, in every counter, run and report that starts afterwards.
+A module that ``--model package.module:function`` names is imported first, so that the command
+knows what it registers. docs/extending.md has a working example of each.
+"""
+
+from snnprof.counting.linear_ops import Argument, linear_operation
+from snnprof.counting.products import Product, product
+from snnprof.experiment.data_sets import DATA_SETS, Dataset
+from snnprof.spiking.neurons import NEURONS
+from snnprof.spiking.surrogates import SURROGATES
+from snnprof.training.adapters import ADAPTERS, SteppedModel
+from snnprof.training.batch_run import BatchRun
+from snnprof.training.losses import LOSSES
+from snnprof.training.modes import FAMILIES, MODES
+
+adapter = ADAPTERS.register
+data_set = DATA_SETS.register
+loss = LOSSES.register
+mode_family = FAMILIES.register
+neuron = NEURONS.register
+surrogate = SURROGATES.register
+training_mode = MODES.register
+
+__all__ = [
+    "Argument",
+    "BatchRun",
+    "Dataset",
+    "Product",
+    "SteppedModel",
+    "adapter",
+    "data_set",
+    "linear_operation",
+    "loss",
+    "mode_family",
+    "neuron",
+    "product",
+    "surrogate",
+    "training_mode",
+]
