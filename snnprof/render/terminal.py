@@ -21,8 +21,8 @@ _PIPE_WIDTH = 400
 def show(result: Result, file: IO[str] | None = None) -> None:
     """Print a result's table and its notes.
 
-    Where the terminal is too narrow for a row per arm or layer, the table is turned, and shown
-    in as many blocks as it takes, so that nothing is cut.
+    Where the terminal is too narrow for the table, its rows become columns, in as many blocks as
+    it takes, so that nothing is cut.
 
     Args:
         result: any result.

@@ -68,7 +68,7 @@ class CoherenceResult(Viewed):
         rows: one per layer of neurons, in order of first call.
         timesteps: T.
         batch: samples.
-        loss, online_loss: names of the losses of the two arms.
+        loss, online_loss: names of the losses of STBP and of online training.
         dtype, device: of the membranes.
         training: whether the network was in training mode.
         remarks: what was assumed or not measured.

@@ -85,10 +85,10 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a quantity of one neuron and mode grows with T: a straight line through the arms.
+    """Growth of a quantity of one neuron and mode with T: a straight line.
 
     Attributes:
-        neuron, mode: of the arms.
+        neuron, mode: of the rows of the report.
         quantity: ``"peak_bytes"``, or ``"step_s"`` (the medians).
         timesteps: the T that the line is through.
         slope: per time step.
