@@ -93,8 +93,8 @@ def trace_steps(
         wait: steps that run before the profiler starts.
         warmup: steps that it runs through without keeping them.
         active: steps that are recorded.
-        write_tables: writes ``operators`` and ``ranges``; None for the tables that results are
-            usually written as.
+        write_tables: writes the tables ``operators`` and ``ranges`` into a folder; None for
+            snnprof's own writer, .md and .csv.
 
     Raises:
         SnnprofError: before anything runs, see :func:`check_trace_folder` and
@@ -136,7 +136,7 @@ def _record(
     schedule: tuple[int, int, int],
 ) -> torch.profiler.profile:
     """The profiler, after the steps have run."""
-    # The profiler's C++ side logs to standard error what no user can use.
+    # The profiler's C++ side logs messages for its developers to standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     cuda = device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU]

@@ -27,7 +27,7 @@ class StepMemory:
     """Memory that one training step took.
 
     Attributes:
-        peak_bytes: what the step found allocated (parameters, buffers, optimiser state, inputs)
+        peak_bytes: bytes allocated before the step (parameters, buffers, optimiser state, inputs)
             plus the most that it allocated on top.
         reserved_bytes: the most that CUDA's allocator held from the device; None on the CPU.
         static_bytes: parameters, gradients and optimiser state after the step.
@@ -44,7 +44,7 @@ class OutOfMemory:
 
     Attributes:
         reason: in words.
-        profile: what had been measured before.
+        profile: the measurements made before; None where there are none.
     """
 
     reason: str = "out of memory"
@@ -72,7 +72,7 @@ def step_memory(
     inputs: Iterable[Tensor],
     device: torch.device,
 ) -> tuple[StepMemory, Tensor]:
-    """Run one training step and tell its memory, and what the step returned.
+    """Run one training step; its memory, and the value that it returned.
 
     CUDA's allocator statistics on a GPU, the profiler's allocation events on the CPU: both are
     deterministic. Gradients and state of the step before are dropped first: the step would
@@ -128,7 +128,7 @@ def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, i
 
 
 def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
-    # The profiler's C++ side logs to standard error what no user can use.
+    # The profiler's C++ side logs messages for its developers to standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
