@@ -1,7 +1,8 @@
-"""What the benchmarks of training share: networks, single steps, ratios, Markdown."""
+"""Shared by the benchmarks: networks, single steps, ratios, Markdown."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from snnprof.models import MODELS
 from snnprof.profiling.step_memory import StepMemory, step_memory
-from snnprof.results import StepProfile
+from snnprof.results import StepProfile, quartiles
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import NeuronMaker
 from snnprof.training.adapters import SteppedModel, adapt
@@ -101,7 +102,7 @@ class SingleStep:
 def same_work(
     name: str, one: Build, other: Build, mode: str, work: Work, device: torch.device, most: float
 ) -> str:
-    """A sentence on how far loss and gradients of two arms are apart.
+    """A sentence on how far loss and gradients of two networks are apart.
 
     Raises:
         SystemExit: further than ``most``, relative: then they do not do the same work.
@@ -118,12 +119,13 @@ def same_work(
 
 
 def ratios(ours: StepProfile, theirs: StepProfile) -> list[float]:
-    """Seconds of one arm over those of the other, round by round."""
+    """Seconds of one network over those of the other, round by round."""
     return [a / b for a, b in zip(ours.step_s, theirs.step_s, strict=True)]
 
 
-def quartiles(values: Sequence[float]) -> str:
-    first, middle, third = statistics.quantiles(values, n=4)
+def spread(values: Sequence[float]) -> str:
+    """Median (first-third quartile), as text."""
+    first, middle, third = quartiles(values) or (math.nan,) * 3
     return f"{middle:.3f} ({first:.3f}-{third:.3f})"
 
 

@@ -1,4 +1,4 @@
-"""What counting costs: the same work with and without SopCounter, in turn.
+"""Costs of counting: the same work with and without SopCounter, in turn.
 
 Prints the ratio counted / plain: median and quartiles over blocks. In every block each kind of
 run comes once, in random order, as the median of a few runs. "steady" is a counter that has
@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from measuring import spread
 from torch import Tensor, nn
 
 import snnprof
@@ -113,11 +114,6 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def quartiles(values: list[float]) -> str:
-    first, middle, third = statistics.quantiles(values, n=4)
-    return f"{middle:.3f} ({first:.3f}-{third:.3f})"
-
-
 def compare(
     network: nn.Module, work: Callable[[], object], timesteps: int | None, blocks: int
 ) -> tuple[float, str, str]:
@@ -151,11 +147,9 @@ def compare(
         shuffle(in_turn)  # nobody always comes after the same one
         for run in in_turn:
             run()
-
-    def ratio(counted: list[float]) -> str:
-        return quartiles([x / bare for x, bare in zip(counted, plain, strict=True)])
-
-    return statistics.median(plain), ratio(steady), ratio(first)
+    pairs = ([x / bare for x, bare in zip(xs, plain, strict=True)] for xs in (steady, first))
+    steady_ratio, first_ratio = map(spread, pairs)
+    return statistics.median(plain), steady_ratio, first_ratio
 
 
 def keep_memory() -> None:

@@ -1,4 +1,4 @@
-"""What training costs: memory over T, the lean backward passes, and SpikingJelly beside it.
+"""Costs of training: memory over T, the lean backward passes, and SpikingJelly beside it.
 
 Three tables, each alone or all in turn:
 
@@ -27,10 +27,10 @@ from measuring import (
     Work,
     mib,
     milliseconds,
-    quartiles,
     ratios,
     reached,
     same_work,
+    spread,
     table,
 )
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ WORKS = {
     "cuda": [Work(batch=64), Work("resnet34", 224, batch=32)],
 }
 FLAT, AFFINE, LEAN_LIF = 1.02, 0.999, 0.9
-# Between arms that fire alike, gradients differ by rounding only.
+# Between networks that fire alike, gradients differ by rounding only.
 ROUNDING = 1e-5
 
 
@@ -144,12 +144,12 @@ def lean_table(options: argparse.Namespace, device: torch.device) -> None:
     for chosen in WORKS[device.type]:
         work = replace(chosen, batch=options.batch or chosen.batch, timesteps=8)
         print(f"## The lean backward passes beside plain autograd\n\nstbp, {work}.\n")
-        names, arms, checks = list(LEAN), [], []
+        names, setups, checks = list(LEAN), [], []
         for name, (lean, plain, _) in LEAN.items():
             builds = with_neuron(work, lean), with_neuron(work, plain)
             checks.append(same_work(name, *builds, "stbp", work, device, ROUNDING))
-            arms += [StepSetup(build) for build in builds]
-        profiles = profile(arms, work, options, device)
+            setups += [StepSetup(build) for build in builds]
+        profiles = profile(setups, work, options, device)
         rows = [
             lean_row(name, *profiles[2 * place : 2 * place + 2]) for place, name in enumerate(names)
         ]
@@ -166,7 +166,7 @@ def lean_row(name: str, lean: StepProfile, plain: StepProfile) -> list[str]:
         name,
         milliseconds(lean),
         milliseconds(plain),
-        quartiles(ratios(lean, plain)),
+        spread(ratios(lean, plain)),
         mib(lean.activation_bytes),
         mib(plain.activation_bytes),
         f"{ratio:.3f}",
@@ -181,14 +181,14 @@ def peers_table(options: argparse.Namespace, device: torch.device) -> None:
     for chosen in WORKS[device.type]:
         work = replace(chosen, batch=options.batch or chosen.batch)
         print(f"## Beside SpikingJelly {version}\n\nLIF, {work}.\n")
-        arms, checks = [], []
+        setups, checks = [], []
         for mode in ("stbp", "online"):
             ours = with_neuron(work, lambda t: LIF(t, ARCTAN))
             theirs = spikingjelly(mode, work)
             checks.append(same_work(mode, ours, theirs, mode, work, device, ROUNDING))
-            arms += [StepSetup(ours, mode, compile=options.compile)]
-            arms += [StepSetup(theirs, mode, work.timesteps)]
-        profiles = profile(arms, work, options, device)
+            setups += [StepSetup(ours, mode, compile=options.compile)]
+            setups += [StepSetup(theirs, mode, work.timesteps)]
+        profiles = profile(setups, work, options, device)
         rows = [peers_row(*profiles[place : place + 2]) for place in (0, 2)]
         head = ["mode", "snnprof (ms)", "SpikingJelly (ms)", "time, ratio", "<= 1.0"]
         sizes = ["snnprof, peak (MiB)", "SpikingJelly", "ratio", "<= 1.0", "activation, ratio"]
@@ -203,7 +203,7 @@ def peers_row(ours: StepProfile, theirs: StepProfile) -> list[str]:
         ours.mode,
         milliseconds(ours),
         milliseconds(theirs),
-        quartiles(times),
+        spread(times),
         "yes" if statistics.median(times) <= 1 else "no",
         mib(ours.peak_bytes),
         mib(theirs.peak_bytes),
@@ -214,15 +214,15 @@ def peers_row(ours: StepProfile, theirs: StepProfile) -> list[str]:
 
 
 def profile(
-    arms: Sequence[StepSetup], work: Work, options: argparse.Namespace, device: torch.device
+    setups: Sequence[StepSetup], work: Work, options: argparse.Namespace, device: torch.device
 ) -> tuple[StepProfile, ...]:
     return profile_steps(
-        arms, work.data(), warmup=options.warmup, repeats=options.repeats, device=device.type
+        setups, work.data(), warmup=options.warmup, repeats=options.repeats, device=device.type
     )
 
 
 def print_checks(checks: Sequence[str]) -> None:
-    print(f"Apart, relative to the other arm: {'; '.join(checks)}.\n", flush=True)
+    print(f"Apart, relative to the other network: {'; '.join(checks)}.\n", flush=True)
 
 
 TABLES = {"memory": memory_table, "lean": lean_table, "peers": peers_table}
@@ -235,8 +235,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="images per step")
     parser.add_argument("--longest", type=int, default=32, help="longest T of `memory`")
     parser.add_argument("--repeats", type=int, default=11, help="timed rounds")
-    parser.add_argument("--warmup", type=int, default=1, help="steps of each arm before them")
-    parser.add_argument("--compile", action="store_true", help="our arm through torch.compile")
+    parser.add_argument("--warmup", type=int, default=1, help="steps of each network before them")
+    parser.add_argument("--compile", action="store_true", help="our networks through torch.compile")
     options = parser.parse_args()
     unknown = set(options.tables) - set(TABLES)
     if unknown:

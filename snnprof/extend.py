@@ -8,7 +8,9 @@ knows what it registers. docs/extending.md has a working example of each.
 
 from snnprof.counting.linear_ops import Argument, linear_operation
 from snnprof.counting.products import Product, product
+from snnprof.energy.conventions import energy_convention
 from snnprof.experiment.data_sets import DATA_SETS, Dataset
+from snnprof.render.output_formats import output_format
 from snnprof.spiking.neuron_equations import NeuronEquations, register_neuron
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.spiking.surrogates import SURROGATES
@@ -34,12 +36,14 @@ __all__ = [
     "SteppedModel",
     "adapter",
     "data_set",
+    "energy_convention",
     "linear_operation",
     "loss",
     "mode_family",
     "NeuronEquations",
     "neuron",
     "neuron_equations",
+    "output_format",
     "product",
     "surrogate",
     "training_mode",

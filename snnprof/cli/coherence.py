@@ -22,6 +22,7 @@ from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
 from snnprof.experiment.settings import BATCH_SIZE, LEARNING_RATE, Progress
 from snnprof.models import list_models
 from snnprof.render.output_files import check_output, save, write_each
+from snnprof.render.output_formats import FORMATS
 from snnprof.results import CoherenceSweep
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.losses import LOSSES
@@ -88,7 +89,7 @@ from snnprof.training.modes import mode_names
     "--output",
     "outputs",
     multiple=True,
-    help="Also write FILE.md, .csv, .tex, .json, or draw FILE.svg, .png, .pdf; repeat it.",
+    help=f"Also write or draw FILE, by its suffix: {', '.join(FORMATS)}; repeat it.",
 )
 def coherence_command(
     variants: tuple[str, ...],

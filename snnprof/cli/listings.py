@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import torch
 
-from snnprof.energy.pricing import conventions
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.models import MODELS, list_models, nominal_macs, usual
 
 
@@ -34,9 +34,12 @@ def models_command(name: str | None) -> None:
 @click.command("energy-tables")
 def energy_tables_command() -> None:
     """List the energy conventions: constants, what they leave out, sources."""
-    for convention in conventions().values():
-        mac = "none" if convention.mac_j is None else f"{convention.mac_j * 1e12:g} pJ"
-        click.echo(f"{convention.name}: MAC {mac}, AC {convention.ac_j * 1e12:g} pJ")
+    for convention in CONVENTIONS.values():
+        mac, ac = (
+            "none" if joules is None else f"{joules * 1e12:g} pJ"
+            for joules in (convention.mac_j, convention.ac_j)
+        )
+        click.echo(f"{convention.name}: MAC {mac}, AC {ac}")
         click.echo(f"  {convention.description}")
         click.echo(f"  leaves out: {convention.leaves_out}")
         click.echo(f"  source: {convention.source}")

@@ -19,7 +19,7 @@ from snnprof.cli.options import (
     warnings_once,
 )
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.pricing import conventions
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.experiment.run import run
 from snnprof.experiment.settings import (
     AUTO,
@@ -31,6 +31,7 @@ from snnprof.experiment.settings import (
 )
 from snnprof.models import list_models
 from snnprof.render.output_files import check_output, is_picture, save, write_each
+from snnprof.render.output_formats import FORMATS
 from snnprof.results import Report
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.modes import mode_names
@@ -82,7 +83,7 @@ from snnprof.training.step_runner import AMP
     multiple=True,
     default=("operands",),
     show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {listed([*conventions()])}.",
+    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}.",
 )
 @click.option(
     "--repeats",
@@ -115,8 +116,8 @@ from snnprof.training.step_runner import AMP
     "--output",
     "outputs",
     multiple=True,
-    help="Also write FILE.md, .csv, .tex or .json; .svg, .png or .pdf draws time and memory over "
-    "several T (extra plots). Repeat it. The table is always printed (-).",
+    help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Pictures draw time and memory "
+    "over several T (extra plots). Repeat it. The table is always printed (-).",
 )
 def run_command(
     neurons: tuple[str, ...], variants: tuple[str, ...], outputs: tuple[str, ...], **settings: Any

@@ -12,7 +12,7 @@ _LONGEST_NAME = 200  # characters; file systems take 255 bytes, and a temporary 
 
 
 def check_writable(path: str | Path) -> None:
-    """See beforehand whether a file can be written.
+    """Raise beforehand where a file cannot be written.
 
     Raises:
         SnnprofError: no such directory, a directory, too long a name, or the system refuses.
@@ -25,8 +25,8 @@ def check_writable(path: str | Path) -> None:
 
 
 def _target(path: str | Path) -> Path:
-    """Where the path leads, if that may be written to."""
-    target = _leads_to(path)
+    """The file behind the path, links followed, if it may be written to."""
+    target = _resolved(path)
     if len(target.name) > _LONGEST_NAME:
         raise SnnprofError(f"output {str(path)!r}: the name is too long")
     if target.is_dir():
@@ -41,8 +41,8 @@ def _target(path: str | Path) -> Path:
     return target
 
 
-def _leads_to(path: str | Path) -> Path:
-    """The path, or what it links to."""
+def _resolved(path: str | Path) -> Path:
+    """The path with its links followed."""
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError) as error:  # up to Python 3.12 a loop is a RuntimeError
@@ -78,7 +78,7 @@ def _replace(target: Path, content: bytes) -> None:
 
 
 def _take_permissions(name: str, target: Path) -> None:
-    """Temporary files are private: give it the old file's mode, or what the umask leaves."""
+    """Give a temporary file, which is private, the old file's mode, or the umask's default."""
     if target.exists():
         os.chmod(name, target.stat().st_mode & 0o777)
         return

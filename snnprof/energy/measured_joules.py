@@ -45,7 +45,7 @@ def measure_energy(
     sleep: Sleep = time.sleep,
     idle_seconds: float | None = None,
 ) -> Measurement:
-    """Joules per step on an NVIDIA GPU; :func:`measure_energies` with one arm and one round.
+    """Joules per step on an NVIDIA GPU; :func:`measure_energies` with one step and one round.
 
     Raises:
         SnnprofError: a window under 1 s.
@@ -64,7 +64,7 @@ def measure_energy(
 
 
 def measure_energies(
-    arms: Mapping[str, Step],
+    steps: Mapping[str, Step],
     seconds: float,
     *,
     device: torch.device | str,
@@ -74,50 +74,50 @@ def measure_energies(
     sleep: Sleep = time.sleep,
     idle_seconds: float | None = None,
 ) -> dict[str, Measurement]:
-    """Joules per step of several arms, in turn, so that a warming board strikes them alike.
+    """Joules per step of each training step, in turn, so that a warming board strikes all alike.
 
-    In every round the board first idles, then each arm gets a window: synchronise, read the
-    counter, run steps, synchronise, read. Each arm runs in for half a second before its
-    window. ``net = (counter difference - idle watts * window) / steps``.
+    In every round the board first idles, then each step gets a window: synchronise, read the
+    counter, run it again and again, synchronise, read. Each runs in for half a second before its
+    window. ``net = (counter difference - idle watts * window) / steps run``.
 
     Args:
-        arms: a training step by name.
-        seconds: of measuring per arm, all rounds together; 10 s for a resolution of 1 %.
+        steps: training steps by name.
+        seconds: of measuring per step, all rounds together; 10 s for a resolution of 1 %.
         device: where the steps run.
-        rounds: windows per arm.
+        rounds: windows per step.
         reader: the counter; None finds the device's by UUID.
         clock, sleep: injected by tests.
         idle_seconds: of idling, all rounds together; None for ``seconds``.
 
     Returns:
-        A :class:`Measurement` per arm; its energy is None, with the reason, where there is no
+        A :class:`Measurement` per step; its energy is None, with the reason, where there is no
         counter, where it does not move, or where it was set back.
 
     Raises:
-        SnnprofError: no arm, no round, or a window under 1 s, before anything runs.
+        SnnprofError: no step, no round, or a window under 1 s, before anything runs.
     """
     idle_seconds = seconds if idle_seconds is None else idle_seconds
-    _check(arms, seconds, idle_seconds, rounds)
+    _check(steps, seconds, idle_seconds, rounds)
     where = torch.device(device)
     with ExitStack() as stack:
         try:
             counter = reader or stack.enter_context(nvml_reader(where))
         except NoCounter as missing:
-            return dict.fromkeys(arms, Measurement(None, f"not measured: {missing}"))
+            return dict.fromkeys(steps, Measurement(None, f"not measured: {missing}"))
         bench = _Bench(counter, where, clock, sleep)
         idle: list[_Window] = []
-        windows: dict[str, list[_Window]] = {name: [] for name in arms}
-        names = list(arms)
+        windows: dict[str, list[_Window]] = {name: [] for name in steps}
+        names = list(steps)
         for turn in range(rounds):
             idle.append(bench.idle(idle_seconds / rounds))
             shift = turn % len(names)
             for name in (*names[shift:], *names[:shift]):
-                windows[name].append(bench.run(arms[name], seconds / rounds))
-    return {name: _result(windows[name], idle, counter) for name in arms}
+                windows[name].append(bench.run(steps[name], seconds / rounds))
+    return {name: _result(windows[name], idle, counter) for name in steps}
 
 
-def _check(arms: Mapping[str, Step], seconds: float, idle_seconds: float, rounds: int) -> None:
-    if not arms:
+def _check(steps: Mapping[str, Step], seconds: float, idle_seconds: float, rounds: int) -> None:
+    if not steps:
         raise SnnprofError("no training step was given: there is no energy to measure")
     if rounds < 1:
         raise SnnprofError(f"rounds={rounds}: must be at least 1")

@@ -14,7 +14,7 @@ class EnergyReader(Protocol):
 
     Attributes:
         device: the board's name.
-        uuid: what tells it from others.
+        uuid: unique to the board.
     """
 
     device: str

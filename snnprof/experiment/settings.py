@@ -13,8 +13,8 @@ from torch import Tensor
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
-from snnprof.energy.pricing import convention
 from snnprof.experiment.data_sets import Dataset, load
 from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.experiment.trainer import Recipe, count_steps
@@ -199,7 +199,7 @@ def _check_names(
 
 def _check_measuring(energy: Sequence[str], repeats: int | None, joules_s: float | None) -> None:
     for name in energy:
-        convention(name)
+        CONVENTIONS.find(name)
     if repeats is not None and repeats < 1:
         raise SnnprofError(f"repeats={repeats}: must be at least 1")
     if joules_s is not None and not (LEAST_WINDOW_S <= joules_s < math.inf):

@@ -8,7 +8,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,62 +16,15 @@ from torch._C._autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEventAvg
 
 from snnprof.core.errors import SnnprofError
+from snnprof.profiling.event_tree import events
 from snnprof.profiling.layer_ranges import LayerRanges
+from snnprof.results.base import TraceTables, views
+from snnprof.results.trace import OperatorTime, TraceResult
 
 PERFETTO = "perfetto.json"
 _OURS = re.compile(
     r".*\.pt\.trace\.json|perfetto\.json|(operators|ranges)\.(md|csv)|events\.out\.tfevents\..*"
 )
-
-
-@dataclass(frozen=True)
-class OperatorTime:
-    """An operator, or a range, over all recorded steps.
-
-    Attributes:
-        name: ``"aten::convolution_backward"``, or ``"conv1 t=2"``.
-        calls: how often it ran.
-        self_s: processor seconds in it, without what it called.
-        total_s: processor seconds in it, with what it called; an operator that calls itself
-            is counted again.
-        self_bytes: main memory that it allocated and did not free, without what it called.
-        device_self_s, device_total_s, device_self_bytes: likewise of the kernels it started
-            on the GPU and of the GPU's memory; None where no GPU was traced.
-    """
-
-    name: str
-    calls: int
-    self_s: float
-    total_s: float
-    self_bytes: int
-    device_self_s: float | None = None
-    device_total_s: float | None = None
-    device_self_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class TraceResult:
-    """What a trace recorded, and where it lies.
-
-    Attributes:
-        name: the run's name in TensorBoard.
-        folder: what was written lies there.
-        trace: what the torch-tb-profiler plug-in reads.
-        perfetto: the same events for ui.perfetto.dev and chrome://tracing.
-        steps: recorded steps.
-        operators: torch's operators, the longest first.
-        ranges: layers by time step (forward passes only), optimiser steps; longest first.
-        not_marked: layers without a range: never called as a module, or compiled.
-    """
-
-    name: str
-    folder: Path
-    trace: Path
-    perfetto: Path
-    steps: int
-    operators: tuple[OperatorTime, ...]
-    ranges: tuple[OperatorTime, ...]
-    not_marked: tuple[str, ...]
 
 
 def check_trace_folder(folder: Path, name: str) -> Path:
@@ -117,6 +69,7 @@ def trace_steps(
     wait: int = 1,
     warmup: int = 1,
     active: int = 3,
+    write_tables: TraceTables | None = None,
 ) -> TraceResult:
     """Run training steps under torch.profiler, and write what it saw to ``folder / name``.
 
@@ -140,6 +93,8 @@ def trace_steps(
         wait: steps that run before the profiler starts.
         warmup: steps that it runs through without keeping them.
         active: steps that are recorded.
+        write_tables: writes the tables ``operators`` and ``ranges`` into a folder; None for
+            snnprof's own writer, .md and .csv.
 
     Raises:
         SnnprofError: before anything runs, see :func:`check_trace_folder` and
@@ -147,12 +102,14 @@ def trace_steps(
             be; afterwards, where the system refuses to write.
     """
     _check_schedule(wait, warmup, active)
+    write_tables = write_tables or views().trace_tables
     ranges = LayerRanges(model, timesteps, steps_per_call)
     with _staged(folder, name) as stage:
         profiler = _record(step, ranges, torch.device(device), (wait, warmup, active))
         operators, marked = _tables(profiler, torch.device(device).type == "cuda")
         with _refusals(folder):
-            trace = _write(profiler, stage, operators, marked)
+            trace = _write(profiler, stage)
+            write_tables(stage, {"operators": operators, "ranges": marked})
     target = folder / name
     return TraceResult(
         name=name,
@@ -179,7 +136,7 @@ def _record(
     schedule: tuple[int, int, int],
 ) -> torch.profiler.profile:
     """The profiler, after the steps have run."""
-    # The profiler's C++ side logs to standard error what no user can use.
+    # The profiler's C++ side logs messages for its developers to standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     cuda = device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -205,15 +162,8 @@ def _record(
     return profiler
 
 
-def _write(
-    profiler: torch.profiler.profile,
-    stage: Path,
-    operators: tuple[OperatorTime, ...],
-    ranges: tuple[OperatorTime, ...],
-) -> Path:
-    """Write all files; returns the trace that the plug-in reads."""
-    from snnprof.render.operator_table import to_csv, to_markdown
-
+def _write(profiler: torch.profiler.profile, stage: Path) -> Path:
+    """Write the trace for both viewers; returns the one that the plug-in reads."""
     torch.profiler.tensorboard_trace_handler(str(stage))(profiler)
     trace = next(stage.glob("*.pt.trace.json"), None)
     if trace is None or not trace.stat().st_size:
@@ -222,9 +172,6 @@ def _write(
         os.link(trace, stage / PERFETTO)  # the same bytes, once on the disk
     except OSError:
         shutil.copyfile(trace, stage / PERFETTO)
-    for kind, rows in (("operators", operators), ("ranges", ranges)):
-        (stage / f"{kind}.md").write_text(to_markdown(kind, rows), "utf-8")
-        (stage / f"{kind}.csv").write_text(to_csv(rows), "utf-8", newline="")
     return trace
 
 
@@ -249,16 +196,11 @@ def _tables(
 
 def _operator_names(profiler: torch.profiler.profile) -> set[str]:
     """Names of torch's operators and of ranges; Python's functions are of another type."""
-    assert profiler.profiler is not None
-    results = profiler.profiler.kineto_results
-    assert results is not None
-    names, waiting = set(), list(results.experimental_event_tree())
-    while waiting:
-        event = waiting.pop()
-        waiting.extend(event.children)
-        if event.tag == torch._C._profiler._EventType.TorchOp:
-            names.add(event.name)
-    return names
+    return {
+        event.name
+        for event in events(profiler)
+        if event.tag == torch._C._profiler._EventType.TorchOp
+    }
 
 
 def _row(event: FunctionEventAvg, cuda: bool) -> OperatorTime:

@@ -15,6 +15,7 @@ from torch._C._profiler import _EventType
 from torch.optim import Optimizer
 
 from snnprof.core.errors import is_out_of_memory
+from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
 
@@ -23,10 +24,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What one training step took.
+    """Memory that one training step took.
 
     Attributes:
-        peak_bytes: what the step found allocated (parameters, buffers, optimiser state, inputs)
+        peak_bytes: bytes allocated before the step (parameters, buffers, optimiser state, inputs)
             plus the most that it allocated on top.
         reserved_bytes: the most that CUDA's allocator held from the device; None on the CPU.
         static_bytes: parameters, gradients and optimiser state after the step.
@@ -39,11 +40,11 @@ class StepMemory:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """What there is instead of a result where the memory did not suffice.
+    """The outcome where the memory did not suffice.
 
     Attributes:
         reason: in words.
-        profile: what had been measured before.
+        profile: the measurements made before; None where there are none.
     """
 
     reason: str = "out of memory"
@@ -71,7 +72,7 @@ def step_memory(
     inputs: Iterable[Tensor],
     device: torch.device,
 ) -> tuple[StepMemory, Tensor]:
-    """Run one training step and tell its memory, and what the step returned.
+    """Run one training step; its memory, and the value that it returned.
 
     CUDA's allocator statistics on a GPU, the profiler's allocation events on the CPU: both are
     deterministic. Gradients and state of the step before are dropped first: the step would
@@ -127,7 +128,7 @@ def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, i
 
 
 def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
-    # The profiler's C++ side logs to standard error what no user can use.
+    # The profiler's C++ side logs messages for its developers to standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
@@ -145,16 +146,11 @@ def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:
     Blocks from before are left out: whether the profiler knows their size depends on what was
     profiled earlier in the process.
     """
-    assert profiler.profiler is not None
-    results = profiler.profiler.kineto_results
-    assert results is not None
-    pending = list(results.experimental_event_tree())
-    found = []
-    while pending:
-        event = pending.pop()
-        pending += event.children
-        if event.typed[0] == _EventType.Allocation:
-            found.append((event.start_time_ns, event.typed[1]))
+    found = [
+        (event.start_time_ns, event.typed[1])
+        for event in events(profiler)
+        if event.typed[0] == _EventType.Allocation
+    ]
     living: set[int] = set()
     for _, block in sorted(found, key=lambda timed: timed[0]):
         if block.alloc_size > 0:

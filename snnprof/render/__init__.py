@@ -1,1 +1,41 @@
-"""Results as tables: terminal, Markdown, CSV, LaTeX, JSON."""
+"""Results as tables, files and pictures: one module per format, one per type of result.
+
+Importing any module of this package makes every format and every table known, and hands the
+results the functions behind their ``to_frame`` and ``save``.
+"""
+
+# The order in which messages and help list the formats.
+from snnprof.render import markdown, csv, latex, json, figures  # isort: skip
+from snnprof.render import (
+    coherence_figure,
+    coherence_table,
+    count_table,
+    energy_table,
+    report_table,
+    scaling_figure,
+    step_table,
+)
+from snnprof.render.operator_table import write_tables
+from snnprof.render.output_files import save
+from snnprof.render.table import frame
+from snnprof.results.base import Views, bind_views
+
+bind_views(Views(frame=frame, save=save, trace_tables=write_tables))
+
+__all__ = [
+    "coherence_figure",
+    "coherence_table",
+    "count_table",
+    "csv",
+    "energy_table",
+    "figures",
+    "frame",
+    "json",
+    "latex",
+    "markdown",
+    "report_table",
+    "save",
+    "scaling_figure",
+    "step_table",
+    "write_tables",
+]

@@ -78,7 +78,7 @@ def _by_time(results: Sequence[CoherenceResult]) -> dict[int, list[CoherenceResu
 
 
 def _against(results: Sequence[CoherenceResult]) -> str | None:
-    """What the second picture is against, if there is one."""
+    """The horizontal axis of the second picture, if there is one."""
     groups = _by_time(results)
     if any(len({r.epoch for r in group if r.epoch is not None}) > 1 for group in groups.values()):
         return "epoch"

@@ -96,13 +96,13 @@ def _layer_cells(row: LayerCoherence) -> tuple[str, ...]:
 
 
 def coherence_notes(result: CoherenceResult) -> Iterator[str]:
-    """What is compared, and what has to be said about it."""
+    """Sentences under the table: the comparison, and remarks on it."""
     yield from _meaning(result)
     yield from result.remarks
 
 
 def _meaning(result: CoherenceResult) -> Iterator[str]:
-    """What the figures are of, and mean."""
+    """The meaning of the figures."""
     mode = "training" if result.training else "evaluation"
     losses = result.loss
     if result.online_loss != result.loss:
@@ -225,7 +225,7 @@ def tables_by_time(sweep: CoherenceSweep) -> Iterator[View]:
 
 
 def sweep_notes(sweep: CoherenceSweep) -> Iterator[str]:
-    """What was run, what the figures mean, and what has to be said about which of them."""
+    """Sentences under the table: the run, the meaning of the figures, remarks on some of them."""
     yield from sweep.notes
     if sweep.followed:
         yield "Medians, least and largest: over the layers. Each layer is in the .csv and .json."

@@ -79,7 +79,7 @@ def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tup
 
 
 def count_notes(result: CountResult) -> Iterator[str]:
-    """What was not counted, and what was wrong with the inputs."""
+    """Sentences on layers that were not counted, and on wrong inputs."""
     if any(layer.stem for layer in result.rows):
         yield "SOPs include the stem; the total firing rate leaves it out: its input is no spike."
     elif result.rows:

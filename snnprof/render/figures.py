@@ -6,10 +6,11 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Callable
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
+from snnprof.render.output_formats import FORMATS, output_format
 
 SUFFIXES = (".svg", ".png", ".pdf")
 _STYLE = {"svg.hashsalt": "snnprof", "svg.fonttype": "none", "font.size": 9}
@@ -52,5 +53,9 @@ def picture(result: Any, suffix: str) -> bytes:
     Raises:
         SnnprofError: there is nothing to draw in it, or no matplotlib.
     """
-    kind = type(result).__name__
-    raise SnnprofError(f"there is no picture of a {kind}: write .md, .csv, .tex or .json")
+    tables = ", ".join(suffix for suffix in FORMATS if suffix not in SUFFIXES)
+    raise SnnprofError(f"there is no picture of a {type(result).__name__}: write {tables}")
+
+
+for _suffix in SUFFIXES:
+    output_format(_suffix, check=check_matplotlib)(partial(picture, suffix=_suffix))

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
+from pathlib import Path
 
-from snnprof.profiling.kineto_trace import OperatorTime
 from snnprof.render.number_format import integer, scaled
+from snnprof.results.trace import OperatorTime
 
 ROWS_SHOWN = 50
 MS, KIB = 1e-3, 1024
 _CPU_COLUMNS = ("name", "calls", "self (ms)", "total (ms)", "self memory (KiB)")
 _GPU_COLUMNS = ("GPU self (ms)", "GPU total (ms)", "GPU self memory (KiB)")
+
+
+def write_tables(folder: Path, tables: Mapping[str, Sequence[OperatorTime]]) -> None:
+    """Write each table as NAME.md and NAME.csv.
+
+    Raises:
+        OSError: the system refuses to write.
+    """
+    for name, rows in tables.items():
+        (folder / f"{name}.md").write_text(to_markdown(name, rows), "utf-8")
+        (folder / f"{name}.csv").write_text(to_csv(rows), "utf-8", newline="")
 
 
 def to_csv(rows: Sequence[OperatorTime]) -> str:

@@ -1,4 +1,4 @@
-"""Arms side by side."""
+"""Rows of a comparison, side by side."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from snnprof.results.scaling import FLAT
 
 @records.register
 def _(result: Report) -> list[dict[str, Any]]:
-    return [_arm_record(arm, result) for arm in result.rows]
+    return [_row_record(row, result) for row in result.rows]
 
 
-def _arm_record(arm: ReportRow, report: Report) -> dict[str, Any]:
-    counts, profile = arm.counts, arm.profile
-    first, middle, third = quartiles(arm.step_s) or (None, None, None)
+def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
+    counts, profile = row.counts, row.profile
+    first, middle, third = quartiles(row.step_s) or (None, None, None)
     return {
-        "model": arm.model,
-        "neuron": arm.neuron,
-        "weights": arm.weights,
-        "mode": arm.mode,
-        "timesteps": arm.timesteps,
-        "parameters": arm.parameters,
-        "size_bytes": arm.size_bytes,
-        "paper_size_bytes": arm.paper_size_bytes,
-        "accuracy": arm.accuracy,
+        "model": row.model,
+        "neuron": row.neuron,
+        "weights": row.weights,
+        "mode": row.mode,
+        "timesteps": row.timesteps,
+        "parameters": row.parameters,
+        "size_bytes": row.size_bytes,
+        "paper_size_bytes": row.paper_size_bytes,
+        "accuracy": row.accuracy,
         "firing_rate": None if counts is None else counts.firing_rate,
         "synops": None if counts is None else counts.per_sample("synops"),
-        **{f"energy_{energy.table}_j": energy.total_j for energy in arm.energies},
-        "neuron_ops": arm.neuron_ops,
+        **{f"energy_{energy.table}_j": energy.total_j for energy in row.energies},
+        "neuron_ops": row.neuron_ops,
         "step_median_s": middle,
         "step_q1_s": first,
         "step_q3_s": third,
-        "step_ratio": _ratio(arm, report, "step_median_s"),
+        "step_ratio": _ratio(row, report, "step_median_s"),
         **_profile_record(profile),
-        "peak_ratio": _ratio(arm, report, "peak_bytes"),
-        "measured_j": _measured_j(arm),
-        "epochs": arm.epochs,
-        "execution": arm.execution,
-        "failure": arm.failure,
+        "peak_ratio": _ratio(row, report, "peak_bytes"),
+        "measured_j": _measured_j(row),
+        "epochs": row.epochs,
+        "execution": row.execution,
+        "failure": row.failure,
         "device": report.environment.get("device"),
     }
 
@@ -83,62 +83,62 @@ def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
     }
 
 
-def _measured_j(arm: ReportRow) -> float | None:
+def _measured_j(row: ReportRow) -> float | None:
     """Joules per sample of a training step, by the board's counter."""
-    if arm.measured is None or arm.batch_size is None:
+    if row.measured is None or row.batch_size is None:
         return None
-    return arm.measured.net_j / arm.batch_size
+    return row.measured.net_j / row.batch_size
 
 
-def _ratio(arm: ReportRow, report: Report, figure: str) -> float | None:
-    """A figure of an arm, to that of the first row of the same T that has it."""
-    alike = (getattr(other, figure) for other in report.rows if other.timesteps == arm.timesteps)
-    return relative(getattr(arm, figure), next((y for y in alike if y is not None), None))
+def _ratio(row: ReportRow, report: Report, figure: str) -> float | None:
+    """A figure of a row, relative to that of the first row of the same T that has it."""
+    alike = (getattr(other, figure) for other in report.rows if other.timesteps == row.timesteps)
+    return relative(getattr(row, figure), next((y for y in alike if y is not None), None))
 
 
 @view.register
 def _(result: Report) -> View:
     device = "GPU" if result.environment.get("device", "").startswith("CUDA") else "CPU"
-    rows = [_arm_cells(arm, result, device) for arm in result.rows]
+    rows = [_row_cells(row, result, device) for row in result.rows]
     columns = tuple(dict.fromkeys(heading for row in rows for heading in row))
     cells = tuple(tuple(row.get(heading, "") for heading in columns) for row in rows)
     title = "Training modes side by side (SOPs, NOPs and energy per sample)"
     return View(title, columns, cells, tuple(report_notes(result)))
 
 
-def _arm_cells(arm: ReportRow, report: Report, device: str) -> dict[str, str]:
-    """Cells by heading; what no arm has to say gets no column."""
-    counts = arm.counts
+def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
+    """Cells by heading; what no row has to say gets no column."""
+    counts = row.counts
     tables = _unique(energy.table for other in report.rows for energy in other.energies)
-    energies = {energy.table: energy.total_j for energy in arm.energies}
+    energies = {energy.table: energy.total_j for energy in row.energies}
     cells = {
-        "model": arm.model,
-        "neuron": arm.neuron or "",
-        "weights": arm.weights or "",
-        "mode": arm.mode,
-        "T": str(arm.timesteps),
-        "parameters": integer(arm.parameters),
-        "size (MB)": scaled(arm.size_bytes, MEGA),
-        "size, paper (MB)": scaled(arm.paper_size_bytes, MEGA),
-        "accuracy (%)": percent(arm.accuracy),
+        "model": row.model,
+        "neuron": row.neuron or "",
+        "weights": row.weights or "",
+        "mode": row.mode,
+        "T": str(row.timesteps),
+        "parameters": integer(row.parameters),
+        "size (MB)": scaled(row.size_bytes, MEGA),
+        "size, paper (MB)": scaled(row.paper_size_bytes, MEGA),
+        "accuracy (%)": percent(row.accuracy),
         "firing rate (%)": percent(None if counts is None else counts.firing_rate),
         "SOPs (M)": scaled(None if counts is None else counts.per_sample("synops"), MEGA),
         **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
-        "NOPs (M)": scaled(arm.neuron_ops, MEGA),
-        f"step time, {device} (ms)": arm.failure or spread(arm.step_s, MILLI),
-        "time ratio": ratio(_ratio(arm, report, "step_median_s")),
-        f"peak memory, {device} (MiB)": scaled(arm.peak_bytes, MIB),
-        "memory ratio": ratio(_ratio(arm, report, "peak_bytes")),
+        "NOPs (M)": scaled(row.neuron_ops, MEGA),
+        f"step time, {device} (ms)": row.failure or spread(row.step_s, MILLI),
+        "time ratio": ratio(_ratio(row, report, "step_median_s")),
+        f"peak memory, {device} (MiB)": scaled(row.peak_bytes, MIB),
+        "memory ratio": ratio(_ratio(row, report, "peak_bytes")),
     }
     if any(other.execution for other in report.rows):
-        cells["training step"] = arm.execution
+        cells["training step"] = row.execution
     if any(other.measured or other.not_measured for other in report.rows):
-        cells["measured energy, training (mJ)"] = scaled(_measured_j(arm), MILLI)
+        cells["measured energy, training (mJ)"] = scaled(_measured_j(row), MILLI)
     return cells
 
 
 def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
-    """What was found over T: flat, or so much more per time step."""
+    """Sentences on growth over T: flat, or so much more per time step."""
     alone = len({g.neuron for g in growth}) == 1
     memory = [_grown(g, alone, MIB, "MiB") for g in growth if g.quantity == "peak_bytes"]
     if memory:
@@ -165,7 +165,7 @@ def report_notes(report: Report) -> Iterator[str]:
     """Everything that has to be said under the comparison table."""
     yield from growth_notes(report.growth)
     yield from report.notes
-    if any(arm.peak_bytes is not None for arm in report.rows):
+    if any(row.peak_bytes is not None for row in report.rows):
         yield (
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
             "state and inputs included. Ratios are to the first row of the same T."
@@ -180,10 +180,10 @@ def report_notes(report: Report) -> Iterator[str]:
         "stateless neuron."
     )
     yield from _unique(
-        note for arm in report.rows for energy in arm.energies for note in energy_notes(energy)
+        note for row in report.rows for energy in row.energies for note in energy_notes(energy)
     )
     yield from _unique(
-        note for arm in report.rows if arm.counts is not None for note in count_notes(arm.counts)
+        note for row in report.rows if row.counts is not None for note in count_notes(row.counts)
     )
     yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
 

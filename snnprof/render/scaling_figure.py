@@ -15,7 +15,7 @@ _MARKERS = "os^Dvpx*"
 
 @picture.register
 def _(report: Report, suffix: str) -> bytes:
-    if len({arm.timesteps for arm in report.rows if arm.profile is not None}) < 2:
+    if len({row.timesteps for row in report.rows if row.profile is not None}) < 2:
         raise SnnprofError(
             "a picture of time and memory over T needs steps measured at several T: "
             "--timesteps 1,2,4,8 --repeats 20"
@@ -26,11 +26,11 @@ def _(report: Report, suffix: str) -> bytes:
 def _draw(report: Report, pyplot: Any) -> Any:
     figure, (memory, time) = pyplot.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
     device = report.environment.get("device", "")
-    for place, (name, arms) in enumerate(_series(report).items()):
+    for place, (name, rows) in enumerate(_series(report).items()):
         style = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 4, "label": name}
-        steps = [arm.timesteps for arm in arms]
-        memory.plot(steps, [(arm.peak_bytes or 0) / MIB for arm in arms], **style)
-        spreads = [quartiles(arm.step_s) for arm in arms]
+        steps = [row.timesteps for row in rows]
+        memory.plot(steps, [(row.peak_bytes or 0) / MIB for row in rows], **style)
+        spreads = [quartiles(row.step_s) for row in rows]
         low, middle, high = zip(*(s for s in spreads if s is not None), strict=True)
         (line,) = time.plot(steps, [m / MILLI for m in middle], **style)
         time.fill_between(
@@ -39,7 +39,7 @@ def _draw(report: Report, pyplot: Any) -> Any:
         )  # fmt: skip
     memory.set_ylabel("peak memory of a training step (MiB)")
     time.set_ylabel("time of a training step (ms)")
-    ticks = sorted({arm.timesteps for arm in report.rows})
+    ticks = sorted({row.timesteps for row in report.rows})
     for axes in (memory, time):
         axes.set_xlabel("time steps T")
         axes.set_xticks(ticks, [str(t) for t in ticks])
@@ -52,11 +52,11 @@ def _draw(report: Report, pyplot: Any) -> Any:
 
 
 def _series(report: Report) -> dict[str, list[ReportRow]]:
-    """The measured arms of each neuron and mode, T ascending."""
-    neurons = {arm.neuron for arm in report.rows}
+    """The measured rows of each neuron and mode, T ascending."""
+    neurons = {row.neuron for row in report.rows}
     found: dict[str, list[ReportRow]] = {}
-    for arm in sorted(report.rows, key=lambda arm: arm.timesteps):
-        if arm.profile is not None:
-            name = arm.mode if len(neurons) == 1 else f"{arm.neuron}, {arm.mode}"
-            found.setdefault(name, []).append(arm)
+    for row in sorted(report.rows, key=lambda row: row.timesteps):
+        if row.profile is not None:
+            name = row.mode if len(neurons) == 1 else f"{row.neuron}, {row.mode}"
+            found.setdefault(name, []).append(row)
     return found

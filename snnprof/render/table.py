@@ -1,4 +1,4 @@
-"""What a table is, and how the kinds of result say theirs: formatted, and raw."""
+"""Tables: formatted for people and raw for programs, of every type of result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class View:
         title: one line.
         columns: headings.
         rows: cells, as text.
-        notes: what has to be said under it.
+        notes: sentences to print under it.
     """
 
     title: str
@@ -47,3 +47,10 @@ def frame(result: Any) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(records(result))
+
+
+def text_frame(table: View) -> pd.DataFrame:
+    """The cells of a formatted table as a DataFrame of text."""
+    import pandas as pd
+
+    return pd.DataFrame(list(table.rows), columns=list(table.columns))

@@ -47,27 +47,27 @@ def write_scalars(source: Report | CoherenceSweep | Values, folder: Path, *, ste
         raise SnnprofError(f"scalars folder {str(folder)!r}: {reason}") from error
 
 
-def scalars(arm: ReportRow) -> dict[str, float | None]:
-    """The figures of one arm by tag, units in the tag, per sample where it says so."""
-    counts = arm.counts
+def scalars(row: ReportRow) -> dict[str, float | None]:
+    """The figures of one row by tag, units in the tag, per sample where it says so."""
+    counts = row.counts
     rate, synops = (
         (None, None) if counts is None else (counts.firing_rate, counts.per_sample("synops"))
     )
     return {
         "cost/SOPs per sample": synops,
-        **{f"energy/{e.table}, J per sample": e.total_j for e in arm.energies},
-        "cost/neuron operations per sample": arm.neuron_ops,
+        **{f"energy/{e.table}, J per sample": e.total_j for e in row.energies},
+        "cost/neuron operations per sample": row.neuron_ops,
         "cost/firing rate": rate,
-        "training/step time, s (median)": statistics.median(arm.step_s) if arm.step_s else None,
-        "training/peak memory, bytes": arm.peak_bytes,
-        "training/accuracy": arm.accuracy,
-        "training/loss": arm.loss,
+        "training/step time, s (median)": statistics.median(row.step_s) if row.step_s else None,
+        "training/peak memory, bytes": row.peak_bytes,
+        "training/accuracy": row.accuracy,
+        "training/loss": row.loss,
     }
 
 
-def run_name(arm: ReportRow) -> str:
+def run_name(row: ReportRow) -> str:
     """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard; T is its step."""
-    return arm.name.removesuffix(f" T{arm.timesteps}").replace("/", "-")
+    return row.name.removesuffix(f" T{row.timesteps}").replace("/", "-")
 
 
 def coherence_scalars(result: CoherenceResult) -> dict[str, float | None]:
@@ -131,8 +131,8 @@ def _(sweep: CoherenceSweep) -> dict[str, Points]:
 @_runs.register
 def _(report: Report) -> dict[str, Points]:
     runs: dict[str, Points] = {}
-    for arm in sorted(report.rows, key=lambda arm: arm.timesteps):
-        runs.setdefault(run_name(arm), []).append((arm.timesteps, scalars(arm)))
+    for row in sorted(report.rows, key=lambda row: row.timesteps):
+        runs.setdefault(run_name(row), []).append((row.timesteps, scalars(row)))
     return runs
 
 

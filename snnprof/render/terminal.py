@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from snnprof.render.tables import View, view
+from snnprof.render.table import View, view
 from snnprof.results import Result
 
 # Enough for any table of ours where the output is a file or a pipe.
@@ -21,8 +21,8 @@ _PIPE_WIDTH = 400
 def show(result: Result, file: IO[str] | None = None) -> None:
     """Print a result's table and its notes.
 
-    Where the terminal is too narrow for a row per arm or layer, the table is turned, and shown
-    in as many blocks as it takes, so that nothing is cut.
+    Where the terminal is too narrow for the table, its rows become columns, in as many blocks as
+    it takes, so that nothing is cut.
 
     Args:
         result: any result.
@@ -41,7 +41,7 @@ def show_view(table: View, file: IO[str] | None = None) -> None:
 
     grid = _grid(table.columns, table.rows)
     console.print(Text(table.title, style="bold"))
-    for number, block in enumerate([grid] if fits(grid) else _turned(table, fits)):
+    for number, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
         if number:
             console.print()
         console.print(block)
@@ -62,7 +62,7 @@ def _console(file: IO[str] | None) -> Console:
 
 
 class RunningTable:
-    """A table printed row by row, as its figures come.
+    """A table printed row by row, while it is measured.
 
     Args:
         columns: headings, printed before the first row; each as wide as its column.
@@ -91,7 +91,7 @@ class ProgressBar(Progress):
     """A progress bar on standard error; silent where that is no terminal.
 
     Args:
-        label: what is going on.
+        label: shown left of the bar.
         shown: False for no bar at all.
     """
 
@@ -124,18 +124,18 @@ def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return grid
 
 
-def _turned(table: View, fits: Callable[[Table], bool]) -> Iterator[Table]:
+def _transposed(table: View, fits: Callable[[Table], bool]) -> Iterator[Table]:
     """Columns as rows, in blocks of as many as fit beside each other, and one at the least."""
     rest = list(table.rows)
     while rest:
         count = len(rest)
-        while count > 1 and not fits(_turned_block(table.columns, rest[:count])):
+        while count > 1 and not fits(_transposed_block(table.columns, rest[:count])):
             count -= 1
-        yield _turned_block(table.columns, rest[:count])
+        yield _transposed_block(table.columns, rest[:count])
         rest = rest[count:]
 
 
-def _turned_block(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _transposed_block(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table(box=None, pad_edge=False, show_header=False)
     grid.add_column(style="bold")
     for _ in rows:

@@ -1,7 +1,7 @@
-"""What was measured: frozen dataclasses, base units, ``None`` for what was not measured.
+"""Results: frozen dataclasses, base units, ``None`` for every figure that was not measured.
 
-Everything a command prints or writes comes from these. They import nothing of ours; the
-views (:meth:`CountResult.to_frame`, :meth:`CountResult.save`) are fetched when asked for.
+Everything a command prints or writes comes from these. They import nothing of ours but core; the
+functions behind :meth:`CountResult.to_frame` and :meth:`CountResult.save` are handed in.
 """
 
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence

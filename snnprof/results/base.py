@@ -1,13 +1,58 @@
-"""What every result has."""
+"""Views of results: the methods that every result has, and how they are handed in.
+
+Results import nothing of ours but ``core``. The layer that makes tables and files hands its
+functions down, once, through :func:`bind_views`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from snnprof.core.errors import SnnprofError
+from snnprof.results.trace import OperatorTime
 
+if TYPE_CHECKING:
     import pandas as pd
+
+TraceTables = Callable[[Path, Mapping[str, Sequence[OperatorTime]]], None]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Functions that show a result.
+
+    Attributes:
+        frame: a result as a pandas DataFrame.
+        save: writes a result to a path, in the format of its suffix.
+        trace_tables: writes tables of a trace's operators, by name, into a folder.
+    """
+
+    frame: Callable[[Any], pd.DataFrame]
+    save: Callable[[Any, str | Path], None]
+    trace_tables: TraceTables
+
+
+_bound: Views | None = None
+
+
+def bind_views(views: Views) -> None:
+    """Hand the results the functions that show them."""
+    global _bound
+    _bound = views
+
+
+def views() -> Views:
+    """The functions that were handed in.
+
+    Raises:
+        SnnprofError: none were.
+    """
+    if _bound is None:
+        raise SnnprofError("no tables or files of results yet: import snnprof.render first")
+    return _bound
 
 
 class Viewed:
@@ -16,17 +61,13 @@ class Viewed:
     __slots__ = ()
 
     def to_frame(self: Any) -> pd.DataFrame:
-        """The result as a pandas DataFrame, one row per layer or arm."""
-        from snnprof.render import tables
-
-        return tables.frame(self)
+        """The result as a pandas DataFrame: a row per layer, or per row of a report."""
+        return views().frame(self)
 
     def save(self: Any, path: str | Path) -> None:
-        """Write .md, .csv, .tex or .json, chosen by suffix.
+        """Write a table (.md, .csv, .tex), everything (.json) or a picture, chosen by suffix.
 
         Raises:
             SnnprofError: unknown suffix, or the file cannot be written.
         """
-        from snnprof.render import output_files
-
-        output_files.save(self, path)
+        views().save(self, path)

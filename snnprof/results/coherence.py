@@ -68,10 +68,10 @@ class CoherenceResult(Viewed):
         rows: one per layer of neurons, in order of first call.
         timesteps: T.
         batch: samples.
-        loss, online_loss: names of the losses of the two arms.
+        loss, online_loss: names of the losses of STBP and of online training.
         dtype, device: of the membranes.
         training: whether the network was in training mode.
-        remarks: what was assumed or not measured.
+        remarks: assumptions, and figures that were not measured.
         label: which of several measurements this is, "epoch 3" say.
         epoch: epochs of training before the measurement; None where that is not known.
         training_loss: mean loss of the last of these epochs.
@@ -101,11 +101,11 @@ class CoherenceSweep(Viewed):
 
     Attributes:
         results: in the order measured.
-        model, neuron, weights: what was built; None where that is not known.
+        model, neuron, weights: of the network; None where that is not known.
         mode: that the network was trained in; None where it was not trained.
         followed: whether the results of each T are those of the epochs of one training.
         environment: device, processor, versions.
-        notes: what was assumed or not measured, of all results.
+        notes: assumptions and figures that were not measured, of all results.
     """
 
     results: tuple[CoherenceResult, ...]

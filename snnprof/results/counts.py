@@ -20,7 +20,7 @@ class LayerCount:
         op: the linear operation: ``"linear"``, ``"conv2d"``, ``"conv_transpose1d"``, ...
         input_kind: BINARY, TERNARY, INTEGER or REAL, the widest seen.
         weight_kind: likewise, judged per output channel.
-        operation: AC or MAC: what one synaptic event of this layer is.
+        operation: AC or MAC, the work of one synaptic event of this layer.
         stem: True for the first counted layer when its input is REAL (the image).
         calls: how often the operation ran.
         firing_rate: share of non-zero elements in the input.

@@ -15,7 +15,7 @@ class EnergyRow:
 
     Attributes:
         name: the layer.
-        operation: what was billed: AC or MAC.
+        operation: AC or MAC, whichever was billed.
         events: how many of them per sample.
         energy_j: joules per sample.
     """
@@ -36,9 +36,9 @@ class EnergyResult(Viewed):
         total_j: joules per sample.
         description: the convention in one line.
         source: where its constants and its formula come from.
-        leaves_out: what it does not bill.
+        leaves_out: costs that it does not bill.
         not_billed: names of counted layers that the convention leaves out.
-        not_counted: as in the counts: what no energy is given for.
+        not_counted: as in the counts: operations that no energy is given for.
     """
 
     table: str
@@ -67,8 +67,8 @@ class MeasuredEnergy:
         window_s: seconds measured, all windows together.
         idle_s: seconds of idling measured.
         device: the board's name.
-        uuid: what tells it from others.
-        evidence: what the figure rests on.
+        uuid: unique to the board.
+        evidence: the kind of evidence behind the figure.
     """
 
     net_j: float

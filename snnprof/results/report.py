@@ -17,7 +17,7 @@ class ReportRow:
 
     Attributes:
         model: its name, with options: ``"sew_resnet18+connect=iand"``.
-        neuron, weights: what was asked for, variants included; None where somebody else's
+        neuron, weights: as asked for, variants included; None where somebody else's
             builder decides it.
         mode: the training mode.
         timesteps: T.
@@ -35,7 +35,8 @@ class ReportRow:
         epochs: epochs trained.
         loss: mean training loss of the last epoch.
         checkpoint: file that the weights came from before any training.
-        execution: what was not usual: precision, compilation, memory format.
+        execution: settings of the step that are not the defaults: precision, compilation, memory
+            format.
         failure: why there are no figures, e.g. "out of memory"; None where all went well.
     """
 
@@ -85,10 +86,10 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a quantity of one neuron and mode grows with T: a straight line through the arms.
+    """Growth of a quantity of one neuron and mode with T: a straight line.
 
     Attributes:
-        neuron, mode: of the arms.
+        neuron, mode: of the rows of the report.
         quantity: ``"peak_bytes"``, or ``"step_s"`` (the medians).
         timesteps: the T that the line is through.
         slope: per time step.
@@ -112,12 +113,12 @@ class Growth:
 
 @dataclass(frozen=True)
 class Report(Viewed):
-    """Rows side by side, and what has to be said about them.
+    """Rows side by side, and notes on them.
 
     Attributes:
         rows: in the order asked for.
         environment: device, processor, versions.
-        notes: what was assumed, left out or not measured.
+        notes: assumptions, and what was left out or not measured.
         growth: of time and memory with T, where there was more than one T.
     """
 

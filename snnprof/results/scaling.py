@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of time steps."""
+"""Growth of time and memory with the number of time steps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ FLAT = 1.02
 _LEAST_POINTS = 3
 
 
-def growth(arms: Sequence[ReportRow]) -> Iterator[Growth]:
+def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
     """Memory and time over T, of every neuron and mode that ran with several T.
 
     A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
     the first. T = 1 is left out where two others remain: it carries no state.
     """
     series: dict[tuple[str | None, str], list[ReportRow]] = {}
-    for arm in arms:
-        series.setdefault((arm.neuron, arm.mode), []).append(arm)
+    for row in rows:
+        series.setdefault((row.neuron, row.mode), []).append(row)
     for (neuron, mode), of_series in series.items():
         for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
-            figures = ((arm.timesteps, getattr(arm, figure)) for arm in of_series)
+            figures = ((row.timesteps, getattr(row, figure)) for row in of_series)
             points = [(t, y) for t, y in figures if y is not None]
             found = fit(sorted(points))
             if found is not None:

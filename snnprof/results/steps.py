@@ -1,4 +1,4 @@
-"""What training steps cost."""
+"""Time and memory of training steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
 
 @dataclass(frozen=True)
 class StepProfile(Viewed):
-    """What one training step costs.
+    """Time and memory of one training step.
 
     Attributes:
         mode: the training mode.

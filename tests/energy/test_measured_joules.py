@@ -107,11 +107,11 @@ def test_ten_seconds_give_one_percent() -> None:
     assert energy.resolution_j / energy.gross_j == pytest.approx(0.01, rel=0.02)
 
 
-def test_arms_take_turns_and_the_first_changes() -> None:
+def test_steps_take_turns_and_the_first_changes() -> None:
     board = Board(idle_w=50.0, tick_s=1 / 1024)
     ran: list[str] = []
 
-    def arm(name: str, watts: float) -> Callable[[], None]:
+    def step_of(name: str, watts: float) -> Callable[[], None]:
         def step() -> None:
             ran.append(name)
             board.spend(0.5, watts)
@@ -119,9 +119,15 @@ def test_arms_take_turns_and_the_first_changes() -> None:
         return step
 
     both = measure_energies(
-        {"a": arm("a", 100.0), "b": arm("b", 200.0)}, 4.0, device="cpu", rounds=2, reader=board,
-        clock=board.clock, sleep=board.sleep, idle_seconds=2.0,
-    )  # fmt: skip
+        {"a": step_of("a", 100.0), "b": step_of("b", 200.0)},
+        4.0,
+        device="cpu",
+        rounds=2,
+        reader=board,
+        clock=board.clock,
+        sleep=board.sleep,
+        idle_seconds=2.0,
+    )
     # 0.5 s of running in (1 step), then 4 s / 2 rounds / 0.5 s = 4 steps
     assert "".join(ran) == "aaaaabbbbbbbbbbaaaaa"
     for name, net in (("a", 25.0), ("b", 75.0)):  # (100 - 50) / 2 and (200 - 50) / 2
@@ -155,7 +161,7 @@ def test_a_short_window_is_refused_before_anything_runs(
     assert not ran and board.now == 0
 
 
-def test_no_arm_is_an_error() -> None:
+def test_no_step_is_an_error() -> None:
     with pytest.raises(SnnprofError, match="no training step was given"):
         measure_energies({}, 2.0, device="cpu", reader=Board(10.0))
 

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,9 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.models import create
-from snnprof.profiling.kineto_trace import (
-    OperatorTime,
-    TraceResult,
-    check_trace_folder,
-    trace_steps,
-)
+from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.render.operator_table import to_csv, to_markdown
+from snnprof.results.trace import OperatorTime, TraceResult
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
@@ -135,6 +131,22 @@ def test_the_table_says_what_the_result_says(both: dict[str, TraceResult]) -> No
         assert {row["device_self_s"] for row in read} == {""}
         shown = (result.folder / f"{kind}.md").read_text("utf-8")
         assert rows[0].name in shown
+
+
+def test_the_writer_of_the_tables_can_be_given(tmp_path: Path) -> None:
+    model, step = training("stbp")
+    given: list[tuple[str, ...]] = []
+
+    def write(folder: Path, tables: Mapping[str, Sequence[OperatorTime]]) -> None:
+        given.append(tuple(tables))
+        (folder / "operators.csv").write_text(tables["operators"][0].name)
+
+    result = trace_steps(
+        step, tmp_path, name="a", model=model, timesteps=T, active=1, write_tables=write
+    )
+    assert given == [("operators", "ranges")]
+    files = {file.name for file in result.folder.iterdir()}
+    assert files == {result.trace.name, "perfetto.json", "operators.csv"}
 
 
 def test_tables_by_hand() -> None:

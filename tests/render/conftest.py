@@ -22,7 +22,7 @@ def counts() -> CountResult:
 def report(counts: CountResult) -> Report:
     energies = (price(counts, "operands"), price(counts, "hd-lif"))
 
-    def arm(mode: str, step_s: tuple[float, ...], peak: int) -> ReportRow:
+    def row(mode: str, step_s: tuple[float, ...], peak: int) -> ReportRow:
         profile = StepProfile(
             mode, "cpu", 8, 2, step_s, step_s, step_s, step_s, peak, None, 5, 6, 1, 1
         )
@@ -31,5 +31,5 @@ def report(counts: CountResult) -> Report:
             profile, epochs=3, loss=0.125,
         )  # fmt: skip
 
-    arms = (arm("stbp", (0.02, 0.01, 0.03), 2**21), arm("online", (0.03, 0.03, 0.03), 2**20))
-    return Report(arms, {"device": "CPU, test", "torch": "2"}, ("A note.",))
+    rows = (row("stbp", (0.02, 0.01, 0.03), 2**21), row("online", (0.03, 0.03, 0.03), 2**20))
+    return Report(rows, {"device": "CPU, test", "torch": "2"}, ("A note.",))

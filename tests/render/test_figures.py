@@ -73,7 +73,7 @@ def test_without_matplotlib_it_is_one_sentence(
 
 
 def sweep(*timesteps: int) -> Report:
-    def arm(mode: str, t: int) -> ReportRow:
+    def row(mode: str, t: int) -> ReportRow:
         step_s = (0.1 * t, 0.1 * t, 0.11 * t)
         peak = t * 2**20 if mode == "stbp" else 2**20
         profile = StepProfile(
@@ -81,9 +81,9 @@ def sweep(*timesteps: int) -> Report:
         )
         return ReportRow("vgg5", "lif", "fp32", mode, t, profile=profile)
 
-    arms = [arm(mode, t) for t in timesteps for mode in ("stbp", "online")]
+    rows = [row(mode, t) for t in timesteps for mode in ("stbp", "online")]
     failed = ReportRow("vgg5", "lif", "fp32", "stbp", 64, failure="out of memory")
-    return Report((*arms, failed), {"device": "CPU, test"})
+    return Report((*rows, failed), {"device": "CPU, test"})
 
 
 def test_time_and_memory_over_t(tmp_path: Path) -> None:
