@@ -4,52 +4,49 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+OLDEST := .venv-oldest
 SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test check bench bench-peers reports clean
+.PHONY: demo test test-peers test-oldest check dev bench bench-peers reports clean
 
-demo: $(VENV)/installed
+# After `make dev` the checkout itself is what is installed.
+READY := $(if $(wildcard $(VENV)/dev),$(VENV)/dev,$(VENV)/installed)
+
+demo: $(READY)
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md -o table.csv
 
+# The built package, installed as its users have it; after `make dev` the checkout comes back.
 test: $(VENV)/installed
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --cov; status=$$?; \
+		if [ -e $(VENV)/dev ]; then touch $(VENV)/dependencies; $(MAKE) -s $(VENV)/dev; fi; \
+		exit $$status
 
-check: $(VENV)/installed
+check: $(VENV)/dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p snnprof
+	$(BIN)/mypy
+
+dev: $(VENV)/dev
+	$(BIN)/pre-commit install
+
+$(VENV)/dev: $(VENV)/dependencies
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	rm -f $(VENV)/installed
+	touch $@
 
 TAB2 := --neuron lif --neuron hdlif --neuron hdlif+four_bit --neuron hdlif+parallel \
 	--neuron hdlif+four_bit+parallel
 ENERGIES := --energy operands --energy spikformer --energy hd-lif
 
-reports: $(VENV)/installed
+reports: $(READY)
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 $(ENERGIES) \
 		-o reports/digits-vgg5.md
 	$(BIN)/snnprof run --model resnet18 --weights 1.5bit --mode online --data digits --epochs 4 \
 		$(TAB2) $(ENERGIES) -o reports/digits-tab2.md
 
-bench: $(VENV)/installed
+bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/training.py
-
-# SpikingJelly beside ours, in an environment of its own: without torchvision and the rest of
-# what it asks for and its neurons do not use.
-bench-peers: $(PEERS)/installed
-	$(PEERS)/bin/python benchmarks/training.py peers
-
-$(PEERS)/dependencies: pyproject.toml constraints.txt
-	rm -rf build
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install -q -c constraints.txt .
-	$(PEERS)/bin/python -m pip install -q --no-deps spikingjelly==2.0.0
-	$(PEERS)/bin/python -m pip install -q loguru==0.7.3
-	touch $@
-
-$(PEERS)/installed: $(PEERS)/dependencies $(SOURCES) README.md LICENSE
-	rm -rf build
-	$(PEERS)/bin/python -m pip install -q --no-deps --force-reinstall .
-	touch $@
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
 	rm -rf build
@@ -62,5 +59,43 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
 	touch $@
 
+# SpikingJelly, snnTorch and Norse beside ours, in an environment of its own.
+
+test-peers: $(PEERS)/installed
+	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py
+
+bench-peers: $(PEERS)/installed
+	$(PEERS)/bin/python benchmarks/training.py peers
+
+# --no-deps: they ask for torchvision, whose build must match that of torch, and do not use it.
+$(PEERS)/dependencies: pyproject.toml constraints.txt constraints-peers.txt
+	rm -rf build
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q -c constraints.txt '.[test]'
+	$(PEERS)/bin/python -m pip install -q --no-deps -r constraints-peers.txt
+	touch $@
+
+$(PEERS)/installed: $(PEERS)/dependencies $(SOURCES) README.md LICENSE
+	rm -rf build
+	$(PEERS)/bin/python -m pip install -q --no-deps --force-reinstall .
+	touch $@
+
+# The oldest torch that pyproject.toml admits. Several GB: the build for CUDA, with its libraries.
+
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/pytest -q tests/counting tests/training/test_modes.py
+
+$(OLDEST)/dependencies: pyproject.toml constraints.txt
+	rm -rf build
+	$(PYTHON) -m venv $(OLDEST)
+	sed -e 's/^torch==.*/torch==2.6.0/' -e '/^sympy==/d' constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -q -c $(OLDEST)/constraints.txt '.[test]'
+	touch $@
+
+$(OLDEST)/installed: $(OLDEST)/dependencies $(SOURCES) README.md LICENSE
+	rm -rf build
+	$(OLDEST)/bin/python -m pip install -q --no-deps --force-reinstall .
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS) build *.egg-info table.md table.csv
+	rm -rf $(VENV) $(PEERS) $(OLDEST) build *.egg-info .coverage table.md table.csv

@@ -15,7 +15,7 @@ from snnprof.models import MODELS
 from snnprof.profiling.step_memory import StepMemory, step_memory
 from snnprof.results import StepProfile, quartiles
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import NeuronMaker
+from snnprof.spiking.neuron_registry import NeuronMaker
 from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 import snnprof
 from snnprof.core.environment import describe
+from snnprof.spiking.network import SpikingNetwork
 
 STEPS, BATCH = 4, 16
 MLP_STEPS = 25
@@ -57,7 +58,7 @@ class StepwiseMLP(nn.Module):
         return self.fire(1, self.out(self.fire(0, self.hidden(x))))
 
 
-def vgg11() -> snnprof.models.SpikingNetwork:
+def vgg11() -> SpikingNetwork:
     """VGG-11 whose batch norms have seen data, so that its neurons fire."""
     torch.manual_seed(0)
     network = snnprof.models.create("vgg11", timesteps=STEPS)
@@ -146,8 +147,11 @@ def compare(
         shuffle(in_turn)  # nobody always comes after the same one
         for run in in_turn:
             run()
-    ratios = ([x / bare for x, bare in zip(xs, plain, strict=True)] for xs in (steady, first))
-    return statistics.median(plain), *map(spread, ratios)
+
+    def ratio(counted: list[float]) -> str:
+        return spread([x / bare for x, bare in zip(counted, plain, strict=True)])
+
+    return statistics.median(plain), ratio(steady), ratio(first)
 
 
 def keep_memory() -> None:

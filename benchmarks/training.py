@@ -39,14 +39,9 @@ from snnprof.core.environment import choose_device, describe
 from snnprof.profiling.profile import profile_steps
 from snnprof.results import StepProfile
 from snnprof.results.scaling import fit
-from snnprof.spiking.neurons import (
-    HDLIF,
-    LIF,
-    LIFSettings,
-    Neuron,
-    hdlif_step,
-    lif_step,
-)
+from snnprof.spiking.hdlif import HDLIF, hdlif_step
+from snnprof.spiking.lif import LIF, LIFSettings, lif_step
+from snnprof.spiking.neuron import Neuron
 from snnprof.training.step_runner import StepSetup
 
 ONLINE = ("online", "online-step", "sltt-2", "random-bp", "ottt", "ottt-step", "ndot")

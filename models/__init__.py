@@ -24,7 +24,7 @@ from snnprof.models.vgg import vgg5, vgg11, vgg16, vgg_dvs
 from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.quantizers import SCHEMES
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import NeuronMaker, neuron_maker
+from snnprof.spiking.neuron_registry import NeuronMaker, neuron_maker
 
 
 class Builder(Protocol):

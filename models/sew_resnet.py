@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.network import PerStep, SpikingNetwork
-from snnprof.spiking.neurons import NeuronMaker
+from snnprof.spiking.neuron_registry import NeuronMaker
 
 LARGEST_SMALL_IMAGE = 64  # pixels; above it the stem is ImageNet's
 

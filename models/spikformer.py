@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.spiking.network import PerStep, SpikingNetwork
-from snnprof.spiking.neurons import NeuronMaker
+from snnprof.spiking.neuron_registry import NeuronMaker
 
 SCALE = 0.125  # of q k^T v, whatever the width of a head
 MLP_RATIO = 4

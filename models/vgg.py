@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.spiking.network import PerStep, SpikingNetwork
-from snnprof.spiking.neurons import NeuronMaker
+from snnprof.spiking.neuron_registry import NeuronMaker
 
 POOL = 0  # in a plan, between numbers of channels
 

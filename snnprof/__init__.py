@@ -1,8 +1,7 @@
 """snnprof: SOPs, energy, training time and memory of spiking neural networks in PyTorch."""
 
-from snnprof import models
+from snnprof import extend, models
 from snnprof.coherence.measure import coherence, coherence_sweep
-from snnprof.coherence.neuron_equations import NeuronEquations, register_membrane
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
@@ -24,12 +23,12 @@ from snnprof.results import (
     ReportRow,
     StepProfile,
 )
-from snnprof.spiking.neurons import neuron_ops, register_neuron_ops, reset
+from snnprof.spiking.neuron import reset
+from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
 from snnprof.training.adapters import stepwise
 from snnprof.training.step_runner import StepSetup
 
 __all__ = [
-    "ReportRow",
     "CoherenceResult",
     "CoherenceSweep",
     "CountResult",
@@ -39,22 +38,23 @@ __all__ = [
     "LayerCount",
     "NeuronEquations",
     "Report",
+    "ReportRow",
     "SnnprofError",
     "SopCounter",
-    "StepSetup",
     "StepProfile",
+    "StepSetup",
     "coherence",
     "coherence_sweep",
+    "extend",
     "load",
     "models",
     "neuron_ops",
     "pack",
     "price",
-    "profile_steps",
     "profile_step",
+    "profile_steps",
     "quantize",
-    "register_membrane",
-    "register_neuron_ops",
+    "register_neuron",
     "reset",
     "run",
     "save",

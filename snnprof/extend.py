@@ -9,7 +9,8 @@ knows what it registers. docs/extending.md has a working example of each.
 from snnprof.counting.linear_ops import Argument, linear_operation
 from snnprof.counting.products import Product, product
 from snnprof.experiment.data_sets import DATA_SETS, Dataset
-from snnprof.spiking.neurons import NEURONS
+from snnprof.spiking.neuron_equations import NeuronEquations, register_neuron
+from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.spiking.surrogates import SURROGATES
 from snnprof.training.adapters import ADAPTERS, SteppedModel
 from snnprof.training.batch_run import BatchRun
@@ -21,6 +22,7 @@ data_set = DATA_SETS.register
 loss = LOSSES.register
 mode_family = FAMILIES.register
 neuron = NEURONS.register
+neuron_equations = register_neuron
 surrogate = SURROGATES.register
 training_mode = MODES.register
 
@@ -35,7 +37,9 @@ __all__ = [
     "linear_operation",
     "loss",
     "mode_family",
+    "NeuronEquations",
     "neuron",
+    "neuron_equations",
     "product",
     "surrogate",
     "training_mode",

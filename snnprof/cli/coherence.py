@@ -24,7 +24,7 @@ from snnprof.models import list_models
 from snnprof.render.output_files import check_output, save, write_each
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import CoherenceSweep
-from snnprof.spiking.neurons import NEURONS
+from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.losses import LOSSES
 from snnprof.training.modes import mode_names
 

@@ -33,7 +33,7 @@ from snnprof.models import list_models
 from snnprof.render.output_files import check_output, is_picture, save, write_each
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import Report
-from snnprof.spiking.neurons import NEURONS
+from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.modes import mode_names
 from snnprof.training.step_runner import AMP
 

@@ -1,37 +1,19 @@
-"""What Theorem 4.2 has to know of our neurons: when they fire, their leak, and their kind."""
+"""The record of a layer of neurons that Theorem 4.2 speaks of: who fired, and the leak."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from snnprof.core.errors import SnnprofError
-from snnprof.spiking.neurons import HDLIF, LIF, IntegerLIF, Neuron
-
-SURROGATE = "a surrogate gradient passes at silent steps and through the reset"
-MEMBRANE_NORM = "the norm of the membrane mixes neurons, so that dm_t/dm_{t-1} is no scalar leak"
+from snnprof.spiking.neuron_equations import NeuronEquations, numbers
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a layer of neurons is, for Theorem 4.2.
-
-    Attributes:
-        name: of the neuron, variants included.
-        unclaimed: why the exact identity is not claimed for it; None where it is.
-    """
-
-    name: str
-    unclaimed: str | None = None
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What K steps of a layer did, without gradients.
+class FiringRecord:
+    """K steps of a layer, without gradients.
 
     Attributes:
         fired: booleans, [K, B, ...].
@@ -44,129 +26,64 @@ class Trace:
     leak: Tensor
 
 
-def tap_of(neuron: Neuron) -> nn.Module | None:
-    """The module in the neuron whose output, step by step, is m_t or its current.
+def firing_record(
+    equations: NeuronEquations, stepped: Iterable[tuple[Tensor, Tensor]], steps: slice
+) -> FiringRecord:
+    """Who fired, by the neuron's own threshold.
 
-    None: the neuron's input is its current.
+    Args:
+        equations: of the neuron, step and leak stated.
+        stepped: (charged membrane, spike) of each time step, [B, ...] both.
+        steps: the time steps.
     """
-    if isinstance(neuron, HDLIF):
-        return neuron.membrane_norm or neuron.channel_attention
-    return None
+    fired: list[Tensor] = []
+    passes: list[Tensor] = []
+    heights = leak = None
+    for t, (charged, spike) in enumerate(stepped):
+        if leak is None:
+            assert equations.leak is not None, "looked at when the layer was found"
+            leak = numbers(equations.leak, steps, charged, "leak")
+            if equations.threshold is not None:
+                heights = numbers(equations.threshold, steps, charged, "threshold")
+                heights = heights.to(charged.dtype)
+        fired.append(spike != 0 if heights is None else charged >= heights[t])
+        if equations.passes is not None:
+            passes.append(equations.passes(charged))
+    assert leak is not None, "an input has at least one time step"
+    whole = torch.stack(fired)
+    return FiringRecord(whole, torch.stack(passes) if passes else whole, leak)
 
 
-# (neuron, what it sees [K, B, ...] (see tap_of), membrane before or None, its time steps)
-Follow = Callable[[Any, Tensor, Tensor | None, slice], Trace]
-Describe = Callable[[Any], Kind]
-FOLLOWED: dict[type[Neuron], tuple[Describe, Follow]] = {}
+def follow(
+    equations: NeuronEquations, currents: Tensor, membrane: Tensor | None, first: int
+) -> FiringRecord:
+    """Who fires at these currents, by the neuron's step equation.
+
+    Args:
+        equations: of the neuron, step and leak stated.
+        currents: [K, B, ...].
+        membrane: before the first of them.
+        first: time step of the first.
+    """
+    stepped = _steps(equations, currents, membrane, first)
+    return firing_record(equations, stepped, slice(first, first + len(currents)))
 
 
-def followed(kind: type[Neuron], describe: Describe) -> Callable[[Follow], Follow]:
-    """Decorator: how to follow one of our neurons without gradients, and what it is."""
-
-    def add(function: Follow) -> Follow:
-        if kind in FOLLOWED:
-            raise ValueError(f"{kind.__name__!r} is followed already")
-        FOLLOWED[kind] = (describe, function)
-        return function
-
-    return add
+def _steps(
+    equations: NeuronEquations, currents: Tensor, membrane: Tensor | None, first: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    assert equations.step is not None, "looked at when the layer was found"
+    for t, current in enumerate(currents, first):
+        charged, spike, membrane = equations.step(membrane, current, t)
+        yield charged, spike
 
 
-def _find(neuron: Neuron) -> tuple[Describe, Follow]:
-    for kind in type(neuron).__mro__:
-        if kind in FOLLOWED:
-            return FOLLOWED[kind]
-    raise SnnprofError(
-        f"{type(neuron).__name__} is a neuron whose membrane is not known: state its equations "
-        "with snnprof.register_membrane"
+def joined(records: Sequence[FiringRecord]) -> FiringRecord:
+    """The records of pieces of a sequence as one."""
+    if len(records) == 1:
+        return records[0]
+    return FiringRecord(
+        torch.cat([record.fired for record in records]),
+        torch.cat([record.passes for record in records]),
+        torch.cat([record.leak for record in records]),
     )
-
-
-def trace(neuron: Neuron, seen: Tensor, membrane: Tensor | None, first: int) -> Trace:
-    """What the neuron did from time step ``first`` on.
-
-    Raises:
-        SnnprofError: a neuron of the user's own that is none of ours.
-    """
-    _, follow = _find(neuron)
-    return follow(neuron, seen, membrane, slice(first, first + len(seen)))
-
-
-def kind_of(neuron: Neuron) -> Kind:
-    """The neuron's name, and whether the identity is claimed for it.
-
-    Raises:
-        SnnprofError: a neuron of the user's own that is none of ours.
-    """
-    describe, _ = _find(neuron)
-    return describe(neuron)
-
-
-def _hdlif_kind(neuron: HDLIF) -> Kind:
-    variants = {
-        "four_bit": neuron.four_bit,
-        "parallel": neuron.parallel,
-        "mem_bn": neuron.membrane_norm is not None,
-        "seca": neuron.channel_attention is not None,
-        "literal": neuron.literal,
-    }
-    name = "+".join(["hdlif", *(variant for variant, on in variants.items() if on)])
-    normed = neuron.membrane_norm is not None and not neuron.parallel
-    return Kind(name, MEMBRANE_NORM if normed else None)
-
-
-def _lif_kind(neuron: LIF) -> Kind:
-    return Kind(f"lif+surrogate={neuron.settings.surrogate}", SURROGATE)
-
-
-def _integer_kind(neuron: IntegerLIF) -> Kind:
-    return Kind("ilif")
-
-
-@followed(HDLIF, _hdlif_kind)
-def _follow_hdlif(neuron: HDLIF, seen: Tensor, membrane: Tensor | None, steps: slice) -> Trace:
-    threshold = neuron.threshold_logit[steps].sigmoid()
-    heights = threshold.to(seen.dtype)
-    per_step = heights.reshape(-1, *[1] * (seen.dim() - 1))
-    if neuron.parallel:
-        fired = seen >= per_step
-        return Trace(fired, fired, torch.zeros_like(threshold))
-    leak = neuron.leak_logit[steps].sigmoid()
-    if neuron.membrane_norm is not None:  # what is seen is the membrane itself
-        fired = seen >= per_step
-        return Trace(fired, fired, leak)
-    fired = torch.empty_like(seen, dtype=torch.bool)
-    left = membrane
-    for t, current in enumerate(seen):
-        m = current if left is None else leak[t] * left + current
-        torch.ge(m, heights[t], out=fired[t])
-        left = m.masked_fill(fired[t], 0) if neuron.literal else torch.minimum(m, heights[t])
-    return Trace(fired, fired, leak)
-
-
-@followed(LIF, _lif_kind)
-def _follow_lif(neuron: LIF, seen: Tensor, membrane: Tensor | None, steps: slice) -> Trace:
-    settings = neuron.settings
-    fired = torch.empty_like(seen, dtype=torch.bool)
-    left = membrane
-    for t, current in enumerate(seen):
-        m = current if left is None else left * settings.leak + current
-        torch.ge(m, settings.threshold, out=fired[t])
-        hard = settings.reset == "hard"
-        left = m.masked_fill(fired[t], 0) if hard else m - fired[t] * settings.threshold
-    return Trace(fired, fired, seen.new_full((len(seen),), settings.leak))
-
-
-@followed(IntegerLIF, _integer_kind)
-def _follow_integer(
-    neuron: IntegerLIF, seen: Tensor, membrane: Tensor | None, steps: slice
-) -> Trace:
-    fired, passes = (torch.empty_like(seen, dtype=torch.bool) for _ in range(2))
-    left = membrane
-    for t, current in enumerate(seen):
-        m = current if left is None else left * neuron.leak + current
-        spike = torch.round(m).clamp_(0, neuron.levels)
-        torch.ne(spike, 0, out=fired[t])
-        torch.logical_and(m >= 0, m <= neuron.levels, out=passes[t])
-        left = m - spike
-    return Trace(fired, passes, seen.new_full((len(seen),), neuron.leak))

@@ -1,4 +1,4 @@
-"""One network, two arms: STBP, and the same with every membrane detached between steps."""
+"""Two gradients of one network: STBP's, and the same with every membrane detached between steps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from snnprof.coherence.firing_record import Kind, Trace, kind_of
-from snnprof.coherence.neuron_equations import ReplayWatch, equations_of, kind_of_equations
-from snnprof.coherence.neuron_probe import OwnWatch, Records, Spot, Watch
+from snnprof.coherence.firing_record import FiringRecord, joined
+from snnprof.coherence.neuron_layers import NeuronLayer
+from snnprof.coherence.neuron_probe import GradientPlace, LayerRecord
 from snnprof.coherence.restore import undisturbed
 from snnprof.coherence.theorem import Identity, check_identity, check_ratio, likeness
 from snnprof.core.errors import SnnprofError
-from snnprof.core.module_names import module_names, strip_wrappers, unwrapped
+from snnprof.core.module_names import module_names, strip_wrappers
 from snnprof.results import LayerCoherence
-from snnprof.spiking.neurons import Neuron, reset
+from snnprof.spiking.neuron import reset
 from snnprof.training.adapters import graphs_held
 from snnprof.training.losses import Loss
 
@@ -26,47 +26,8 @@ _LINEAR = (_ConvNd, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Site:
-    """A layer of neurons in a model."""
-
-    module: nn.Module
-    kind: Kind
-    watch: Callable[[bool, Records | None], Watch]
-
-
-def sites_of(model: nn.Module) -> dict[str, Site]:
-    """Every layer of neurons whose membrane is known, by name.
-
-    Raises:
-        SnnprofError: there is none.
-    """
-    names = module_names(model)
-    sites = {name: site for m, name in names.items() if (site := _site(m)) is not None}
-    if not sites:
-        raise SnnprofError(
-            f"{type(unwrapped(model)).__name__} has no neuron whose membrane is known: build it "
-            "with snnprof.models.create, or name the membrane and the spike of another library's "
-            "neuron: @snnprof.register_membrane(ItsClass) on a function that returns its "
-            "snnprof.NeuronEquations"
-        )
-    return sites
-
-
-def _site(module: nn.Module) -> Site | None:
-    equations = equations_of(module)
-    if equations is not None:
-        known = equations
-        kind = kind_of_equations(module, known)
-        return Site(module, kind, lambda cut, records: ReplayWatch(known, cut, records))
-    if isinstance(module, Neuron):
-        neuron = module
-        return Site(neuron, kind_of(neuron), lambda cut, records: OwnWatch(neuron, cut, records))
-    return None
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A row of the result, and what the remarks need to know of it.
+class MeasuredLayer:
+    """A row of the result, with the facts that the remarks are made of.
 
     Attributes:
         row: the figures.
@@ -75,7 +36,7 @@ class Layer:
         sequences: how many of several time steps it was called with; 0 where it is called once
             per time step.
         finite: whether its gradients were.
-        same_spikes: whether both arms had the same spikes.
+        same_spikes: whether both passes had the same spikes.
     """
 
     row: LayerCoherence
@@ -90,14 +51,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One layer in one arm; gradients are None where the loss does not depend on it.
+class LayerGradients:
+    """One layer's gradients by STBP or by online training.
 
-    It holds no part of the graph, which would keep the layers below in memory.
+    A gradient is None where the loss does not depend on it. No part of the graph is held,
+    which would keep the layers below in memory.
     """
 
     order: int
-    trace: Trace
+    firing: FiringRecord
     sequences: int
     membranes: Tensor | None
     delta: Tensor | None
@@ -110,12 +72,12 @@ class _Seen:
         yield from self.weights.values()
 
 
-class Arms:
-    """Runs the two arms.
+class GradientPair:
+    """Gradients of one network by STBP and by online training, of one forward pass each.
 
     Args:
         model: the network, left as it is.
-        sites: its layers of neurons.
+        layers: its layers of neurons.
         x, y: input and targets.
         stbp_loss, online_loss: of (the model's output, y).
 
@@ -126,22 +88,22 @@ class Arms:
     def __init__(
         self,
         model: nn.Module,
-        sites: dict[str, Site],
+        layers: dict[str, NeuronLayer],
         x: Tensor,
         y: Tensor,
         stbp_loss: Loss,
         online_loss: Loss,
     ) -> None:
         self.model = model
-        self.sites = sites
+        self.layers = layers
         self.x = x
         self.y = y
         self.losses = {False: stbp_loss, True: online_loss}
         self.uncut: dict[str, None] = {}
         self.names = {id(p): strip_wrappers(name) for name, p in model.named_parameters()}
 
-    def measure(self, names: Sequence[str]) -> list[Layer]:
-        """Run both arms, and compare them in these layers; those that do not run are left out.
+    def measure(self, names: Sequence[str]) -> list[MeasuredLayer]:
+        """Run both passes, and compare them in these layers; those that do not run are left out.
 
         Raises:
             SnnprofError: as :func:`snnprof.coherence`.
@@ -151,39 +113,41 @@ class Arms:
         stbp = {name: replace(seen, delta=None) for name, seen in stbp.items()}
         online = self._run(names, cut=True)
         return [
-            _compare(name, self.sites[name].kind, seen, online[name], identities[name])
+            _compare(name, self.layers[name], seen, online[name], identities[name])
             for name, seen in stbp.items()
         ]
 
-    def _run(self, names: Sequence[str], *, cut: bool) -> dict[str, _Seen]:
-        records = {name: Records() for name in names}
+    def _run(self, names: Sequence[str], *, cut: bool) -> dict[str, LayerGradients]:
+        records = {name: LayerRecord() for name in names}
         calls: list[str] = []
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
             undisturbed(self.model),
-            self._watched(records, cut, calls),
+            self._probed(records, cut, calls),
         ):
             reset(self.model)
             loss = self.losses[cut](self.model(self.x), self.y)
             _check(loss)
             self._note_uncut()
-            ran = {name: kept for name, kept in records.items() if kept.traces}
+            ran = {name: kept for name, kept in records.items() if kept.firing}
             order = {name: place for place, name in enumerate(calls)}
             return self._gradients(loss, ran, order, with_delta=not cut)
 
     @contextmanager
-    def _watched(self, records: dict[str, Records], cut: bool, calls: list[str]) -> Iterator[None]:
-        """Put watches before all neurons, note their calls and which weights run before each.
+    def _probed(
+        self, records: dict[str, LayerRecord], cut: bool, calls: list[str]
+    ) -> Iterator[None]:
+        """Put probes before all neurons, note their calls and which weights run before each.
 
-        All of them, reported or not: the online arm cuts every membrane.
+        All of them, reported or not: online training cuts every membrane.
         """
         since: list[nn.Parameter] = []
 
         def ran(module: nn.Module, args: object) -> None:
             since.extend(p for p in module.parameters() if p.requires_grad and p.dim() > 1)
 
-        def fed(name: str, kept: Records | None) -> Callable[[nn.Module, object], None]:
+        def fed(name: str, kept: LayerRecord | None) -> Callable[[nn.Module, object], None]:
             def note(module: nn.Module, args: object) -> None:
                 if name not in calls:
                     calls.append(name)
@@ -199,17 +163,17 @@ class Arms:
             if isinstance(module, _LINEAR) and not self._inside_a_neuron(module)
         ]
         try:
-            for name, site in self.sites.items():
-                handles.append(site.module.register_forward_pre_hook(fed(name, records.get(name))))
-                watch = site.watch(cut, records.get(name))
-                vars(site.module)["forward"] = watch.forward
+            for name, layer in self.layers.items():
+                handles.append(layer.module.register_forward_pre_hook(fed(name, records.get(name))))
+                probe = layer.probe(cut, records.get(name))
+                vars(layer.module)["forward"] = probe.forward
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def _note_uncut(self) -> None:
-        """State that is not cut between time steps would make the online arm a mixture."""
+        """State that is not cut between time steps would make the online gradient a mixture."""
         for module, name in module_names(self.model).items():
             if graphs_held(module) and not self._inside_a_neuron(module):
                 self.uncut[name] = None
@@ -225,38 +189,38 @@ class Arms:
         ]
 
     def _inside_a_neuron(self, module: nn.Module) -> bool:
-        return any(m is module for site in self.sites.values() for m in site.module.modules())
+        return any(m is module for layer in self.layers.values() for m in layer.module.modules())
 
     def _gradients(
-        self, loss: Tensor, ran: dict[str, Records], order: dict[str, int], *, with_delta: bool
-    ) -> dict[str, _Seen]:
+        self, loss: Tensor, ran: dict[str, LayerRecord], order: dict[str, int], *, with_delta: bool
+    ) -> dict[str, LayerGradients]:
         """All gradients in one backward pass."""
         if not ran:
             return {}
-        spots = [s for kept in ran.values() for s in kept.membranes]
+        places = [s for kept in ran.values() for s in kept.membranes]
         if with_delta:
-            spots += [s for kept in ran.values() for s in kept.spikes]
+            places += [s for kept in ran.values() for s in kept.spikes]
         weights = [p for kept in ran.values() for p in kept.weights]
-        wanted = [*(s.edge for s in spots), *weights]
+        wanted = [*(s.edge for s in places), *weights]
         found: tuple[Tensor | None, ...] = torch.autograd.grad(
             loss,
             wanted,  # type: ignore[arg-type]  # tensors and edges mixed: torch takes them
             allow_unused=True,
         )
-        if all(gradient is None for gradient in found[: len(spots)]):
+        if all(gradient is None for gradient in found[: len(places)]):
             raise SnnprofError(
                 "the loss is not computed from the network: no gradient reaches "
                 f"{', '.join(ran)}; compute it from the first argument, the model's output"
             )
-        at = {id(spot): g for spot, g in zip(spots, found[: len(spots)], strict=True)}
-        of = {id(p): g for p, g in zip(weights, found[len(spots) :], strict=True)}
+        at = {id(place): g for place, g in zip(places, found[: len(places)], strict=True)}
+        of = {id(p): g for p, g in zip(weights, found[len(places) :], strict=True)}
         return {
-            name: _Seen(
+            name: LayerGradients(
                 order=order[name],
-                trace=_joined(kept.traces),
-                sequences=sum(len(trace.fired) > 1 for trace in kept.traces),
-                membranes=_sequence(kept.membranes, at, kept.traces[0].fired.dim()),
-                delta=_sequence(kept.spikes, at, kept.traces[0].fired.dim()),
+                firing=joined(kept.firing),
+                sequences=sum(len(record.fired) > 1 for record in kept.firing),
+                membranes=_sequence(kept.membranes, at, kept.firing[0].fired.dim()),
+                delta=_sequence(kept.spikes, at, kept.firing[0].fired.dim()),
                 weights={
                     self.names[id(p)]: gradient
                     for p in kept.weights
@@ -283,51 +247,49 @@ def _check(loss: object) -> None:
         raise SnnprofError(f"the loss is {loss.item()}: look for NaN in the input or the weights")
 
 
-def _joined(traces: Sequence[Trace]) -> Trace:
-    if len(traces) == 1:
-        return traces[0]
-    return Trace(
-        torch.cat([t.fired for t in traces]),
-        torch.cat([t.passes for t in traces]),
-        torch.cat([t.leak for t in traces]),
-    )
-
-
-def _sequence(spots: Sequence[Spot], at: dict[int, Tensor | None], dim: int) -> Tensor | None:
+def _sequence(
+    places: Sequence[GradientPlace], at: dict[int, Tensor | None], dim: int
+) -> Tensor | None:
     """The gradients of all pieces as [T, B, ...]; None if there is none at all."""
-    found = [at.get(id(spot)) for spot in spots]
+    found = [at.get(id(place)) for place in places]
     if all(gradient is None for gradient in found):
         return None
     pieces = [
-        torch.zeros_like(spot.empty, device=spot.device) if gradient is None else gradient
-        for spot, gradient in zip(spots, found, strict=True)
+        torch.zeros_like(place.empty, device=place.device) if gradient is None else gradient
+        for place, gradient in zip(places, found, strict=True)
     ]
     whole = [piece if piece.dim() == dim else piece.unsqueeze(0) for piece in pieces]
     return whole[0] if len(whole) == 1 else torch.cat(whole)
 
 
-def _identity(seen: _Seen) -> Identity | None:
+def _identity(seen: LayerGradients) -> Identity | None:
     if seen.membranes is None:
         return None
     delta = torch.zeros_like(seen.membranes) if seen.delta is None else seen.delta
-    return check_identity(seen.membranes, delta, seen.trace.passes, seen.trace.leak)
+    return check_identity(seen.membranes, delta, seen.firing.passes, seen.firing.leak)
 
 
-def _compare(name: str, kind: Kind, stbp: _Seen, online: _Seen, identity: Identity | None) -> Layer:
+def _compare(
+    name: str,
+    layer: NeuronLayer,
+    stbp: LayerGradients,
+    online: LayerGradients,
+    identity: Identity | None,
+) -> MeasuredLayer:
     """The row of one layer."""
     finite = all(bool(t.isfinite().all()) for seen in (stbp, online) for t in seen.tensors())
-    fired = stbp.trace.fired
+    fired = stbp.firing.fired
     row = LayerCoherence(
         name=name,
-        neuron=kind.name,
-        identity_claimed=kind.unclaimed is None,
-        reason=kind.unclaimed,
+        neuron=layer.neuron,
+        identity_claimed=layer.unclaimed is None,
+        reason=layer.unclaimed,
         fired=int(fired.sum()) / fired.numel(),
         weights=tuple(stbp.weights),
     )
     if finite:
         row = _with_weights(_with_membranes(row, stbp, online, identity), stbp, online)
-    return Layer(
+    return MeasuredLayer(
         row=row,
         order=stbp.order,
         timesteps=fired.shape[0],
@@ -336,19 +298,19 @@ def _compare(name: str, kind: Kind, stbp: _Seen, online: _Seen, identity: Identi
         device=str(stbp.device),
         sequences=stbp.sequences,
         finite=finite,
-        same_spikes=torch.equal(fired, online.trace.fired),
+        same_spikes=torch.equal(fired, online.firing.fired),
     )
 
 
 def _with_membranes(
-    row: LayerCoherence, stbp: _Seen, online: _Seen, identity: Identity | None
+    row: LayerCoherence, stbp: LayerGradients, online: LayerGradients, identity: Identity | None
 ) -> LayerCoherence:
     if stbp.membranes is None or identity is None:
         return row
     cut = torch.zeros_like(stbp.membranes) if online.membranes is None else online.membranes
     alike = likeness(zip(stbp.membranes, cut, strict=True))
     assert alike is not None, "a layer has at least one time step"
-    ratio = check_ratio(stbp.membranes, cut, stbp.trace.passes, stbp.trace.leak)
+    ratio = check_ratio(stbp.membranes, cut, stbp.firing.passes, stbp.firing.leak)
     return replace(
         row,
         identity_residual=identity.residual,
@@ -364,7 +326,9 @@ def _with_membranes(
     )
 
 
-def _with_weights(row: LayerCoherence, stbp: _Seen, online: _Seen) -> LayerCoherence:
+def _with_weights(
+    row: LayerCoherence, stbp: LayerGradients, online: LayerGradients
+) -> LayerCoherence:
     pairs = (
         (gradient, online.weights.get(name, torch.zeros_like(gradient)))
         for name, gradient in stbp.weights.items()

@@ -1,6 +1,6 @@
 """Theorem 4.2 on live networks: how far the gradients of online training are from STBP's.
 
-Both arms run the same forward pass, with the same loss; the online arm detaches every membrane
+Both run the same forward pass, with the same loss; online training detaches every membrane
 between time steps. docs/gradient-coherence.md says what is compared and why.
 """
 
@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from snnprof.coherence.gradient_pair import Arms, Layer, Site, sites_of
+from snnprof.coherence.gradient_pair import GradientPair, MeasuredLayer
+from snnprof.coherence.neuron_layers import NeuronLayer, neuron_layers
 from snnprof.core.errors import SnnprofError
 from snnprof.results import CoherenceResult
 from snnprof.training.losses import LOSSES, Loss
@@ -35,15 +36,15 @@ def coherence(
 
     Args:
         model: a network with neurons of ours, or with others that
-            :func:`~snnprof.coherence.neuron_equations.register_membrane` knows, each run from
+            :func:`~snnprof.register_neuron` knows, each run from
             rest over T time steps by one call of the model.
         x: the model's input.
         y: targets, for the loss.
         layers: names of the neuron layers to report, a pattern ("blocks.*"); None for all.
         loss: "sum" (cross-entropy of the outputs summed over time), "per-step", or a function
             of (the model's output, y).
-        online_loss: of the online arm; None for the same, which isolates the theorem's claim.
-        one_layer_at_a_time: a pass of both arms for each layer, which keeps the records of
+        online_loss: of the online gradient; None for the same, which isolates the theorem's claim.
+        one_layer_at_a_time: two passes for each layer, which keeps the records of
             that layer only.
         label: kept with the result.
 
@@ -52,13 +53,15 @@ def coherence(
             no finite scalar or not computed from the network; a target that does not fit.
     """
     _check_given(x, y, layers)
-    sites = sites_of(model)
-    chosen = chosen_layers(sites, layers)
+    found = neuron_layers(model)
+    chosen = chosen_layers(found, layers)
     given = (loss, loss if online_loss is None else online_loss)
-    arms = Arms(model, sites, x, y, *(LOSSES.find(f) if isinstance(f, str) else f for f in given))
+    pair = GradientPair(
+        model, found, x, y, *(LOSSES.find(f) if isinstance(f, str) else f for f in given)
+    )
     groups = [[name] for name in chosen] if one_layer_at_a_time else [chosen]
     measured = sorted(
-        (layer for group in groups for layer in arms.measure(group)), key=lambda layer: layer.order
+        (layer for group in groups for layer in pair.measure(group)), key=lambda layer: layer.order
     )
     if not measured:
         raise SnnprofError(f"layers {', '.join(chosen)}: none ran in a call of the model with x")
@@ -72,7 +75,7 @@ def coherence(
         dtype=longest.dtype,
         device=longest.device,
         training=model.training,
-        remarks=(*_remarks(measured, chosen, given[0] is given[1]), *_of_the_model(arms)),
+        remarks=(*_remarks(measured, chosen, given[0] is given[1]), *_of_the_model(pair)),
         label=label,
     )
 
@@ -130,15 +133,17 @@ def coherence_sweep(
     )
 
 
-def chosen_layers(sites: Mapping[str, Site], pattern: str | None) -> list[str]:
+def chosen_layers(layers: Mapping[str, NeuronLayer], pattern: str | None) -> list[str]:
     """The names of the layers of neurons that a pattern names; None names all.
 
     Raises:
         SnnprofError: none of them.
     """
-    chosen = [name for name in sites if pattern is None or fnmatchcase(name, pattern)]
+    chosen = [name for name in layers if pattern is None or fnmatchcase(name, pattern)]
     if not chosen:
-        raise SnnprofError(f"layers={pattern!r} matches no neuron layer; known: {', '.join(sites)}")
+        raise SnnprofError(
+            f"layers={pattern!r} matches no neuron layer; known: {', '.join(layers)}"
+        )
     return chosen
 
 
@@ -153,8 +158,8 @@ _BOUNDS = {"float64": 1e-10, "float32": 1e-4}
 _LOOSE = 0.1
 
 
-def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> Iterator[str]:
-    """What has to be said about the figures."""
+def _remarks(measured: Sequence[MeasuredLayer], chosen: Sequence[str], same: bool) -> Iterator[str]:
+    """Remarks on the figures."""
     if all(layer.timesteps == 1 for layer in measured):
         yield (
             "With one time step there is none to go back to: online and STBP are the same gradient "
@@ -200,14 +205,14 @@ def _remarks(measured: Sequence[Layer], chosen: Sequence[str], same: bool) -> It
         )
 
 
-def _of_the_model(arms: Arms) -> Iterator[str]:
-    """What the arms could not look after."""
-    if arms.uncut:
+def _of_the_model(pair: GradientPair) -> Iterator[str]:
+    """Remarks on the parts of the model that are not compared."""
+    if pair.uncut:
         yield (
-            f"Not cut between time steps: what {', '.join(arms.uncut)} keeps of the graph. If it "
-            "is a membrane, the online arm is a mixture: name it by snnprof.register_membrane."
+            f"Not cut between time steps: what {', '.join(pair.uncut)} keeps of the graph. If it "
+            "is a membrane, the online arm is a mixture: name it by snnprof.register_neuron."
         )
-    elsewhere = arms.without_figures()
+    elsewhere = pair.without_figures()
     if elsewhere:
         yield (
             f"No figures for {', '.join(elsewhere)}: no weights of a convolution or linear layer."

@@ -1,7 +1,4 @@
-"""Watching a layer of neurons while a network runs: where m_t and s_t lie in autograd's graph.
-
-Our neurons run their own code, the one that trains.
-"""
+"""Probes of a layer of neurons in a running network: where m_t and s_t lie in autograd's graph."""
 
 from __future__ import annotations
 
@@ -13,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from snnprof.coherence.firing_record import Trace, tap_of, trace
+from snnprof.coherence.firing_record import FiringRecord, follow
 from snnprof.core.errors import SnnprofError
-from snnprof.spiking.neurons import Neuron
+from snnprof.spiking.neuron import Neuron
+from snnprof.spiking.neuron_equations import NeuronEquations
 
 
 @dataclass(frozen=True)
-class Spot:
+class GradientPlace:
     """A place in autograd's graph where a gradient arrives; holds no values.
 
     Attributes:
@@ -33,41 +31,41 @@ class Spot:
     device: torch.device
 
 
-def spot(tensor: Tensor) -> Spot:
+def place_of(tensor: Tensor) -> GradientPlace:
     """Where the gradient of a tensor arrives."""
     empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-    return Spot(get_gradient_edge(tensor), empty, tensor.device)
+    return GradientPlace(get_gradient_edge(tensor), empty, tensor.device)
 
 
 @dataclass
-class Records:
-    """What one layer of neurons did in one run, piece by piece in order of time.
+class LayerRecord:
+    """One layer of neurons in one run, piece by piece in order of time.
 
     Attributes:
         membranes: where dL/dm arrives: pieces [K, B, ...], or [B, ...] of one step each.
         spikes: where dL/ds arrives from the layers above: pieces [K, B, ...].
-        traces: what happened.
+        firing: who fired.
         weights: parameters of the linear operations that ran since the layer of neurons
             before.
     """
 
-    membranes: list[Spot] = field(default_factory=list)
-    spikes: list[Spot] = field(default_factory=list)
-    traces: list[Trace] = field(default_factory=list)
+    membranes: list[GradientPlace] = field(default_factory=list)
+    spikes: list[GradientPlace] = field(default_factory=list)
+    firing: list[FiringRecord] = field(default_factory=list)
     weights: list[nn.Parameter] = field(default_factory=list)
 
 
-class Watch(ABC):
+class NeuronProbe(ABC):
     """Takes the place of a neuron layer's ``forward`` for one run of the network.
 
     Args:
         cut: True to detach the membrane between time steps, as online training does.
-        records: what to keep; None for nothing.
+        record: to write to; None for none.
     """
 
-    def __init__(self, cut: bool, records: Records | None) -> None:
+    def __init__(self, cut: bool, record: LayerRecord | None) -> None:
         self.cut = cut
-        self.records = records
+        self.record = record
 
     def forward(self, *given: object, **named: object) -> Tensor:
         """Stands in for the neuron's own; SnnprofError for anything but one tensor."""
@@ -91,42 +89,46 @@ def alias(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor)
 
 
-class OwnWatch(Watch):
-    """One of our neurons, run by its own code.
+class RunProbe(NeuronProbe):
+    """A layer of neurons that runs its own code, the one that trains.
 
     dL/dm_t is dL/dI_t: the current enters m_t = leak * m + I_t as it is, and nothing else.
 
     Args:
         neuron: the layer.
-        cut, records: as :class:`Watch`.
+        equations: that it states.
+        cut, record: as :class:`NeuronProbe`.
     """
 
-    def __init__(self, neuron: Neuron, cut: bool, records: Records | None) -> None:
-        super().__init__(cut, records)
+    def __init__(
+        self, neuron: Neuron, equations: NeuronEquations, cut: bool, record: LayerRecord | None
+    ) -> None:
+        super().__init__(cut, record)
         self.neuron = neuron
+        self.equations = equations
         self.run = neuron.forward
-        self.tap = tap_of(neuron)
+        self.observed = neuron.observed()
 
     def fire(self, currents: Tensor) -> Tensor:
-        if self.records is None:
+        if self.record is None:
             return self._run(currents)
         first, before = self.neuron.steps_run, self.neuron.membrane
-        if self.tap is None:
+        if self.observed is None:
             currents = alias(currents)
-            self.records.membranes.append(spot(currents))
+            self.record.membranes.append(place_of(currents))
             seen, spikes = currents, self._run(currents)
         else:
             steps: list[Tensor] = []
-            handle = self.tap.register_forward_hook(_keep_in(steps))
+            handle = self.observed.register_forward_hook(_keep_in(steps))
             try:
                 spikes = self._run(currents)
             finally:
                 handle.remove()
-            self.records.membranes += [spot(step) for step in steps]
+            self.record.membranes += [place_of(step) for step in steps]
             seen = torch.stack([step.detach() for step in steps])
-        self.records.spikes.append(spot(spikes))
+        self.record.spikes.append(place_of(spikes))
         with torch.no_grad():
-            self.records.traces.append(trace(self.neuron, seen, before, first))
+            self.record.firing.append(follow(self.equations, seen, before, first))
         return spikes
 
     def _run(self, currents: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ _TORCHS_OWN = frozenset(vars(nn.Module()))
 
 
 def _restores(value: object, seen: dict[int, object]) -> Iterator[Callable[[], object]]:
-    """What puts a container or a plain tensor back to what it holds now, in place.
+    """Calls that put a container or a plain tensor back to what it holds now, in place.
 
     Args:
         value: of an attribute, or in a container.

@@ -87,7 +87,7 @@ def stbp_gradient(delta: Tensor, passes: Tensor, leak: Tensor) -> Tensor:
     return torch.stack(found[::-1])
 
 
-def seed_ratio(passes: Tensor, leak: Tensor) -> Tensor:
+def paper_ratio(passes: Tensor, leak: Tensor) -> Tensor:
     """Online gradient / STBP gradient by part (i), under a separable gradient.
 
     chi[t, t] / (chi[t, t] + sum over i > t of chi[i, i] * product of chi[j, j-1] over
@@ -189,9 +189,9 @@ class Ratio:
     """Part (i) in one layer: the size of the online gradient relative to the STBP gradient.
 
     Attributes:
-        predicted: norm of (seed's ratio * STBP gradient) / norm of the STBP gradient.
-        residual: norm of (online gradient - seed's ratio * STBP gradient) / norm of the online
-            gradient. What the theorem leaves out: layers above that are cut, too.
+        predicted: norm of (paper's ratio * STBP gradient) / norm of the STBP gradient.
+        residual: norm of (online gradient - paper's ratio * STBP gradient) / norm of the online
+            gradient. The layers above are cut, too, which the theorem leaves out.
     """
 
     predicted: float | None
@@ -201,7 +201,7 @@ class Ratio:
 def check_ratio(stbp: Tensor, online: Tensor, passes: Tensor, leak: Tensor) -> Ratio:
     """Compare part (i) with the measured gradients, all [T, ...]."""
     sums = stbp.new_zeros(4, dtype=torch.float64)
-    for ratio, full, cut in zip(seed_ratio(passes, leak), stbp, online, strict=True):
+    for ratio, full, cut in zip(paper_ratio(passes, leak), stbp, online, strict=True):
         expected = ratio * full
         parts = (full, cut, expected, cut - expected)
         sums += torch.stack([_squares(part) for part in parts])

@@ -1,4 +1,4 @@
-"""What the measurements ran on."""
+"""The machine that the measurements ran on."""
 
 from __future__ import annotations
 

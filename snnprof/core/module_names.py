@@ -37,7 +37,7 @@ def _wraps(module: nn.Module) -> bool:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """What is inside all wrappers."""
+    """The module inside all wrappers."""
     while _wraps(module):
         (module,) = module.children()
     return module

@@ -23,9 +23,9 @@ class RunningModules(Generic[Kept]):
     threads other than the one that made this are not followed.
 
     Args:
-        begin: called before a module runs, with its args and kwargs. What it returns is kept
-            until the module ends; a module for which it returns None does not count as running.
-        end: called with the module and what was kept when it has run, or failed.
+        begin: called before a module runs, with its args and kwargs. The object it returns is
+            kept until the module ends; where it returns None the module is not followed.
+        end: called with the module and the object when the module has run, or failed.
 
     Attributes:
         in_other_threads: modules that were called from another thread.
@@ -45,7 +45,7 @@ class RunningModules(Generic[Kept]):
             hooks.after(module, self._after, always=True)
 
     def innermost(self) -> Kept | None:
-        """What is kept of the innermost running module; None where none runs or is followed."""
+        """The object kept of the innermost running module; None where none runs or is followed."""
         if self._running and _graph_task() == -1 and get_ident() == self._thread:
             return self._running[-1][1]
         return None

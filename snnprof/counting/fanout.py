@@ -2,10 +2,10 @@
 
 One definition serves every linear operation: the gradient, with respect to the input, of the
 sum of the operation's output when each weight is replaced by 1 where it is non-zero and by 0
-elsewhere. The call that was seen is replayed with those operands,
-so stride, padding, dilation, groups and transposition need no code here. Since the output
-is summed, the output channels of one group can be summed first: a single channel per group
-is enough, which makes the map about C_out times cheaper than the operation.
+elsewhere. The call that was seen is replayed with those operands, so stride, padding, dilation,
+groups and transposition need no code here. Since the output is summed, the output channels of
+one group can be summed first: a single channel per group is enough, which makes the map about
+C_out times cheaper than the operation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FanOut:
     """The fan-out of one weight, kept while the weight cannot have changed.
 
     A weight that is the same tensor with the same version counter has the same zero
-    pattern. A weight made anew for every call (a quantiser's output) is looked at anew.
+    pattern. A weight made anew for every call (a quantiser's output) is counted anew.
 
     Attributes:
         call: the operation.
@@ -89,7 +89,7 @@ class FanOut:
         self.nominal_macs = call.nominal_macs(weight, self._row_shape, out_shape)
 
     def follow(self, weight: Tensor) -> None:
-        """Take this for the weight from now on; it has the same synapses."""
+        """Hold for this weight from now on; it has the same synapses."""
         self._weight: Callable[[], Tensor | None] = weakref.ref(weight)
         self._version = _version(weight)
         self._form = _form(weight)
@@ -108,7 +108,7 @@ class FanOut:
         return self._dense and self._is_alike(call, x)
 
     def equals(self, call: LinearCall, x: Tensor, synapses: Tensor) -> bool:
-        """True if such a call has this fan-out, as far as can be told without waiting."""
+        """True if such a call has this fan-out; told on the host only: elsewhere it would wait."""
         return (
             on_host(synapses)
             and self._is_alike(call, x)
@@ -121,9 +121,9 @@ class FanOut:
 
     @property
     def unwritten_weight(self) -> Tensor | None:
-        """The weight, if it is still alive and, as far as its version tells, what it was.
+        """The weight, if it is alive and its version counter shows no write since it was counted.
 
-        None if it was moved, converted or freed since, which leaves no trace in the version.
+        None if it was moved, converted or freed since, which the counter does not show.
         """
         weight = self._weight()
         if weight is None or self._version is None or self._version != _version(weight):
@@ -132,14 +132,14 @@ class FanOut:
         return None if freed or _form(weight) != self._form else weight
 
     def release_weight(self) -> None:
-        """Forget the weight: a tensor that somebody refers to cannot be swapped, for one."""
+        """Drop the weak reference: torch.utils.swap_tensors refuses a tensor that has one."""
         self._weight = lambda: None
 
     def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
-        """Whether an unwritten weight has other synapses all the same, as a tensor.
+        """Whether the weight has other synapses than were counted, as a tensor of one boolean.
 
-        Writing through ``.data`` leaves the version counter as it was, and so do optimisers
-        with ``fused=True``.
+        A write through ``.data`` or by an optimiser with ``fused=True`` is seen in the values
+        only: it leaves the version counter as it was.
         """
         return (count_synapses(self.call, weight, scratch) != self._synapses).any()
 

@@ -43,7 +43,7 @@ class LinearOperation:
     """A function that is linear in its input and in its weight, but for a bias.
 
     Attributes:
-        function: as a torch-function mode is told of it.
+        function: as a torch-function mode receives it.
         name: as rows are labelled.
         spatial_dims: d of a d-dimensional convolution; 0 for a linear layer.
         transposed: True where the weight is [C_in, C_out / groups, *kernel], not
@@ -129,8 +129,9 @@ def linear_operation(
 ) -> Callable[[Function], Function]:
     """Decorator that has a function counted; counters entered from then on see it.
 
-    The function must be one that a :class:`torch.overrides.TorchFunctionMode` is told of: a
-    builtin of torch, an operator below ``torch.ops``, or a Python function that calls
+    The function must be one that a :class:`torch.overrides.TorchFunctionMode` receives: a
+    builtin of torch, an operator below ``torch.ops`` (the packet or the overload, as the model
+    calls it), or a Python function that calls
     :func:`torch.overrides.handle_torch_function`. It is run once more, in float64, for its
     fan-out: it must be differentiable, and sum products of input and weight without scaling
     them. Its input is [..., features] where ``spatial_dims`` is 0, else [N, C_in, *spatial]

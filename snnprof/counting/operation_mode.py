@@ -49,11 +49,11 @@ UNCOUNTED: dict[Callable[..., Any], str] = _uncounted()
 
 
 def _opened(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """The same Python function, which does not hand itself over to the mode as a whole.
+    """A copy of a Python function of torch's that runs with the mode on.
 
-    torch's functions written in Python ask ``has_torch_function`` first, which is always so
-    inside a mode. This copy runs the same code with an answer of no, so that the mode can
-    be on and see what happens inside. None where it is not written that way.
+    Such functions call ``has_torch_function`` first and, inside a mode, pass themselves to it
+    as a whole. In the copy the answer is no, so that the mode sees the operations inside.
+    None where the function is not written that way.
     """
     if not isinstance(function, FunctionType) or function.__closure__:
         return None

@@ -1,4 +1,4 @@
-"""Counting products of two activations, as in attention.
+"""The counts of products of two activations, as in attention.
 
 SOPs = number of pairs (non-zero a, non-zero b) that meet
      = sum over the shared indices k of nnz(a[..., :, k]) * nnz(b[..., k, :]).
@@ -23,7 +23,7 @@ from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results import LayerCount
 from snnprof.results.kinds import Kind, operation
 
-_MIN_WIDTH = 256  # positions told apart where the kind of an operand is judged
+_MIN_WIDTH = 256  # positions summed apart, at least, to find the kind of an operand
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class CompactOperand:
 
     @staticmethod
     def of(x: Tensor, index: Index) -> CompactOperand:
+        """The operand x, whose dimensions run with these letters."""
         for letter in dict.fromkeys(index):
             while index.count(letter) > 1:
                 first = index.index(letter)
@@ -58,6 +59,7 @@ class CompactOperand:
 
     @property
     def repeats(self) -> int:
+        """How often each element of x stands in the operand."""
         return self.numel // self.x.numel()
 
     def nonzeros(self, shared: Index, scratch: Scratch) -> Tensor:
@@ -91,7 +93,7 @@ class OperandKindRecord:
         self._magnitude_sums: dict[int, Tensor] = {}
 
     def observe(self, x: Tensor, scratch: Scratch) -> None:
-        """Look at x, its dimensions in the order of memory."""
+        """Read x, its dimensions in the order of memory."""
         width, dims = 1, list(x.shape)
         while dims and width < _MIN_WIDTH:
             width *= dims.pop()
@@ -179,7 +181,7 @@ class ProductTally:
         shared = tuple(letter for letter in a.index if letter in b.index)
         a_nonzeros = a.nonzeros(shared, self._scratch)
         b_nonzeros = b.nonzeros(shared, self._scratch)
-        # Indices along which both only repeat themselves.
+        # Along the other indices both operands only repeat themselves.
         seen = dict(zip(b.index, b.x.shape, strict=True))
         for letter, size in zip(a.index, a.x.shape, strict=True):
             seen[letter] = max(size, seen.get(letter, 1))

@@ -87,8 +87,8 @@ def product(
 
     Args:
         name: the function's name in a list of what was not counted.
-        function, others: functions that a :class:`torch.overrides.TorchFunctionMode` is told
-            of, as for :func:`~snnprof.counting.linear_ops.linear_operation`.
+        function, others: functions that a :class:`torch.overrides.TorchFunctionMode` receives,
+            as for :func:`~snnprof.counting.linear_ops.linear_operation`.
 
     Raises:
         ValueError: one of the functions is registered already.

@@ -91,10 +91,7 @@ class Scratch:
 
 
 def on_host(x: Tensor) -> bool:
-    """True if the numbers are in the host's memory: to look at one waits for nothing.
-
-    numpy then reads them without an operation of torch.
-    """
+    """True if the numbers are in the host's memory, where numpy reads one without waiting."""
     return x.device.type == "cpu"
 
 

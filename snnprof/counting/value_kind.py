@@ -172,9 +172,8 @@ class ValueKindRecord:
         levels = magnitude_sum / least
         whole = levels.round()
         near = (levels - whole).abs() <= self._slack(levels)
-        return torch.where(
-            near & (whole > 0), whole * least, magnitude_sum
-        )  # least: inf before the first
+        # Before the first non-zero value the least is infinite, and whole is 0.
+        return torch.where(near & (whole > 0), whole * least, magnitude_sum)
 
     def _slack(self, levels: Tensor) -> Tensor:
         """Rounding of sums of so many levels."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from snnprof.coherence.gradient_pair import sites_of
 from snnprof.coherence.measure import chosen_layers, coherence
+from snnprof.coherence.neuron_layers import neuron_layers
 from snnprof.core.environment import describe
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.plan import plan_rows
@@ -108,7 +108,7 @@ def run_coherence(
     x, y = _measured_batch(settings)
     rows = plan_rows(settings)
     for row in rows:  # a name that is wrong: now, not after training
-        chosen_layers(sites_of(in_one_call(adapt(row.setup.build()))), layers)
+        chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
 
     def course(row: TrainingRun) -> Iterator[CoherenceResult]:
         """The measurements of one network."""
@@ -171,7 +171,7 @@ class Unrolled(nn.Module):
 
 
 def in_one_call(stepped: SteppedModel) -> nn.Module:
-    """What runs a whole sequence from rest in one call."""
+    """The module that runs a whole sequence from rest in one call."""
     whole: bool = stepped.sequence is stepped.model
     return stepped.model if whole else Unrolled(stepped)
 

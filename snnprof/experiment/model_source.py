@@ -21,7 +21,7 @@ from snnprof.training.step_runner import as_sequence
 
 
 class ModelSource:
-    """What makes a model.
+    """A function that makes a model.
 
     Args:
         name: as it was given.
@@ -43,7 +43,7 @@ class ModelSource:
         self._takes = takes
 
     def takes(self, keyword: str) -> bool:
-        """Whether the function has this keyword."""
+        """True if the function has this keyword."""
         return self._takes is None or keyword in self._takes
 
     def __call__(self, **settings: Any) -> nn.Module | SteppedModel:

@@ -15,7 +15,7 @@ from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS
 from snnprof.results import ReportRow
-from snnprof.spiking.neurons import specification
+from snnprof.spiking.neuron_registry import specification
 from snnprof.training.adapters import SteppedModel
 from snnprof.training.step_runner import StepSetup
 

@@ -48,7 +48,7 @@ SILENT = Progress()
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for, of all rows together.
+    """Everything that was asked for, of all rows together.
 
     Attributes:
         source: what makes the model.

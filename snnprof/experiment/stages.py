@@ -22,7 +22,7 @@ from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import StepMeter
 from snnprof.quantization.size import size_bytes
 from snnprof.render.operator_table import write_tables
-from snnprof.spiking.neurons import neuron_ops
+from snnprof.spiking.neuron_equations import neuron_ops
 
 
 def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:

@@ -22,11 +22,11 @@ WARMUP_STEPS = 5
 
 
 class TrainingRun:
-    """What was asked for, the model in training, what was measured, and what has to be said.
+    """A row: what was asked for, the model in training, the figures, and notes on them.
 
     Args:
-        setup: mode, T, and what makes the model afresh, from the seed, with the checkpoint's
-            weights.
+        setup: mode, T, and the function that makes the model afresh, from the random seed, with
+            the checkpoint's weights.
         row: names of what was asked for; figures join them as they are measured.
 
     Attributes:
@@ -117,7 +117,7 @@ class TrainingRun:
 
     @property
     def profile(self) -> StepProfile | None:
-        """What the training steps took; None where the training was too short to tell."""
+        """Time and memory of the training steps; None where the training was too short to tell."""
         meter = self.meter
         if meter is None or meter.memory is None or meter.timer is None:
             return None

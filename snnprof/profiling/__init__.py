@@ -1,1 +1,1 @@
-"""What a training step costs: time per phase, memory, traces."""
+"""The cost of a training step: time per phase, memory, traces."""

@@ -40,7 +40,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:
-    """The largest batch for which all arms fit, each beside what the others keep.
+    """The largest batch for which all rows fit, each beside what the others keep.
 
     Models that take turns need the static memory of all and the activations of one. Peaks grow
     in a straight line with the batch: two small ones tell where the limit is, and a step of

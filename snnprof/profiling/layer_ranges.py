@@ -17,7 +17,7 @@ from snnprof.core.forward_hooks import Hooks
 from snnprof.core.module_names import module_names
 from snnprof.core.running_modules import RunningModules
 from snnprof.counting.samples import StatesItsSequence
-from snnprof.spiking.neurons import neurons_of
+from snnprof.spiking.neuron import neurons_of
 
 Mark = Callable[[str], AbstractContextManager[Any]]
 

@@ -16,11 +16,11 @@ from torch.nn.utils import parametrize
 from snnprof.core.errors import SnnprofError
 from snnprof.quantization.quantizers import SCHEMES, Channels, Quantiser
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import Neuron
+from snnprof.spiking.neuron import Neuron
 
 Skip = Collection[str] | Callable[[str, nn.Module], bool]
 
-# What a network's size leaves out, with everything inside.
+# Left out of a network's size, with everything inside.
 _NOT_WEIGHTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, Neuron)
 # Fewer weights may well share a sign by chance: 2^-31 for this many.
 _SIGNS_BY_CHANCE = 32

@@ -115,7 +115,7 @@ SCHEMES.register("1.5bit")(Scheme(1.5, ternarise, inside_one))
 class _StraightThrough(torch.autograd.Function):
     """The quantised weight; its gradient goes to the latent one where the scheme lets it.
 
-    What is kept for the backward pass is one byte per weight.
+    The backward pass keeps one byte per weight.
     """
 
     generate_vmap_rule = True

@@ -38,7 +38,7 @@ ACCOUNTINGS: Registry[Callable[[Weight], float]] = Registry("size accounting")
 
 @ACCOUNTINGS.register("packed")
 def _packed(weight: Weight) -> float:
-    """What :func:`snnprof.pack` writes: scales, and padding to whole bytes, included."""
+    """The bytes that :func:`snnprof.pack` writes, with scales and padding to whole bytes."""
     return packed_bytes(weight.tensor, weight.quantiser)
 
 

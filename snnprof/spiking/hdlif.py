@@ -1,4 +1,4 @@
-"""The hybrid-driven LIF neuron of the seed, and its variants.
+"""The hybrid-driven LIF neuron of the HD-LIF paper, and its variants.
 
 Rethinking SNN Online Training and Deployment: Gradient-Coherent Learning via Hybrid-Driven LIF
 Model (arXiv 2410.07547).
@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from snnprof.spiking.channel_attention import ChannelAttention
 from snnprof.spiking.kernel import run_kernel
+from snnprof.spiking.membrane_norm import MembraneNorm
 from snnprof.spiking.neuron import Neuron
-from snnprof.spiking.spike_recomputation import told_by_membrane
+from snnprof.spiking.neuron_equations import NeuronEquations
+from snnprof.spiking.spike_recomputation import register_recomputable
 
 _FOUR_BIT_LEVELS = 15
 _FOUR_BIT_STEPS = 4  # per unit of the membrane
-_SECA_KERNEL = 5
+MEMBRANE_NORM = "the norm of the membrane mixes neurons, so that dm_t/dm_{t-1} is no scalar leak"
 
 
 def hdlif_step(
@@ -33,7 +35,7 @@ def hdlif_step(
     """One step of the hybrid-driven LIF neuron, differentiated by torch: the definition.
 
     m = leak * m + I;  s = ReLU(m - threshold), a floating-point number;  m = m - s, so that a
-    fired membrane is left at the threshold. Read literally, the seed's Eq. S1 also admits
+    fired membrane is left at the threshold. Read literally, Eq. S1 of the paper also admits
     s = m where m >= threshold, which leaves 0. Either way ds/dm = 1 where it fires (the
     threshold itself included) and dm_next/dm = 0 after a spike, leak otherwise: no surrogate
     is needed.
@@ -91,7 +93,7 @@ class _HDLIFSequence(torch.autograd.Function):
         if four_bit:
             four_bit_(spikes)
         if held is not None and rest:
-            told_by_membrane(spikes, held, partial(_retold, heights, literal, four_bit))
+            register_recomputable(spikes, held, partial(_recompute, heights, literal, four_bit))
         ctx.save_for_backward(
             held if held is None or rest else held[:-1], fired, membrane, leak, threshold
         )
@@ -150,7 +152,7 @@ def _spikes_of(
     return torch.sub(charged, threshold, out=out).clamp_min_(0)
 
 
-def _retold(heights: Tensor, literal: bool, four_bit: bool, charged: Tensor) -> Tensor:
+def _recompute(heights: Tensor, literal: bool, four_bit: bool, charged: Tensor) -> Tensor:
     """The spikes of all K steps of a charged membrane, heights [K] being the thresholds."""
     spikes = _spikes_of(charged, _per_step(heights, charged), literal)
     return four_bit_(spikes) if four_bit else spikes
@@ -208,56 +210,6 @@ def four_bit_(spikes: Tensor) -> Tensor:
     return spikes.mul_(_FOUR_BIT_STEPS).round_().clamp_(0, _FOUR_BIT_LEVELS).div_(_FOUR_BIT_STEPS)
 
 
-class ChannelNorm(_BatchNorm):
-    """Batch norm over [B, C, ...] with any number of trailing dimensions."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        pass
-
-
-class MembraneNorm(nn.Module):
-    """Mem-BN: m <- sigmoid(p_t) * BN_t(m) + sigmoid(q_t) * m, a batch norm per time step.
-
-    Args:
-        timesteps: T.
-        channels: channels of the membrane [B, C, ...]. p and q start at 0, where each sigmoid
-            is one half (their start is not stated in the seed).
-    """
-
-    def __init__(self, timesteps: int, channels: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(timesteps))
-        self.norm_logit = nn.Parameter(torch.zeros(timesteps))
-        self.pass_logit = nn.Parameter(torch.zeros(timesteps))
-
-    def forward(self, membrane: Tensor, step: int) -> Tensor:
-        """The membrane [B, C, ...] of time step ``step``."""
-        normed: Tensor = self.norms[step](membrane)
-        share, rest = self.norm_logit[step].sigmoid(), self.pass_logit[step].sigmoid()
-        return share * normed + rest * membrane
-
-
-class ChannelAttention(nn.Module):
-    """SECA: every channel scaled by the sigmoid of a 5-tap convolution over channel means.
-
-    That convolution is counted, and billed, like any other.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = nn.Conv1d(1, 1, _SECA_KERNEL, padding=_SECA_KERNEL // 2, bias=False)
-
-    def forward(self, current: Tensor) -> Tensor:
-        """The current [B, C, ...] of one time step, scaled.
-
-        Step by step: the rounding of a convolution depends on how many rows it gets.
-        """
-        means = current.flatten(2).mean(2) if current.dim() > 2 else current
-        scale = self.mix(means.unsqueeze(1)).sigmoid()
-        scaled: Tensor = current * scale.reshape(*means.shape, *[1] * (current.dim() - 2))
-        return scaled
-
-
 class HDLIF(Neuron):
     """Hybrid-driven LIF neurons: leak and threshold are learnt, one of each per time step.
 
@@ -306,12 +258,12 @@ class HDLIF(Neuron):
     def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
         self.check_steps_left(len(currents))
         steps = slice(self.steps_run, self.steps_run + len(currents))
-        threshold = self.threshold_logit[steps].sigmoid()
+        threshold = self.threshold(steps)
         if self.channel_attention is not None:
             currents = torch.stack([self.channel_attention(current) for current in currents])
         if self.parallel:
             return self._run_stateless(currents, threshold), None
-        leak = self.leak_logit[steps].sigmoid()
+        leak = self.leak(steps)
         if self.membrane_norm is None:
             return self._fire(currents, membrane, leak, threshold)
         spikes = []
@@ -340,3 +292,49 @@ class HDLIF(Neuron):
         operands = (currents, membrane, leak, threshold, self.literal, self.four_bit, keep)
         spikes, left = run_kernel(_HDLIFSequence, *operands)
         return spikes, left
+
+    def threshold(self, steps: slice) -> Tensor:
+        """The thresholds of these time steps, [K]."""
+        return self.threshold_logit[steps].sigmoid()
+
+    def leak(self, steps: slice) -> Tensor:
+        """The leaks of these time steps, [K]."""
+        return self.leak_logit[steps].sigmoid()
+
+    def step(
+        self, membrane: Tensor | None, current: Tensor, t: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Charged membrane, spike, membrane after the reset: :func:`hdlif_step`.
+
+        The current is what :meth:`observed` gives: scaled by SECA; with Mem-BN, the charged
+        and normalised membrane itself.
+        """
+        whole = slice(0, self.timesteps)  # sigmoid rounds as it does in a run of the sequence
+        threshold = self.threshold(whole).to(current.dtype)[t]
+        if membrane is None or self.parallel or self.membrane_norm is not None:
+            charged = current
+        else:
+            charged = self.leak(whole)[t] * membrane + current
+        spike, left = hdlif_step(None, charged, threshold, threshold, self.literal)
+        return charged, four_bit_(spike) if self.four_bit else spike, left
+
+    def observed(self) -> nn.Module | None:
+        return self.membrane_norm or self.channel_attention
+
+    def equations(self) -> NeuronEquations:
+        variants = {
+            "four_bit": self.four_bit,
+            "parallel": self.parallel,
+            "mem_bn": self.membrane_norm is not None,
+            "seca": self.channel_attention is not None,
+            "literal": self.literal,
+        }
+        normed = self.membrane_norm is not None and not self.parallel
+        return NeuronEquations(
+            self.step,
+            threshold=self.threshold,
+            leak=0.0 if self.parallel else self.leak,
+            identity=not normed,
+            reason=MEMBRANE_NORM if normed else None,
+            name="+".join(["hdlif", *(variant for variant, on in variants.items() if on)]),
+        )

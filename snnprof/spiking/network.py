@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
-from snnprof.spiking.neurons import neurons_of, reset
+from snnprof.spiking.neuron import neurons_of, reset
 from snnprof.spiking.spike_recomputation import spikes_from_membranes
 
 

@@ -1,17 +1,21 @@
-"""What every layer of neurons is: currents in, spikes out, a membrane potential between."""
+"""The base class of a layer of neurons: currents in, spikes out, a membrane potential between."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
-from snnprof.core.registry import ByClass
+from snnprof.spiking.neuron_equations import (
+    NEURON_EQUATIONS,
+    NeuronEquations,
+    register_neuron,
+)
 
 
 class Neuron(nn.Module, ABC):
@@ -60,6 +64,31 @@ class Neuron(nn.Module, ABC):
         self.last_steps = self.steps_run
         return spikes
 
+    def equations(self) -> NeuronEquations:
+        """Its step equation, leak and threshold; where nothing is stated, no more is known.
+
+        Coherence needs them, and ``ottt`` and ``ndot`` the leak. Operations and membrane are
+        added by :func:`equations_of`.
+        """
+        return NeuronEquations()
+
+    def observed(self) -> nn.Module | None:
+        """The module inside whose output, step by step, is the current of :meth:`equations`.
+
+        None: the layer's own input is.
+        """
+        return None
+
+    @property
+    def operations(self) -> int | None:
+        """Neuron operations per sample of the last run, None before it.
+
+        Operations per neuron and step * neurons * time steps.
+        """
+        if self.neurons is None:
+            return None
+        return self.operations_per_step * self.neurons * self.last_steps
+
     def reset(self) -> None:
         """Back to rest; the next call starts at time step 0."""
         self.membrane = None
@@ -96,42 +125,17 @@ def detach(model: nn.Module) -> None:
         neuron.detach()
 
 
-OpsFormula = Callable[[Any], int | None]
-_Formula = TypeVar("_Formula", bound=OpsFormula)
-NEURON_OPS: ByClass[OpsFormula] = ByClass("neuron with operations")
+def check_leak(leak: float) -> None:
+    """Raise SnnprofError for a leak that is no finite number."""
+    if not math.isfinite(leak):
+        raise SnnprofError(f"leak={leak}: must be finite")
 
 
-def register_neuron_ops(kind: type[nn.Module]) -> Callable[[_Formula], _Formula]:
-    """Decorator by which another library's neuron states its operations.
-
-    The function gets a module of that class (or of a class derived from it) and returns its
-    neuron operations per sample in its last run, or None if it has not run.
-
-    Raises:
-        ValueError: the class has stated its operations already.
-    """
-    return cast("Callable[[_Formula], _Formula]", NEURON_OPS.register(kind))
+@register_neuron(Neuron)
+def _stated_by_itself(neuron: Neuron) -> NeuronEquations:
+    return replace(neuron.equations(), operations=neuron.operations, membrane=neuron.membrane)
 
 
-@register_neuron_ops(Neuron)
-def _own_operations(neuron: Neuron) -> int | None:
-    """Operations per neuron and step * neurons * time steps."""
-    if neuron.neurons is None:
-        return None
-    return neuron.operations_per_step * neuron.neurons * neuron.last_steps
-
-
-def neuron_ops(model: nn.Module) -> int | None:
-    """Neuron operations (NOPs) per sample of the last run.
-
-    3 per neuron and time step (charge, fire, reset), 1 for a stateless (parallel) neuron;
-    neurons of other libraries count what :func:`register_neuron_ops` states. None if the
-    model has no neuron that is known, or has not run.
-    """
-    formulas = (
-        (NEURON_OPS[kind], module)
-        for module in model.modules()
-        if (kind := NEURON_OPS.nearest(module)) is not None
-    )
-    stated = [ops for formula, module in formulas if (ops := formula(module)) is not None]
-    return sum(stated) if stated else None
+def states_itself(module: nn.Module) -> TypeGuard[Neuron]:
+    """Whether it is a neuron of ours whose class nobody has registered otherwise."""
+    return NEURON_EQUATIONS.nearest(module) is Neuron

@@ -1,10 +1,10 @@
-"""Spikes are not kept for the backward pass: the membrane potential tells them again.
+"""Recompute spikes from the membrane potential in the backward pass, instead of keeping them.
 
 A layer that multiplies spikes keeps them for the gradient of its weight, 4 bytes each, though
 the neuron keeps the charged membrane anyway, and a spike is a function of that alone: LIF's
-threshold * H(m - threshold), HD-LIF's ReLU(m - threshold). While a network runs, tensors to be
-saved that are such spikes are replaced by a note of where the membrane is, and computed anew,
-exactly, when the backward pass asks for them.
+threshold * H(m - threshold), HD-LIF's ReLU(m - threshold). While a network runs, the membrane is
+saved in the place of such spikes, and they are computed anew, exactly, when the backward pass asks
+for them.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 # From the charged membrane to its spikes, a new tensor laid out as the membrane is.
-Tell = Callable[[Tensor], Tensor]
+Recompute = Callable[[Tensor], Tensor]
 _local = threading.local()
 
 
-class _Told(NamedTuple):
-    """Spikes that a membrane tells.
+class _Recomputable(NamedTuple):
+    """Spikes that a membrane determines.
 
     Attributes:
         storage: of the spikes; while the weak reference lives, no other storage has its number.
         version: of the spikes; a higher one means that something was written over them.
         charged: membrane before the reset, laid out as the spikes are.
-        tell: computes the spikes from it.
+        recompute: computes the spikes from it.
     """
 
     storage: StorageWeakRef
     version: int
     charged: Tensor
-    tell: Tell
+    recompute: Recompute
 
 
-class _Note(NamedTuple):
-    """What is kept instead of spikes."""
+class _KeptMembrane(NamedTuple):
+    """The membrane kept in the place of spikes, and their shape."""
 
     charged: Tensor
-    tell: Tell
+    recompute: Recompute
     size: torch.Size
     stride: tuple[int, ...]
 
@@ -52,23 +52,25 @@ class _Spikes:
     """The spikes of one run of a network."""
 
     def __init__(self) -> None:
-        self._told: dict[int, _Told] = {}
+        self._recomputable: dict[int, _Recomputable] = {}
 
-    def add(self, spikes: Tensor, charged: Tensor, tell: Tell) -> None:
+    def add(self, spikes: Tensor, charged: Tensor, recompute: Recompute) -> None:
         reference = StorageWeakRef(spikes.untyped_storage())
-        self._told[reference.cdata] = _Told(reference, spikes._version, charged, tell)
+        self._recomputable[reference.cdata] = _Recomputable(
+            reference, spikes._version, charged, recompute
+        )
 
-    def pack(self, tensor: Tensor) -> Tensor | _Note:
-        told = self._told.get(tensor.untyped_storage()._cdata)
-        if told is None or tensor._version != told.version or not _is_all(tensor, told.charged):
+    def pack(self, tensor: Tensor) -> Tensor | _KeptMembrane:
+        found = self._recomputable.get(tensor.untyped_storage()._cdata)
+        if found is None or tensor._version != found.version or not _is_all(tensor, found.charged):
             return tensor
-        return _Note(told.charged, told.tell, tensor.size(), tensor.stride())
+        return _KeptMembrane(found.charged, found.recompute, tensor.size(), tensor.stride())
 
     @staticmethod
-    def unpack(packed: Tensor | _Note) -> Tensor:
+    def unpack(packed: Tensor | _KeptMembrane) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
-        return packed.tell(packed.charged).as_strided(packed.size, packed.stride)
+        return packed.recompute(packed.charged).as_strided(packed.size, packed.stride)
 
 
 def _is_all(view: Tensor, whole: Tensor) -> bool:
@@ -82,7 +84,7 @@ def _is_all(view: Tensor, whole: Tensor) -> bool:
 
 @contextmanager
 def spikes_from_membranes() -> Iterator[None]:
-    """Keep no spikes that a membrane can tell, for what runs inside.
+    """Keep no spikes that a membrane determines, for what runs inside.
 
     Does nothing where no graph is recorded, and where somebody else (activation offloading,
     checkpointing, a measurement) already decides how tensors are saved.
@@ -99,13 +101,15 @@ def spikes_from_membranes() -> Iterator[None]:
 
 
 def _hooked() -> bool:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    # torch 2.6 cannot tell: spikes are kept there, gradients are the same.
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(True) is not None
 
 
-def told_by_membrane(spikes: Tensor, charged: Tensor, tell: Tell) -> None:
-    """Say that spikes = tell(charged), both laid out alike, to the last bit."""
+def register_recomputable(spikes: Tensor, charged: Tensor, recompute: Recompute) -> None:
+    """Say that spikes = recompute(charged), both laid out alike, to the last bit."""
     if torch.compiler.is_compiling():
         return
     running: _Spikes | None = getattr(_local, "spikes", None)
     if running is not None and spikes.stride() == charged.stride():
-        running.add(spikes, charged, tell)
+        running.add(spikes, charged, recompute)

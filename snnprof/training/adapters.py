@@ -189,9 +189,21 @@ def snntorch(model: nn.Module) -> SteppedModel:
     return SteppedModel(model, reset_all, detach_all, lambda x: _first(model(x)))
 
 
+# Run over time by themselves: [T, B, ...].
+_NORSE_SEQUENCES = {
+    "norse.torch.module.lift.Lift",
+    "norse.torch.module.snn.SNN",
+    "norse.torch.module.snn.SNNRecurrent",
+}
+
+
 @ADAPTERS.register("norse")
 def norse(model: nn.Module) -> SteppedModel:
-    """Norse: ``out, state = model(x, state)``, as its SequentialState."""
+    """Norse: ``out, state = model(x, state)``, as its SequentialState.
+
+    With a ``Lift`` or a neuron that runs over time, such as ``LIF``, x is [T, B, ...]; with cells
+    only, [B, ...].
+    """
     held: list[Any] = [None]
 
     def run(x: Tensor) -> Tensor:
@@ -208,7 +220,10 @@ def norse(model: nn.Module) -> SteppedModel:
     def cut() -> None:
         held[0] = tree_map(lambda s: s.detach() if isinstance(s, Tensor) else s, held[0])
 
-    return SteppedModel(model, forget, cut, run)
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__}
+    if _NORSE_SEQUENCES.isdisjoint(f"{kind.__module__}.{kind.__name__}" for kind in kinds):
+        return SteppedModel(model, forget, cut, run)
+    return SteppedModel(model, forget, cut, _one_of(run), run)
 
 
 @ADAPTERS.register(OURS)
@@ -217,7 +232,7 @@ def own(model: nn.Module) -> SteppedModel:
     return SteppedModel(model, lambda: reset(model), lambda: detach(model), _one_of(model), model)
 
 
-def _one_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def _one_of(model: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
     """One time step of a model that takes sequences."""
 
     def step(x: Tensor) -> Tensor:
@@ -258,7 +273,7 @@ def graphs_held(module: nn.Module) -> int:
 
 
 def _leaves(value: object, seen: set[int]) -> Iterator[object]:
-    """What containers hold in the end, each of them looked into once: they may hold themselves."""
+    """The values that containers hold in the end; each is looked into once: it may hold itself."""
     if not isinstance(value, dict | list | tuple | set | deque):
         yield value
     elif id(value) not in seen:

@@ -1,4 +1,4 @@
-"""Presynaptic traces: what the weight gradient of OTTT and NDOT sees instead of the spikes.
+"""Presynaptic traces, which the weight gradient of OTTT and NDOT sees instead of the spikes.
 
 The trace a of a layer of neurons starts with its spikes and goes on as a_t = e_t * a_(t-1) +
 s_t. It travels with the spikes as a forward-mode tangent, so that what lies between the
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import singledispatch
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,87 +23,55 @@ from torch.overrides import TorchFunctionMode
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.linear_ops import OPERATIONS
-from snnprof.spiking.hdlif import HDLIF
-from snnprof.spiking.lif import LIF, IntegerLIF
+from snnprof.spiking.neuron_equations import NeuronEquations, equations_of, not_stated, number
 from snnprof.training.batch_run import BatchRun
 
-Leak = float | Tensor
-# neuron -> (membrane left at the last step, its trace, its spikes now) -> trace now
-TraceStep = Callable[[nn.Module, "NeuronTrace", Tensor], Tensor]
+MODES = "traces (modes ottt, ottt-step, ndot)"
 
 
-@singledispatch
-def leak_of(neuron: nn.Module) -> Leak:
-    """The leak by which a layer of neurons has just multiplied its membrane potential.
+@dataclass
+class PresynapticTrace:
+    """The trace of one layer of neurons.
 
-    ``leak_of.register(TheirNeuron)`` states it for another library's.
+    Attributes:
+        values: the trace after the last step; None before the first.
+        membrane: the membrane potential that step left; None if it is not needed.
+        steps: time steps seen.
     """
-    raise TypeError(f"no leak is known for {type(neuron).__name__}")
+
+    values: Tensor | None = None
+    membrane: Tensor | None = None
+    steps: int = 0
 
 
-@leak_of.register
-def _(neuron: LIF) -> Leak:
-    return neuron.settings.leak
+# (the trace so far, the leak of this step, the membrane it left, its spikes) to the trace now
+TraceStep = Callable[[PresynapticTrace, float | Tensor, Tensor | None, Tensor], Tensor]
 
 
-@leak_of.register
-def _(neuron: IntegerLIF) -> Leak:
-    return neuron.leak
-
-
-@leak_of.register
-def _(neuron: HDLIF) -> Leak:
-    if neuron.parallel:  # stateless
-        return 0.0
-    return neuron.leak_logit[neuron.steps_run - 1].detach().sigmoid()
-
-
-@singledispatch
-def membrane_of(neuron: nn.Module) -> Tensor | None:
-    """The membrane potential after the reset, shaped as the spikes but for a leading 1.
-
-    ``membrane_of.register(TheirNeuron)`` states it for another library's.
-    """
-    raise TypeError(f"no membrane potential is known for {type(neuron).__name__}")
-
-
-@membrane_of.register(LIF)
-@membrane_of.register(IntegerLIF)
-@membrane_of.register(HDLIF)
-def _(neuron: Any) -> Tensor | None:
-    membrane: Tensor | None = neuron.membrane
-    return membrane
-
-
-class NeuronTrace:
-    """The trace of one layer of neurons, and the membrane potential it was left with."""
-
-    def __init__(self) -> None:
-        self.trace: Tensor | None = None
-        self.membrane: Tensor | None = None
-
-
-def leaky_step(neuron: nn.Module, last: NeuronTrace, spikes: Tensor) -> Tensor:
+def leaky_step(
+    last: PresynapticTrace, leak: float | Tensor, membrane: Tensor | None, spikes: Tensor
+) -> Tensor:
     """a_t = leak * a_(t-1) + s_t (OTTT)."""
-    assert last.trace is not None
-    return leak_of(neuron) * last.trace + spikes
+    assert last.values is not None
+    return leak * last.values + spikes
 
 
-def dynamic_step(neuron: nn.Module, last: NeuronTrace, spikes: Tensor) -> Tensor:
+def dynamic_step(
+    last: PresynapticTrace, leak: float | Tensor, membrane: Tensor | None, spikes: Tensor
+) -> Tensor:
     """a_t = e_t * a_(t-1) + s_t (NDOT).
 
     e_t = (u_t - V s_t) / (u_(t-1) - V s_(t-1)), clamped to [-leak, leak]: the ratio of the
     membrane potentials after the soft resets. Where the one before is 0, e_t is the leak, as
     for a membrane that no current has touched.
     """
-    assert last.trace is not None
-    leak, membrane = leak_of(neuron), membrane_of(neuron)
+    assert last.values is not None
     if membrane is None or last.membrane is None:  # stateless
-        return leak * last.trace + spikes
+        return leak * last.values + spikes
     leak = torch.as_tensor(leak, dtype=membrane.dtype, device=membrane.device)
-    ratio = membrane.detach() / last.membrane
+    ratio = membrane / last.membrane
     ratio = torch.where(last.membrane == 0, leak, ratio.clamp(-leak, leak))
-    return ratio.view_as(spikes) * last.trace + spikes
+    return ratio.view_as(spikes) * last.values + spikes
 
 
 @contextmanager
@@ -122,16 +90,17 @@ def dynamic_traces(run: BatchRun) -> Iterator[None]:
 
 @contextmanager
 def _traces(run: BatchRun, step: TraceStep, keep_membrane: bool) -> Iterator[None]:
-    unknown = leak_of.dispatch(object)
-    neurons = [m for m in run.stepped.model.modules() if leak_of.dispatch(type(m)) is not unknown]
+    neurons = [m for m in run.stepped.model.modules() if equations_of(m) is not None]
     if not neurons:
         raise SnnprofError(
-            "traces (modes ottt, ottt-step, ndot) need the leak of the neurons, and no layer of "
-            "this model states it: "
-            "snnprof.training.presynaptic_traces.leak_of.register(TheirNeuron) does"
+            f"{MODES} need the leak of the neurons, and no layer of this model states it: return "
+            "NeuronEquations(leak=...) from a function that @snnprof.register_neuron(TheirNeuron) "
+            "registers"
         )
+    for neuron in neurons:
+        _leak(neuron, 0)
     if run.stepped.compiled:
-        raise SnnprofError("traces (modes ottt, ottt-step, ndot) do not run compiled: drop compile")
+        raise SnnprofError(f"{MODES} do not run compiled: drop compile")
     with ExitStack() as stack:
         for neuron in neurons:
             before, after = _hooks(step, keep_membrane)
@@ -149,7 +118,7 @@ def _seeing_traces() -> Iterator[None]:
 
 
 def _hooks(step: TraceStep, keep_membrane: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    state = NeuronTrace()
+    trace = PresynapticTrace()
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(forward_ad.unpack_dual(x)[0] if isinstance(x, Tensor) else x for x in inputs)
@@ -157,13 +126,37 @@ def _hooks(step: TraceStep, keep_membrane: bool) -> tuple[Callable[..., Any], Ca
     def after(module: nn.Module, inputs: tuple[Any, ...], spikes: Tensor) -> Tensor:
         now = spikes.detach()
         with torch.no_grad():
-            state.trace = now if state.trace is None else step(module, state, now)
-            left = membrane_of(module) if keep_membrane else None
-            state.membrane = None if left is None else left.detach().clone()
-        dual: Tensor = forward_ad.make_dual(spikes, state.trace)
+            leak = _leak(module, trace.steps)
+            left = _membrane(module, leak) if keep_membrane else None
+            trace.values = now if trace.values is None else step(trace, leak, left, now)
+            trace.membrane = None if left is None else left.clone()
+            trace.steps += 1
+        dual: Tensor = forward_ad.make_dual(spikes, trace.values)
         return dual
 
     return before, after
+
+
+def _stated(neuron: nn.Module) -> NeuronEquations:
+    equations = equations_of(neuron)
+    assert equations is not None, "only neurons that state their equations are hooked"
+    return equations
+
+
+def _leak(neuron: nn.Module, step: int) -> float | Tensor:
+    """The leak by which it multiplies its membrane potential in this time step."""
+    leak = _stated(neuron).leak
+    if leak is None:
+        raise not_stated(neuron, "leak", MODES)
+    return number(leak, step)
+
+
+def _membrane(neuron: nn.Module, leak: float | Tensor) -> Tensor | None:
+    """The membrane potential after the reset; None for a stateless neuron, whose leak is 0."""
+    membrane = _stated(neuron).membrane
+    if membrane is None and leak != 0:
+        raise not_stated(neuron, "membrane", "ndot")
+    return None if membrane is None else membrane.detach()
 
 
 class SwapOperands(TorchFunctionMode):
@@ -195,7 +188,7 @@ class SwapOperands(TorchFunctionMode):
             out = func(*args, **kwargs)
         if torch.is_grad_enabled() and weight.requires_grad and not swap.done:
             raise SnnprofError(
-                f"traces (modes ottt, ottt-step, ndot): {func.__name__} on an input of shape "
+                f"{MODES}: {func.__name__} on an input of shape "
                 f"{tuple(primal.shape)} saves no input to swap: use symmetric padding, or 'online'"
             )
         return out

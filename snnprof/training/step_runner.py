@@ -59,7 +59,7 @@ class StepSetup:
 
     @property
     def execution(self) -> str:
-        """What is not usual, e.g. "amp bf16, compiled"; empty if nothing is."""
+        """Everything that is not usual, e.g. "amp bf16, compiled"; empty if nothing is."""
         parts = (
             f"amp {self.amp}" if self.amp else "",
             "compiled" if self.compile else "",

@@ -22,7 +22,7 @@ from snnprof.experiment.coherence_run import run_coherence
 from snnprof.experiment.settings import Progress
 from snnprof.render.coherence_table import summary
 from snnprof.results import CoherenceSweep
-from snnprof.spiking.neurons import HDLIF
+from snnprof.spiking.hdlif import HDLIF
 
 from ..support import commands
 
@@ -415,7 +415,8 @@ STEPPED = """
 import torch
 from torch import nn
 import snnprof
-from snnprof.spiking.neurons import HDLIF, detach, reset
+from snnprof.spiking.hdlif import HDLIF
+from snnprof.spiking.neuron import detach, reset
 
 class Net(nn.Module):
     def __init__(self, timesteps):

@@ -11,11 +11,11 @@ from snnprof.coherence.theorem import (
     check_ratio,
     leak_products,
     likeness,
-    seed_ratio,
+    paper_ratio,
     stars,
     stbp_gradient,
 )
-from snnprof.spiking.neurons import hdlif_step
+from snnprof.spiking.hdlif import hdlif_step
 
 # The definition adds the path through the reset and takes it away again, at about 1.
 ROUNDING = {"rtol": 1e-13, "atol": 1e-14}
@@ -122,7 +122,7 @@ def test_the_theorem_as_printed(case: Case) -> None:
 
     # (i), wherever some step k >= t fires
     fires_later = case.fired.flip(0).cummax(0).values.flip(0)
-    ratio = seed_ratio(case.fired, case.leak)
+    ratio = paper_ratio(case.fired, case.leak)
     torch.testing.assert_close(ratio, enumerate_ratio(case.fired, case.leak), **ROUNDING)
     torch.testing.assert_close(online[fires_later], (ratio * stbp)[fires_later], **ROUNDING)
     # (ii): STBP = 1 or the product of the leaks, times dL/ds_t; 0 where none fires
@@ -159,7 +159,7 @@ def test_by_hand() -> None:
     assert [(t, int(star)) for t, star in stars(passes)] == [(3, 4), (2, 2), (1, 2), (0, 2)]
     # step 0: 8 * 0.5 * 0.25 = 1; step 1: 8 * 0.25 = 2; step 2: 8; step 3: never fires
     assert stbp_gradient(delta, passes, leak).flatten().tolist() == [1.0, 2.0, 8.0, 0.0]
-    assert seed_ratio(passes, leak).flatten().tolist() == [0.0, 0.0, 1.0, 0.0]
+    assert paper_ratio(passes, leak).flatten().tolist() == [0.0, 0.0, 1.0, 0.0]
     found = check_identity(double([[1.0], [2.0], [8.0], [0.5]]), delta, passes, leak)
     assert found.largest == 0.5
     # 0.5 / sqrt(1 + 4 + 64 + 0.25)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from snnprof.counting import accumulator, fanout, value_kind, weight_kind
 from snnprof.counting.counter import SopCounter
 
+from ..support.counting import count
+
 
 class Spike(torch.autograd.Function):
     @staticmethod
@@ -68,15 +70,8 @@ def images(n: int = 3, seed: int = 1) -> Tensor:
     return torch.rand(n, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def measure(model: nn.Module, *inputs: Tensor, **options):
-    with SopCounter(model, **options) as counter:
-        for x in inputs:
-            model(x)
-    return counter.result()
-
-
 def as_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the path of tensors whose numbers are not at hand."""
+    """Take the code path of tensors on a GPU."""
     for module in (accumulator, fanout, value_kind, weight_kind):
         monkeypatch.setattr(module, "on_host", lambda x: False)
 
@@ -130,4 +125,26 @@ def train(model: nn.Module, steps: int = 3, counter: SopCounter | None = None):
 
 
 def fresh_counts(seed: int = 0):
-    return measure(make(seed).eval(), images(), images(seed=2))
+    return count(make(seed).eval(), images(), images(seed=2))
+
+
+def spikes(*shape: int, seed: int = 0) -> Tensor:
+    """Sparser in later time steps, so that steps can be told apart."""
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    share = torch.linspace(0.9, 0.1, shape[0]).view(-1, *[1] * (len(shape) - 1))
+    return (x < share).float()
+
+
+class MultiStep(nn.Module):
+    """[T, B, C, H, W] flattened to T*B for the convolution, as every multi-step library does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        t, b = x.shape[:2]
+        x = self.conv(x.flatten(0, 1)).unflatten(0, (t, b))
+        s = (x > 0).float().mean((3, 4)).ceil()
+        return self.fc(s)  # [T, B, 3]

@@ -9,31 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snnprof.counting.counter import SopCounter
-from snnprof.results import CountResult, LayerCount
+from snnprof.results import LayerCount
 
-
-class Run(nn.Module):
-    """A model that is one function."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
-
-
-def measure(model: nn.Module, *calls: tuple, **options) -> CountResult:
-    with SopCounter(model, **options) as counter:
-        for inputs in calls:
-            model(*inputs)
-    return counter.result()
+from ..support.counting import Function, count
 
 
 def one_row(function, *inputs: Tensor) -> LayerCount:
     one_sample = torch.ones(1)  # an operand may have no dimension to read samples off
-    result = measure(Run(lambda _, *x: function(*x)), (one_sample, *inputs))
+    result = count(Function(lambda _, *x: function(*x)), (one_sample, *inputs))
     assert result.not_counted == ()
     (row,) = result.rows
     return row

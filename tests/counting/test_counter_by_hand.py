@@ -7,15 +7,14 @@ from torch import Tensor, nn
 
 from snnprof.counting.counter import SopCounter
 
+from ..support.counting import count_row
+
 
 def counted(layer: nn.Module, x: Tensor):
     """The one row of ``layer`` on ``x``, every weight 1."""
     for parameter in layer.parameters():
         nn.init.ones_(parameter)
-    with SopCounter(layer) as counter:
-        layer(x)
-    (row,) = counter.result().rows
-    return row
+    return count_row(layer, x)
 
 
 def at(shape: tuple[int, ...], *places: tuple[int, ...]) -> Tensor:

@@ -12,19 +12,12 @@ from torch import Tensor, nn
 
 from snnprof.counting.counter import SopCounter
 
+from ..support.counting import count_row
 from .oracle import Synapses, enumerated, nominal_macs, reference
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 PADDING_MODES = ("zeros", "circular", "reflect", "replicate")
-
-
-def counted(layer: nn.Module, *inputs: Tensor):
-    with SopCounter(layer) as counter, torch.no_grad():
-        for x in inputs:
-            layer(x)
-    (row,) = counter.result().rows
-    return row
 
 
 def assert_counts(row, layer: nn.Module, inputs: list[Tensor], count=reference) -> None:
@@ -132,7 +125,7 @@ def test_a_small_layer_is_counted_as_enumerated_tap_by_tap(name: str, zero_weigh
     layer, shape = SMALL[name]
     with_zero_weights(layer, zero_weights, seed=3)
     x = spikes(shape, 0.4, seed=5)
-    assert_counts(counted(layer, x), layer, [x], count=enumerated)
+    assert_counts(count_row(layer, x), layer, [x], count=enumerated)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -149,7 +142,7 @@ def test_whole_numbers_are_unrolled_as_enumerated(name: str):
     with_zero_weights(layer, 0.3, seed=9)
     x = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(4)).float()
     x.view(-1)[:2] = torch.tensor([1.0, 3.0])  # at least two levels
-    row = counted(layer, x)
+    row = count_row(layer, x)
     assert row.input_kind == "INTEGER"
     assert row.unrolled_synops == enumerated(layer, x).unrolled
 
@@ -160,7 +153,7 @@ def test_a_single_spike_anywhere_in_a_padded_line_has_its_own_fan_out(position: 
     layer = nn.Conv1d(1, 1, 3, padding=2, padding_mode=mode)
     x = torch.zeros(1, 1, 5)
     x[..., position] = 1
-    assert counted(layer, x).synops == enumerated(layer, x).synops
+    assert count_row(layer, x).synops == enumerated(layer, x).synops
 
 
 # --- random configurations against the float64 reference -------------------------------------
@@ -221,7 +214,7 @@ def test_any_convolution_is_counted_exactly(config, seed, share, where, zero_wei
     layer, shapes = config
     with_zero_weights(layer, zero_weights, seed)
     inputs = [spikes(shape, share, seed + i, where) for i, shape in enumerate(shapes)]
-    assert_counts(counted(layer, *inputs), layer, inputs)
+    assert_counts(count_row(layer, *inputs), layer, inputs)
 
 
 @EXAMPLES
@@ -230,7 +223,7 @@ def test_any_transposed_convolution_is_counted_exactly(config, seed, share, wher
     layer, shapes = config
     with_zero_weights(layer, zero_weights, seed)
     inputs = [spikes(shape, share, seed + i, where) for i, shape in enumerate(shapes)]
-    assert_counts(counted(layer, *inputs), layer, inputs)
+    assert_counts(count_row(layer, *inputs), layer, inputs)
 
 
 @settings(EXAMPLES, max_examples=60)
@@ -248,7 +241,7 @@ def test_any_linear_layer_is_counted_exactly(
 ):
     layer = with_zero_weights(nn.Linear(features, outputs, bias=bias), zero_weights, seed)
     inputs = [spikes((*lead, features), share, seed + i) for i, lead in enumerate(leading)]
-    assert_counts(counted(layer, *inputs), layer, inputs)
+    assert_counts(count_row(layer, *inputs), layer, inputs)
 
 
 @settings(EXAMPLES, max_examples=60)
@@ -257,7 +250,7 @@ def test_many_calls_of_different_sizes_add_up(config, seed, calls):
     layer, shapes = config
     with_zero_weights(layer, 0.3, seed)
     inputs = [spikes(shapes[i % len(shapes)], 0.3, seed + i) for i in range(calls)]
-    assert_counts(counted(layer, *inputs), layer, inputs)
+    assert_counts(count_row(layer, *inputs), layer, inputs)
 
 
 # --- sizes and layouts at which an implementation may change its way --------------------------
@@ -267,7 +260,7 @@ def test_many_calls_of_different_sizes_add_up(config, seed, calls):
 def test_any_number_of_rows_is_summed_exactly(rows: int):
     layer = with_zero_weights(nn.Linear(7, 3), 0.3, seed=1)
     x = spikes((rows, 7), 0.7, seed=rows)
-    assert_counts(counted(layer, x), layer, [x])
+    assert_counts(count_row(layer, x), layer, [x])
 
 
 @pytest.mark.parametrize("calls", [1, 7, 31, 32, 33, 64, 100])
@@ -276,7 +269,7 @@ def test_any_number_of_small_and_large_calls_adds_up(calls: int, features: int):
     layer = nn.Linear(features, 2)
     inputs = [spikes((1, features), 0.3, seed=i) for i in range(calls)]
     nonzeros = sum(int(x.sum()) for x in inputs)
-    row = counted(layer, *inputs)
+    row = count_row(layer, *inputs)
     assert (row.calls, row.nonzeros) == (calls, nonzeros)
     assert row.synops == 2 * nonzeros  # each spike reaches both outputs
 
@@ -286,7 +279,7 @@ def test_more_events_than_a_float32_can_count():
     x = torch.ones(5001, 2)
     x[0, 0] = 0
     # 5001 * 2 - 1 = 10001 spikes * 4096 outputs = 40 964 096; twice: 81 928 192 > 2^24
-    assert counted(layer, x, x).synops == 81_928_192
+    assert count_row(layer, x, x).synops == 81_928_192
 
 
 @pytest.mark.parametrize(
@@ -303,14 +296,14 @@ def test_more_events_than_a_float32_can_count():
 def test_memory_layout_of_the_input_does_not_matter(arrange):
     layer = with_zero_weights(nn.Conv2d(3, 2, 3, padding=1), 0.3, seed=2)
     x = arrange(spikes((4, 3, 5, 6), 0.3, seed=2))
-    assert_counts(counted(layer, x, x), layer, [x, x])
+    assert_counts(count_row(layer, x, x), layer, [x, x])
 
 
 def test_memory_layout_of_the_weight_does_not_matter():
     layer = with_zero_weights(nn.Conv2d(3, 2, 3, padding=1), 0.3, seed=2)
     layer = layer.to(memory_format=torch.channels_last)
     x = spikes((4, 3, 5, 6), 0.3, seed=2)
-    assert_counts(counted(layer, x), layer, [x])
+    assert_counts(count_row(layer, x), layer, [x])
 
 
 def test_size_given_to_a_transposed_convolution_call_is_respected():

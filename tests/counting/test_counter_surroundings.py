@@ -14,13 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnprof.counting.counter import SopCounter
 
+from ..support.counting import count
 from .nets import (
     as_on_another_device,
     assert_nothing_left,
     fresh_counts,
     images,
     make,
-    measure,
 )
 
 # --- surroundings -------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_autocast_changes_neither_outputs_nor_counts():
     assert torch.equal(plain, counted)
     assert inside == counter.result()
     conv = counter.result().rows[0]
-    assert conv.synops == measure(model, x).rows[0].synops
+    assert conv.synops == count(model, x).rows[0].synops
     assert conv.input_kind == "BINARY"
 
 
@@ -138,7 +138,7 @@ def test_another_default_dtype_does_not_disturb():
     model, x = nn.Linear(3, 2), torch.ones(1, 3)
     torch.set_default_dtype(torch.float64)
     try:
-        assert measure(model, x).total("synops") == 6
+        assert count(model, x).total("synops") == 6
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -203,7 +203,7 @@ def test_a_model_compiled_and_called_before_is_counted():
     after = model(x)
     assert torch.equal(before, inside)
     assert torch.equal(before, after)
-    assert counter.result() == measure(plain_net(), x)
+    assert counter.result() == count(plain_net(), x)
     assert [row.name for row in counter.result().rows] == NAMES
 
 
@@ -213,7 +213,7 @@ def test_a_compiled_model_first_called_inside_is_counted():
         model(images())
         model(images(seed=2))
     model(images())
-    assert counter.result() == measure(plain_net(), images(), images(seed=2))
+    assert counter.result() == count(plain_net(), images(), images(seed=2))
 
 
 def test_the_original_of_a_compiled_model_is_counted_too():
@@ -222,7 +222,7 @@ def test_the_original_of_a_compiled_model_is_counted_too():
     model(images())
     with SopCounter(net) as counter:
         model(images())
-    assert counter.result() == measure(plain_net(), images())
+    assert counter.result() == count(plain_net(), images())
 
 
 def test_a_module_compiled_in_place_and_a_compiled_part_are_counted():
@@ -231,10 +231,10 @@ def test_a_module_compiled_in_place_and_a_compiled_part_are_counted():
     net(images())
     with SopCounter(net) as counter:
         net(images())
-    assert counter.result() == measure(plain_net(), images())
+    assert counter.result() == count(plain_net(), images())
     part = nn.Sequential(compiled(plain_net()), nn.Linear(3, 2))
     part(images())
-    rows = measure(part, images()).rows
+    rows = count(part, images()).rows
     assert [row.name for row in rows] == ["0.0", "0.3", "1"]
 
 
@@ -248,14 +248,14 @@ def test_compilation_goes_on_as_before_afterwards():
     model = torch.compile(plain_net(), backend=backend)
     model(images())
     assert len(graphs) == 1
-    measure(model, images())
+    count(model, images())
     model(images())
     assert len(graphs) == 1  # nor was it compiled anew
 
 
 def test_names_are_stripped_of_wrappers():
     model = nn.DataParallel(compiled(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten())))
-    assert [row.name for row in measure(model, images()).rows] == ["0"]
+    assert [row.name for row in count(model, images()).rows] == ["0"]
 
 
 def test_a_layer_that_is_really_called_module_keeps_apart():
@@ -269,7 +269,7 @@ def test_a_layer_that_is_really_called_module_keeps_apart():
         def forward(self, x):
             return self.other(self.module(x)) + getattr(self, "0")(x)
 
-    result = measure(Two(), torch.ones(1, 3))
+    result = count(Two(), torch.ones(1, 3))
     assert len({row.name for row in result.rows}) == 3
     assert result.total("synops") == 27
 
@@ -279,7 +279,7 @@ def test_a_layer_that_is_really_called_module_keeps_apart():
 
 def test_the_model_can_be_pickled_and_copied_after_use():
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 3))
-    measure(model, images())
+    count(model, images())
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(twin(images()), model(images()))
         assert_nothing_left(twin)
@@ -310,7 +310,7 @@ def test_what_is_copied_inside_the_block_is_free_of_the_counter_after_it():
             best(x)
         best.fc.register_forward_hook(lambda *_: None)
     counted = counter.result()
-    assert counted == measure(make().eval(), x)
+    assert counted == count(make().eval(), x)
     assert len(inner.result().rows) == len(counted.rows)
     assert len(best.fc._forward_hooks) == 1  # the user's own
     best.fc._forward_hooks.clear()
@@ -339,7 +339,7 @@ def test_what_is_saved_inside_the_block_works_and_needs_nothing_of_ours():
     assert b"snnprof.counting" not in buffer.getvalue()
     buffer.seek(0)
     loaded = torch.load(buffer, weights_only=False)
-    assert measure(loaded, x).total("synops") > 0
+    assert count(loaded, x).total("synops") > 0
 
 
 def test_results_can_be_pickled():

@@ -1,4 +1,4 @@
-"""What runs on a GPU, run on the CPU: it must find the same without looking."""
+"""The code path of a GPU, run on the CPU: the same counts without reading a number early."""
 
 import pytest
 import torch

@@ -12,7 +12,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from snnprof.counting.counter import SopCounter
 
-from .pairs import Block, Pairs, Run, Weighted, draw, measure
+from ..support.counting import Function, count
+from .pairs import Block, Pairs, Weighted, draw
 
 
 def test_a_block_of_spiking_self_attention():
@@ -21,7 +22,7 @@ def test_a_block_of_spiking_self_attention():
     spied = copy.deepcopy(model)
     spied.attn.spikes = lambda x, plain=spied.attn.spikes: seen.append(plain(x)) or seen[-1]
     spied(x)
-    result = measure(model, (x,), batch_dim=1)
+    result = count(model, (x,), batch_dim=1)
     rows = result.by_layer()
     assert list(rows)[3:5] == ["attn.matmul", "attn.matmul#2"]
     first, second = rows["attn.matmul"], rows["attn.matmul#2"]
@@ -41,17 +42,17 @@ def test_a_block_of_spiking_self_attention():
 def test_time_steps_of_a_product():
     x = torch.zeros(3, 2, 4, 5)
     x[1, 0] = 1  # 20 of step 1's 40 elements
-    result = measure(Run(lambda x: x @ x.mT), (x,), batch_dim=1)
+    result = count(Function(lambda x: x @ x.mT), (x,), batch_dim=1)
     assert result.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
     calls = [(step,) for step in x]
-    result = measure(Run(lambda x: x @ x.mT), *calls, timesteps=3)
+    result = count(Function(lambda x: x @ x.mT), *calls, timesteps=3)
     assert result.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
-    scalar = measure(Run(lambda x: torch.einsum(",i", x.sum(), x[0, 0, 0])), (x,), batch_dim=1)
+    scalar = count(Function(lambda x: torch.einsum(",i", x.sum(), x[0, 0, 0])), (x,), batch_dim=1)
     assert scalar.rows[0].firing_rate_by_step is None
     square = torch.zeros(3, 3, 4, 5)  # T = B: a transposed operand could not be told
-    turned = measure(Run(lambda x: x.transpose(0, 1) @ x.mT), (square,), batch_dim=1)
+    turned = count(Function(lambda x: x.transpose(0, 1) @ x.mT), (square,), batch_dim=1)
     assert turned.rows[0].firing_rate_by_step is None
-    looped = measure(Run(lambda x: [step @ step.mT for step in x]), (x,), batch_dim=1)
+    looped = count(Function(lambda x: [step @ step.mT for step in x]), (x,), batch_dim=1)
     assert looped.rows[0].firing_rate_by_step is None
 
 
@@ -72,8 +73,8 @@ def test_call_sites():
         helper(x, x.mT)
         helper(x, x.mT)
 
-    result = measure(Run(several), (torch.ones(2, 3),))
-    names = ["Run.matmul", *(f"Run.matmul#{n}" for n in range(2, 6))]
+    result = count(Function(several), (torch.ones(2, 3),))
+    names = ["Function.matmul", *(f"Function.matmul#{n}" for n in range(2, 6))]
     assert [row.name for row in result.rows] == names
     assert [row.calls for row in result.rows] == [3, 1, 1, 1, 1]
 
@@ -87,7 +88,7 @@ def test_a_product_in_a_leaf_goes_by_the_leaf():
         def forward(self, x: Tensor) -> Tensor:
             return self.av(self.qk(x, x.mT), x)
 
-    assert [row.name for row in measure(Net(), (torch.ones(2, 3),)).rows] == [
+    assert [row.name for row in count(Net(), (torch.ones(2, 3),)).rows] == [
         "qk.matmul",
         "av.matmul",
     ]
@@ -108,7 +109,7 @@ def test_a_product_with_a_parameter(function):
     model = Weighted(function)
     for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
         with mode():
-            (row,) = measure(model, (x,)).rows
+            (row,) = count(model, (x,)).rows
         # Fan-outs of the features: 2, 1, 2, 1.
         assert row.name == "w"
         assert row.synops == 6  # 2 + 1, then 1 + 2
@@ -121,7 +122,7 @@ def test_a_scaled_sign_per_channel_is_ternary():
     model = Weighted(lambda m, x: x @ (m.w))
     with torch.no_grad():
         model.w.mul_(torch.tensor([1.0, 0.3, 2.0]))
-    (row,) = measure(model, (draw("REAL", (5, 4), 0),)).rows
+    (row,) = count(model, (draw("REAL", (5, 4), 0),)).rows
     assert (row.weight_kind, row.operation) == ("TERNARY", "AC")
 
 
@@ -144,7 +145,7 @@ def test_output_channels_of_a_parameter_are_those_that_are_not_summed(function, 
     model = Weighted(function)
     scales = torch.tensor([1.0, math.pi])[:, None, None]
     model.w3 = nn.Parameter(torch.tensor([1.0, -1.0, 1.0]).expand(2, 4, 3) * scales)
-    (row,) = measure(model, (torch.ones(2, 5, 4),)).rows
+    (row,) = count(model, (torch.ones(2, 5, 4),)).rows
     assert (row.name, row.weight_kind) == ("w3", kind)
 
 
@@ -153,18 +154,18 @@ def test_a_layer_that_multiplies_by_hand_is_not_said_to_be_unseen():
         def forward(self, x: Tensor) -> Tensor:
             return x @ (2 * self.weight).t()
 
-    result = measure(nn.Sequential(Doubled(4, 3)), (torch.ones(2, 4),))
+    result = count(nn.Sequential(Doubled(4, 3)), (torch.ones(2, 4),))
     assert [row.name for row in result.rows] == ["0.matmul"]
     assert result.not_counted == ()
 
 
 def test_a_layers_weight_used_by_hand_goes_by_the_layer():
-    (row,) = measure(Weighted(lambda m, x: x @ m.fc.weight.t()), (torch.ones(2, 4),)).rows
+    (row,) = count(Weighted(lambda m, x: x @ m.fc.weight.t()), (torch.ones(2, 4),)).rows
     assert (row.name, row.synops) == ("fc", 24)  # 2 * 4 * 3
 
 
 def test_two_parameters_are_no_activations():
-    result = measure(Weighted(lambda m, x: m.w @ m.fc.weight), (torch.ones(2, 4),))
+    result = count(Weighted(lambda m, x: m.w @ m.fc.weight), (torch.ones(2, 4),))
     assert result.rows == ()
     assert "w and fc are both parameters" in result.not_counted[0][1]
 
@@ -172,7 +173,7 @@ def test_two_parameters_are_no_activations():
 @pytest.mark.parametrize("norm", [nn.utils.spectral_norm, spectral_norm])
 def test_what_makes_a_weight_is_listed(norm):
     model = nn.Sequential(norm(nn.Linear(4, 3)))
-    result = measure(model, (torch.ones(2, 4),))
+    result = count(model, (torch.ones(2, 4),))
     assert [(row.name, row.synops) for row in result.rows] == [("0", 2 * 4 * 3)]
     assert all("makes a weight" in reason for _, reason in result.not_counted)
     assert result.not_counted
@@ -187,7 +188,7 @@ def test_what_makes_a_weight_is_listed(norm):
     ],
 )
 def test_operands_that_are_not_counted(x: Tensor, reason: str):
-    result = measure(Run(lambda _: x @ torch.ones(3, 2, dtype=x.dtype)), (torch.ones(1),))
+    result = count(Function(lambda _: x @ torch.ones(3, 2, dtype=x.dtype)), (torch.ones(1),))
     assert result.rows == ()
     assert reason in result.not_counted[0][1]
 
@@ -195,6 +196,6 @@ def test_operands_that_are_not_counted(x: Tensor, reason: str):
 def test_an_invalid_product_is_torchs_to_refuse():
     with (
         pytest.raises(RuntimeError, match="cannot be multiplied"),
-        SopCounter(Run(torch.matmul)) as counter,
+        SopCounter(Function(torch.matmul)) as counter,
     ):
         counter._model(torch.ones(2, 3), torch.ones(2, 3))

@@ -16,8 +16,9 @@ from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult
 
+from ..support.counting import Function, count
 from .nets import as_on_another_device
-from .pairs import VALUES, Block, Pairs, Run, Weighted, assert_counts, draw, measure, one_row
+from .pairs import VALUES, Block, Pairs, Weighted, assert_counts, draw, one_row
 
 # --- scaled_dot_product_attention ---------------------------------------------------------------
 
@@ -50,9 +51,11 @@ def test_sdpa_with_masks(name: str):
     q, k, v = (draw("BINARY", (2, 2, n, 4), n) for n in (3, 5, 5))
     v = v * draw("REAL", v.shape, 1)
     mask = MASKS[name]()
-    result = measure(Run(lambda *x: F.scaled_dot_product_attention(*x, attn_mask=mask)), (q, k, v))
+    result = count(
+        Function(lambda *x: F.scaled_dot_product_attention(*x, attn_mask=mask)), (q, k, v)
+    )
     scores, weighted = result.rows
-    assert (scores.name, weighted.name) == ("Run.sdpa.qk", "Run.sdpa.av")
+    assert (scores.name, weighted.name) == ("Function.sdpa.qk", "Function.sdpa.av")
     assert_counts(scores, q, k.mT, "bhik", "bhkj")
     nonzeros, pairs = softmax_pairs(q, k, v, mask)
     assert (weighted.nonzeros, weighted.synops) == (nonzeros, pairs)
@@ -60,14 +63,15 @@ def test_sdpa_with_masks(name: str):
     assert weighted.nnz_synops == nonzeros * 4
     assert (weighted.input_kind, weighted.unrolled_synops) == ("REAL", None)
     ((listed, reason),) = result.not_counted
-    assert listed == "Run.sdpa.av" and "dropout" in reason
+    assert listed == "Function.sdpa.av" and "dropout" in reason
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4)])
 def test_sdpa_causal(shape: tuple[int, int]):
     q, k, v = (draw("INTEGER", (2, 2, n, 4), n) for n in (shape[0], shape[1], shape[1]))
-    row = measure(
-        Run(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, None, 0.0, True)), (q, k, v)
+    row = count(
+        Function(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, None, 0.0, True)),
+        (q, k, v),
     ).rows[1]
     assert (row.nonzeros, row.synops) == softmax_pairs(q, k, v, causal(*shape))
     assert row.weight_kind == "INTEGER"
@@ -75,8 +79,8 @@ def test_sdpa_causal(shape: tuple[int, int]):
 
 def test_sdpa_by_hand():
     v = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
-    row = measure(
-        Run(lambda v: F.scaled_dot_product_attention(v, v, v, is_causal=True)), (v,)
+    row = count(
+        Function(lambda v: F.scaled_dot_product_attention(v, v, v, is_causal=True)), (v,)
     ).rows[1]
     assert row.synops == 8  # row 0 of v (2 non-zeros) is met 3 times, row 1 (1) twice
     assert row.nnz_synops == 12  # 6 allowed weights * 2 columns
@@ -86,8 +90,8 @@ def test_sdpa_by_hand():
 def test_sdpa_of_grouped_queries():
     q, k, v = (draw("BINARY", (2, h, n, 4), n) for h, n in ((4, 3), (2, 5), (2, 5)))
     mask = draw("BINARY", (2, 4, 3, 5), 7).bool()
-    scores, weighted = measure(
-        Run(lambda *x: F.scaled_dot_product_attention(*x, attn_mask=mask, enable_gqa=True)),
+    scores, weighted = count(
+        Function(lambda *x: F.scaled_dot_product_attention(*x, attn_mask=mask, enable_gqa=True)),
         (q, k, v),
     ).rows
     k, v = (x.repeat_interleave(2, 1) for x in (k, v))
@@ -185,7 +189,7 @@ def test_multihead_attention_with_padded_keys(need_weights: bool):
     x = torch.rand(2, 3, 4) + 1
     padded = torch.tensor([[False, False, True], [False, True, True]])
     run = lambda x: attn(x, x, x, padded, need_weights)[0]  # noqa: E731
-    result = measure(Run(run), (x,))
+    result = count(Function(run), (x,))
     # 3 queries * (2 + 1 keys left) * 4 features (2 heads of 2)
     assert [row.synops for row in result.rows if row.nnz_synops][1] == 36
 
@@ -193,7 +197,7 @@ def test_multihead_attention_with_padded_keys(need_weights: bool):
 def test_without_attention_the_projections_are_counted_and_the_products_listed():
     attn = nn.MultiheadAttention(8, 2)
     x = torch.rand(3, 2, 8)
-    result = measure(attn, (x, x, x), layers=("linear",))
+    result = count(attn, (x, x, x), layers=("linear",))
     assert [row.name for row in result.rows] == ["in_proj_weight", "out_proj"]
     assert result.not_counted == (("MultiheadAttention", "bmm: left out by layers="),)
 
@@ -215,7 +219,7 @@ def test_dropout_draws_as_without_the_counter():
 def test_training_is_bit_identical_and_backward_adds_nothing():
     def train(recompute: bool) -> list[Tensor]:
         x = draw("REAL", (4, 2, 5, 8), 3).requires_grad_()
-        function = Run(lambda x: (x @ x.mT).softmax(-1) @ x)
+        function = Function(lambda x: (x @ x.mT).softmax(-1) @ x)
         with SopCounter(function) if recompute is not None else torch.enable_grad() as counter:
             out = checkpoint(function, x, use_reentrant=False) if recompute else function(x)
             out.sum().backward()
@@ -233,21 +237,21 @@ def test_training_is_bit_identical_and_backward_adds_nothing():
 
 def test_nested_counters_agree():
     model, x = Block(), draw("BINARY", (4, 2, 5, 8), 3)
-    alone = measure(model, (x,))
+    alone = count(model, (x,))
     with SopCounter(model) as outer, SopCounter(model) as inner:
         model(x)
     assert outer.result() == inner.result() == alone
     attn, y = nn.MultiheadAttention(8, 2), torch.rand(3, 2, 8)
     with SopCounter(attn) as outer, SopCounter(attn) as inner:
         attn(y, y, y)
-    assert outer.result() == inner.result() == measure(attn, (y, y, y))
+    assert outer.result() == inner.result() == count(attn, (y, y, y))
 
 
 @pytest.mark.parametrize("kind", VALUES)
 def test_the_path_of_other_devices_agrees(kind: str, monkeypatch: pytest.MonkeyPatch):
     def counts() -> CountResult:
-        model = nn.Sequential(Run(lambda x: (x @ x.mT) @ x), Weighted(lambda m, x: x @ m.w))
-        return measure(model, *((draw(kind, (2, 30, 4), seed),) for seed in range(3)))
+        model = nn.Sequential(Function(lambda x: (x @ x.mT) @ x), Weighted(lambda m, x: x @ m.w))
+        return count(model, *((draw(kind, (2, 30, 4), seed),) for seed in range(3)))
 
     here = counts()
     as_on_another_device(monkeypatch)
@@ -266,7 +270,7 @@ def test_the_host_never_waits_for_the_device_before_the_result(elsewhere, monkey
             names.append(str(func).split(".")[1])
             return func(*args, **(kwargs or {}))
 
-    model = Run(lambda x: F.scaled_dot_product_attention(x @ x.mT, x, x, is_causal=True))
+    model = Function(lambda x: F.scaled_dot_product_attention(x @ x.mT, x, x, is_causal=True))
     waiting = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique"}
     with SopCounter(nn.Sequential(model), batch_dim=1) as counter, Recorder():
         for seed in range(3):
@@ -287,9 +291,9 @@ def test_autocast_does_not_change_the_count():
 def test_not_finite_operands_are_named():
     wrong, right = torch.tensor([[1.0, math.nan]]), torch.ones(1, 2)
     for a, b in ((wrong, right), (right, wrong)):
-        with pytest.warns(RuntimeWarning, match=r"Run\.matmul"):
-            result = measure(Run(lambda a, b: a @ b.mT), (a, b))
-        assert result.non_finite == ("Run.matmul",)
+        with pytest.warns(RuntimeWarning, match=r"Function\.matmul"):
+            result = count(Function(lambda a, b: a @ b.mT), (a, b))
+        assert result.non_finite == ("Function.matmul",)
         assert result.rows[0].synops == 2
 
 
@@ -297,12 +301,12 @@ def test_no_warning_comes_of_counting_attention():
     x = torch.rand(2, 3, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        measure(Run(lambda x: F.scaled_dot_product_attention(x, x, x)), (x,))
+        count(Function(lambda x: F.scaled_dot_product_attention(x, x, x)), (x,))
 
 
 def test_attention_priced():
     model, x = Block(), draw("BINARY", (4, 2, 5, 8), 3)
-    result = measure(model, (x,), batch_dim=1)
+    result = count(model, (x,), batch_dim=1)
     row = result.by_layer()["attn.matmul#2"]
     bills = {bill.name: bill for bill in price(result, "spikformer").rows}
     assert bills[row.name].energy_j == pytest.approx(row.rate_synops / 2 * 0.9e-12, rel=1e-12)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from .pairs import VALUES, Run, assert_counts, draw, measure, one_row
+from ..support.counting import Function, count
+from .pairs import VALUES, assert_counts, draw, one_row
 
 KINDS = st.sampled_from(sorted(VALUES))
 SEEDS = st.integers(0, 1 << 16)
@@ -89,7 +90,7 @@ def test_einsum_by_lists_of_indices():
 
 
 def test_einsum_of_one_operand_multiplies_nothing():
-    result = measure(Run(lambda x: torch.einsum("ij->ji", x)), (torch.ones(2, 3),))
+    result = count(Function(lambda x: torch.einsum("ij->ji", x)), (torch.ones(2, 3),))
     assert (result.rows, result.not_counted) == ((), ())
 
 
@@ -200,8 +201,8 @@ def test_many_events_of_an_odd_step_are_counted_to_the_last(step: float):
 
 
 def test_the_least_level_may_come_in_a_later_call():
-    model = Run(torch.bmm)
-    result = measure(
+    model = Function(torch.bmm)
+    result = count(
         model,
         (torch.tensor([[[0.6, 0.9]]]), torch.ones(1, 2, 1)),
         (torch.tensor([[[0.3, 0.3]]]), torch.ones(1, 2, 1)),
@@ -227,7 +228,7 @@ def test_what_an_event_is(kind_a: str, kind_b: str, event: str):
 
 def test_kinds_are_judged_over_the_whole_measurement():
     ones, twos = torch.ones(2, 3), 2 * torch.ones(2, 3)
-    (row,) = measure(Run(lambda a: a @ a.mT), (ones,), (twos,)).rows
+    (row,) = count(Function(lambda a: a @ a.mT), (ones,), (twos,)).rows
     assert (row.input_kind, row.weight_kind) == ("INTEGER", "INTEGER")
     assert row.synops == 24  # 2 calls * 2 * 3 * 2
     assert row.unrolled_synops == 36  # 12 + 2 * 12
@@ -236,7 +237,7 @@ def test_kinds_are_judged_over_the_whole_measurement():
 def test_calls_of_other_shapes_add_up():
     """As in decoding with a cache: the keys grow. Here rate and nnz differ."""
     calls = [(torch.ones(1, 2), torch.ones(2, 3)), (torch.zeros(1, 2), torch.ones(2, 9))]
-    (row,) = measure(Run(torch.matmul), *calls).rows
+    (row,) = count(Function(torch.matmul), *calls).rows
     assert row.synops == row.nnz_synops == 6  # 1 * 2 * 3, then nothing
     assert row.nominal_macs == 24  # 6 + 18
     assert row.rate_synops == 12.0  # half of the inputs are active

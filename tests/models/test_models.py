@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import snnprof
 from snnprof.models import MODELS, create, list_models, nominal_macs, usual
-from snnprof.spiking.neurons import neurons_of
+from snnprof.spiking.neuron import neurons_of
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode

@@ -8,7 +8,8 @@ import snnprof
 from snnprof.models import create, nominal_macs
 from snnprof.models.resnet import Block, resnet18
 from snnprof.results import LayerCount
-from snnprof.spiking.neurons import LIF, neuron_ops
+from snnprof.spiking.lif import LIF
+from snnprof.spiking.neuron_equations import neuron_ops
 
 STEPS = 4
 # (channels in, channels out, stride, height of the input) of the 16 3x3 convolutions behind

@@ -8,7 +8,7 @@ import snnprof
 from snnprof.models import create, nominal_macs
 from snnprof.models.sew_resnet import CONNECTIONS, Block
 from snnprof.results import CountResult
-from snnprof.spiking.neurons import LIF
+from snnprof.spiking.lif import LIF
 
 
 def counted(network: nn.Module, x: Tensor) -> CountResult:

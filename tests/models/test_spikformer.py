@@ -10,7 +10,8 @@ from torch import Tensor, nn
 import snnprof
 from snnprof.models import create, nominal_macs, usual
 from snnprof.models.spikformer import SpikingSelfAttention, spikformer_2_384
-from snnprof.spiking.neurons import LIF, Neuron
+from snnprof.spiking.lif import LIF
+from snnprof.spiking.neuron import Neuron
 
 
 def lif(channels: int, *, second: bool = False) -> Neuron:

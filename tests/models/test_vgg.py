@@ -8,7 +8,7 @@ from torch import nn
 
 from snnprof.models import create, nominal_macs
 from snnprof.models.vgg import vgg5, vgg16, vgg_dvs
-from snnprof.spiking.neurons import LIF
+from snnprof.spiking.lif import LIF
 
 # (channels, height) of the 3x3 convolutions
 VGG16 = [*[(64, 32)] * 2, *[(128, 16)] * 2, *[(256, 8)] * 3, *[(512, 4)] * 3, *[(512, 2)] * 3]

@@ -1,7 +1,7 @@
 """Ranges: named by layer and time step, closed in every case, gone afterwards."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -142,6 +142,29 @@ def test_ranges_close_after_an_exception(error: type[BaseException]) -> None:
         model(torch.randn(2, 3))
     assert marks.names == ["Sequential t=0", "0 t=0", "0.0 t=0", "0.1 t=0"]
     assert not marks.open and hooks(model) == 0
+
+
+def test_an_interrupt_that_a_parent_catches_closes_the_ranges_inside_it() -> None:
+    class Stopping(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KeyboardInterrupt
+
+    class Catching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.child = Stopping()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with suppress(KeyboardInterrupt):
+                self.child(x)
+            return x
+
+    model, marks = Catching(), Marks()
+    with LayerRanges(model, 2, mark=marks):
+        for _ in range(2):
+            model(torch.randn(2, 3))
+            assert not marks.open
+    assert marks.names == ["Catching t=0", "child t=0", "Catching t=1", "child t=1"]
 
 
 def test_an_exception_that_the_step_catches_leaves_the_ranges_right() -> None:

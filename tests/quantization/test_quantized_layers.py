@@ -14,8 +14,8 @@ import snnprof
 from snnprof.models import create
 from snnprof.quantization.quantized_layers import latent_weight, quantised_layers
 from snnprof.quantization.quantizers import SCHEMES, Channels, binarise, ternarise
+from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import LIF
 
 names = pytest.mark.parametrize("scheme", SCHEMES)
 

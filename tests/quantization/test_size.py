@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import snnprof
-from snnprof.spiking.neurons import HDLIF
+from snnprof.spiking.hdlif import HDLIF
 
 SKIPPED = ("stem", "classifier")
 

@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 import snnprof
 from snnprof.spiking.hdlif import HDLIF
-from snnprof.spiking.lif import LIF, IntegerLIF
+from snnprof.spiking.ilif import IntegerLIF
+from snnprof.spiking.lif import LIF
 from snnprof.spiking.neuron import Neuron
 
 NEURONS = [LIF, IntegerLIF, HDLIF, lambda timesteps: HDLIF(timesteps, parallel=True)]

@@ -5,7 +5,8 @@ import torch
 
 import snnprof
 from snnprof.models import create
-from snnprof.spiking.neurons import neuron_ops, neurons_of
+from snnprof.spiking.neuron import neurons_of
+from snnprof.spiking.neuron_equations import neuron_ops
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Models of other libraries: fakes with the shape of their APIs, and the libraries themselves."""
+"""Models of other libraries: fakes with the shape of their APIs. The libraries: tests/peers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from snnprof.training.adapters import ADAPTERS, SteppedModel, adapt, kept_graphs
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
 
-from ..support.neurons import LEAK, charge
+from ..support.neurons import charge
 
 STEPS = 4
 X = 2 * torch.randn(STEPS, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -131,6 +131,27 @@ def test_norse_shape(fake_library: Make) -> None:
     assert_trains_right(SequentialState(*layers()))
 
 
+def test_norse_shape_over_time(fake_library: Make) -> None:
+    class Lift(nn.Module):
+        """What Norse runs over [T, B, ...] wants time steps, never samples in their place."""
+
+        def __init__(self, first: nn.Module, second: nn.Module) -> None:
+            super().__init__()
+            self.first, self.second = first, second
+
+        def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            outs = []
+            for current in x:
+                spikes, state = charge(state, self.first(current))
+                outs.append(self.second(spikes))
+            return torch.stack(outs), state
+
+    fake_library("norse.torch.module.lift", Lift=Lift)
+    model = Lift(*layers())
+    assert adapt(model).sequence is not None
+    assert_trains_right(model)
+
+
 def test_stepwise_takes_any_model() -> None:
     first, second = layers()
     held: list[Tensor | None] = [None]
@@ -182,61 +203,3 @@ def test_graphs_are_looked_for_in_attributes_buffers_lists_and_dictionaries() ->
     pruned = nn.utils.prune.random_unstructured(nn.Linear(2, 2), "weight", 0.5)
     assert pruned.weight.grad_fn is not None
     assert kept_graphs(pruned) == {}
-
-
-# --- the libraries themselves, where they are installed --------------------------------------
-
-
-def trains(model: nn.Module, x: Tensor) -> dict[str, list[Tensor]]:
-    """Gradients per mode; online ones must be those of detached single steps at T = 1."""
-    stepped = adapt(model)
-    found = {}
-    for mode in ("stbp", "online", "sltt-2", "random-bp", "online-step"):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-        run = BatchRun(stepped, x, TARGET, optimizer, watch=True)
-        assert find_mode(mode)(run).isfinite()
-        found[mode] = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    a, b = (
-        find_mode(mode)(BatchRun(stepped, x[:1], TARGET, optimizer)) for mode in ("stbp", "online")
-    )
-    torch.testing.assert_close(a, b)
-    return found
-
-
-@pytest.mark.parametrize("step_mode", ["s", "m"])
-def test_spikingjelly_itself(step_mode: str) -> None:
-    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
-    layer = pytest.importorskip("spikingjelly.activation_based.layer")
-    functional = pytest.importorskip("spikingjelly.activation_based.functional")
-    torch.manual_seed(0)
-    model = nn.Sequential(layer.Linear(5, 6), neuron.LIFNode(), layer.Linear(6, 2))
-    functional.set_step_mode(model, step_mode)
-    x = 3 * torch.randn(STEPS, 3, 5)
-    found = trains(model, x)
-    # SLTT, once more with the library's own neuron, which detaches by itself.
-    theirs = nn.Sequential(model[0], neuron.SLTTLIFNode(), model[2])
-    functional.set_step_mode(theirs, "s")
-    theirs.zero_grad()
-    for current in x:
-        (F.cross_entropy(theirs(current), TARGET) / STEPS).backward()
-    for p, expected in zip(theirs.parameters(), found["online"], strict=True):
-        torch.testing.assert_close(p.grad, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_snntorch_itself() -> None:
-    snn = pytest.importorskip("snntorch")
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(5, 6),
-        snn.Leaky(beta=LEAK, init_hidden=True),
-        nn.Linear(6, 2),
-        snn.Leaky(beta=LEAK, init_hidden=True, output=True),
-    )
-    trains(model, 3 * torch.randn(STEPS, 3, 5))
-
-
-def test_norse_itself() -> None:
-    norse = pytest.importorskip("norse.torch")
-    torch.manual_seed(0)
-    model = norse.SequentialState(nn.Linear(5, 6), norse.LIFBoxCell(), nn.Linear(6, 2))
-    trains(model, 3 * torch.randn(STEPS, 3, 5))

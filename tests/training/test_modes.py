@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import snnprof
 from snnprof.models import create
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neurons import neurons_of
+from snnprof.spiking.neuron import neurons_of
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun, cross_entropy_and_mse
 from snnprof.training.modes import FAMILIES, MODES, find_mode, mode_names

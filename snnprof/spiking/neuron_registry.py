@@ -1,6 +1,6 @@
 """The neurons by name, as networks and the command line ask for them.
 
-A specification is a name, followed by variants: ``"hdlif+four_bit+parallel"``,
+A specification is a name, variants joined to it with '+': ``"hdlif+four_bit+parallel"``,
 ``"lif+surrogate=arctan+leak=0.9"``.
 """
 
@@ -12,37 +12,10 @@ from typing import Protocol
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.registry import Registry
-from snnprof.spiking.hdlif import HDLIF, hdlif_step
-from snnprof.spiking.lif import LIF, IntegerLIF, LIFSettings, lif_step
-from snnprof.spiking.neuron import (
-    NEURON_OPS,
-    Neuron,
-    detach,
-    neuron_ops,
-    neurons_of,
-    register_neuron_ops,
-    reset,
-)
-
-__all__ = [
-    "HDLIF",
-    "LIF",
-    "IntegerLIF",
-    "LIFSettings",
-    "NEURONS",
-    "NEURON_OPS",
-    "Neuron",
-    "NeuronMaker",
-    "detach",
-    "hdlif_step",
-    "lif_step",
-    "neuron_maker",
-    "neuron_ops",
-    "neurons_of",
-    "register_neuron_ops",
-    "reset",
-    "specification",
-]
+from snnprof.spiking.hdlif import HDLIF
+from snnprof.spiking.ilif import IntegerLIF
+from snnprof.spiking.lif import LIF, LIFSettings
+from snnprof.spiking.neuron import Neuron
 
 
 class NeuronMaker(Protocol):
@@ -60,13 +33,13 @@ class NeuronMaker(Protocol):
         ...
 
 
-class NeuronKind(Protocol):
-    """From T and variants (keywords with defaults) to what makes the layers."""
+class NeuronFactory(Protocol):
+    """Makes, from T and variants (keywords with defaults), the maker of the layers."""
 
     def __call__(self, timesteps: int) -> NeuronMaker: ...
 
 
-NEURONS: Registry[NeuronKind] = Registry("neuron")
+NEURONS: Registry[NeuronFactory] = Registry("neuron")
 
 
 @NEURONS.register("lif")
@@ -125,10 +98,10 @@ def hdlif(
 
 
 def neuron_maker(specification: str, timesteps: int, **variants: object) -> NeuronMaker:
-    """What makes the neurons of a network.
+    """The maker of the neurons of a network.
 
     Args:
-        specification: a name of :data:`NEURONS`, variants behind plus signs.
+        specification: a name of :data:`NEURONS`, variants joined with '+'.
         timesteps: T.
         **variants: more variants.
 
@@ -145,7 +118,7 @@ def neuron_maker(specification: str, timesteps: int, **variants: object) -> Neur
 
 
 def specification(written: str, **variants: object) -> str:
-    """The specification with more variants behind it: ``"hdlif+four_bit+parallel"``."""
+    """The specification with more variants joined to it: ``"hdlif+four_bit+parallel"``."""
     given = [
         name if value is True or value == "true" else f"{name}={value}"
         for name, value in variants.items()
@@ -154,7 +127,7 @@ def specification(written: str, **variants: object) -> str:
     return "+".join((written, *given))
 
 
-def _checked(name: str, kind: NeuronKind, given: Mapping[str, object]) -> dict[str, object]:
+def _checked(name: str, kind: NeuronFactory, given: Mapping[str, object]) -> dict[str, object]:
     """The variants in the type of their defaults."""
     parameters = inspect.signature(kind).parameters
     takes = {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}

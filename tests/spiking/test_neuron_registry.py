@@ -1,0 +1,45 @@
+"""Neurons by name: specifications and their variants."""
+
+import pytest
+
+import snnprof
+from snnprof.spiking.hdlif import HDLIF
+from snnprof.spiking.lif import LIF, LIFSettings
+from snnprof.spiking.neuron_registry import neuron_maker
+
+
+def test_a_specification_names_variants() -> None:
+    neuron = neuron_maker("hdlif+four_bit+parallel", 2)(3, second=True)
+    assert isinstance(neuron, HDLIF)
+    assert neuron.four_bit
+    assert neuron.parallel
+    first = neuron_maker("hdlif+parallel", 2, mem_bn=True)(3)
+    assert isinstance(first, HDLIF)
+    assert not first.parallel
+    assert first.membrane_norm is not None
+    lif = neuron_maker("lif+surrogate=arctan+leak=0.9+detach_reset", 2)(3)
+    assert isinstance(lif, LIF)
+    assert lif.settings == LIFSettings(leak=0.9, surrogate="arctan", detach_reset=True)
+
+
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    [
+        ("if", "unknown neuron 'if'; known: hdlif, ilif, lif"),
+        ("hdlif+wings", "unknown variant of hdlif 'wings'; known: four_bit, literal, mem_bn"),
+        ("lif+four_bit", "unknown variant of lif 'four_bit'"),
+        ("lif+surrogate=sine", "unknown surrogate 'sine'; known: arctan, rectangle, triangle"),
+        ("lif+reset=medium", "unknown reset 'medium'; known: hard, soft"),
+        ("lif+leak=big", r"lif\+leak=big: must be a number"),
+        ("lif+leak", r"lif\+leak needs a value"),
+        ("lif+threshold=0", "threshold=0.0: must be above 0, and finite"),
+        ("lif+threshold=inf", "threshold=inf: must be above 0, and finite"),
+        ("lif+leak=nan", "leak=nan: must be finite"),
+        ("ilif+leak=inf", "leak=inf: must be finite"),
+        ("ilif+levels=0", "levels=0: must be at least 1"),
+        ("hdlif+seca=4", r"hdlif\+seca=4: a switch"),
+    ],
+)
+def test_what_is_refused(specification: str, message: str) -> None:
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        neuron_maker(specification, 2)(3)
