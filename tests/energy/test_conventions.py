@@ -20,12 +20,12 @@ from snnprof.results import CountResult, LayerCount
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Registrations of one test are gone in the next."""
-    registries = (CONVENTIONS, FORMULAS)
-    before = [dict(registry) for registry in registries]
+    conventions, formulas = dict(CONVENTIONS), dict(FORMULAS)
     yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(entries)  # type: ignore[arg-type]
+    CONVENTIONS.clear()
+    CONVENTIONS.update(conventions)
+    FORMULAS.clear()
+    FORMULAS.update(formulas)
 
 
 def layer(name: str, *, input_kind: str, synops: int, nonzeros: int) -> LayerCount:
