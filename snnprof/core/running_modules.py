@@ -74,7 +74,7 @@ class RunningModules(Generic[Kept]):
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         running = self._running
-        if not running or not self.is_followed():
+        if not running or _graph_task() != -1 or get_ident() != self._thread:
             return
         if running[-1][0] is not module and all(module is not other for other, _ in running):
             return

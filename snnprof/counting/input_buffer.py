@@ -11,12 +11,8 @@ from torch import Tensor
 
 _CALLS = 32
 _ELEMENTS = 1 << 18
-_SMALL = 1 << 15
-
-
-def is_small(elements: int) -> bool:
-    """True where starting the counter's operations takes longer than running them."""
-    return elements <= _SMALL
+# Up to so many elements starting the counter's operations takes longer than running them.
+MOST_ELEMENTS = 1 << 15
 
 
 class InputBuffer:

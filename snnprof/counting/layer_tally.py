@@ -7,7 +7,7 @@ import weakref
 from torch import Tensor
 
 from snnprof.counting.accumulator import Accumulator
-from snnprof.counting.input_buffer import InputBuffer, is_small
+from snnprof.counting.input_buffer import MOST_ELEMENTS, InputBuffer
 from snnprof.counting.linear_call import LinearCall
 from snnprof.counting.scratch import Scratch
 from snnprof.counting.time_steps import Steps, TimeSteps
@@ -70,7 +70,7 @@ class LayerTally:
             fan_out = self._accumulator.take_fan_out(call, x, weight)
             self._weight = weakref.ref(weight)
             self._accumulator.absorb(x, first, length)
-        elif length > 1 or not is_small(size):
+        elif length > 1 or size > MOST_ELEMENTS:
             self._accumulator.absorb(x, first, length)
         elif not self._buffer.put(x, first):
             self._empty_buffer()

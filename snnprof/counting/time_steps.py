@@ -36,7 +36,7 @@ class TimeSteps:
             model_call: number of the model's call that it is part of.
         """
         # A second time in the same call of the model, it may well hold one step each time.
-        if steps is None or (steps.length > 1 and model_call == self._model_call):
+        if steps is None or (model_call == self._model_call and steps.length > 1):
             self.known = False
         self._model_call = model_call
 
