@@ -1,4 +1,4 @@
-"""What the package promises from outside."""
+"""The package's promises, from outside."""
 
 import subprocess
 import sys

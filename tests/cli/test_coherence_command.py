@@ -45,7 +45,7 @@ def read(path: Path) -> CoherenceSweep:
 
 
 def network(timesteps: int, neuron: str = "hdlif") -> nn.Module:
-    """What the command builds by default."""
+    """The network that the command builds by default."""
     torch.manual_seed(0)
     return snnprof.models.create(
         "vgg5", neuron=neuron, timesteps=timesteps, in_channels=1, image_size=8

@@ -250,7 +250,7 @@ def test_no_arguments_teach_too() -> None:
 
 
 def flat(*arguments: str) -> str:
-    """What a command prints, in one line."""
+    """The output of a command, in one line."""
     return " ".join(call(*arguments).stdout.split())
 
 

@@ -1,4 +1,4 @@
-"""What is said under a comparison, where whole runs would be a matter of luck."""
+"""Sentences under a comparison, where whole runs would be a matter of luck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is expected of a model of any library: 5 features to 2 classes."""
+"""Expectations of a model of any library: 5 features to 2 classes."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ def kept_as_they_are() -> torch.autograd.graph.saved_tensors_hooks:
     return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
 
 
-def gradients(network: nn.Module, images: Tensor, thrifty: bool) -> list[Tensor]:
+def gradients(network: nn.Module, images: Tensor, recomputed: bool) -> list[Tensor]:
     network.zero_grad()
     images = images.clone().requires_grad_()
-    if thrifty:
+    if recomputed:
         out = network(images)
     else:
         with kept_as_they_are():
@@ -63,21 +63,21 @@ def test_channels_last_and_autocast() -> None:
     network = create("resnet18", timesteps=2).to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        pairs = [gradients(network, images, thrifty) for thrifty in (True, False)]
+        pairs = [gradients(network, images, recomputed) for recomputed in (True, False)]
     for a, b in zip(*pairs, strict=True):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("neuron", ["lif", "hdlif", "hdlif+literal", "hdlif+four_bit"])
 def test_the_peak_is_lower(neuron: str) -> None:
-    def peak(thrifty: bool) -> int:
+    def peak(recomputed: bool) -> int:
         torch.manual_seed(0)
         network = create("resnet18", neuron=neuron, timesteps=8)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         images = torch.randn(4, 3, 32, 32)
 
         def step() -> Tensor:
-            gradients(network, images, thrifty)
+            gradients(network, images, recomputed)
             return torch.zeros(())
 
         step()
@@ -151,8 +151,8 @@ def test_what_was_written_over_or_is_a_part_is_kept_as_it_is(
     network = Between(between)
     images = torch.randn(2, 1, 8, 8)
     found = []
-    for thrifty in (True, False):
+    for recomputed in (True, False):
         torch.manual_seed(1)  # of the dropout
-        found.append(gradients(network, images, thrifty))
+        found.append(gradients(network, images, recomputed))
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
