@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -30,8 +31,9 @@ def _draw(report: Report, pyplot: Any) -> Any:
         style = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 4, "label": name}
         steps = [row.timesteps for row in rows]
         memory.plot(steps, [(row.peak_bytes or 0) / MIB for row in rows], **style)
-        spreads = [quartiles(row.step_s) for row in rows]
-        low, middle, high = zip(*(s for s in spreads if s is not None), strict=True)
+        # A row that was not timed is a gap in its line.
+        spreads = [quartiles(row.step_s) or (math.nan,) * 3 for row in rows]
+        low, middle, high = zip(*spreads, strict=True)
         (line,) = time.plot(steps, [m / MILLI for m in middle], **style)
         time.fill_between(
             steps, [x / MILLI for x in low], [x / MILLI for x in high],

@@ -86,12 +86,34 @@ def sweep(*timesteps: int) -> Report:
     return Report((*rows, failed), {"device": "CPU, test"})
 
 
+def test_a_step_that_was_not_timed_is_a_gap(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the extra 'plots'")
+    report = sweep(1, 2, 4)
+    (first, second, *rest), gap = report.rows, {"failure": "out of memory beside the others"}
+
+    def untimed(row: ReportRow) -> ReportRow:
+        assert row.profile is not None
+        return replace(row, profile=replace(row.profile, step_s=()), **gap)
+
+    some = replace(report, rows=(untimed(first), second, *rest))
+    none = replace(report, rows=tuple(map(untimed, report.rows[:-1])))
+    for partly in (some, none):
+        partly.save(tmp_path / "x.svg")
+        assert "peak memory of a training step (MiB)" in (tmp_path / "x.svg").read_text()
+
+
 def test_time_and_memory_over_t(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need the extra 'plots'")
     sweep(1, 2, 4).save(tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
-    for label in ("stbp", "online", "time steps T", "peak memory of a training step (MiB)"):
-        assert label in text
+    for label in (
+        "stbp",
+        "online",
+        "time steps T",
+        "peak memory of a training step (MiB)",
+        "time of a training step (ms)",
+    ):
+        assert f">{label}<" in text
     with pytest.raises(snnprof.SnnprofError, match="several T"):
         sweep(4).save(tmp_path / "y.svg")
     assert not (tmp_path / "y.svg").exists()

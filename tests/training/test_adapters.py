@@ -133,7 +133,7 @@ def test_norse_shape(fake_library: Make) -> None:
 
 def test_norse_shape_over_time(fake_library: Make) -> None:
     class Lift(nn.Module):
-        """A Norse model that runs over [T, B, ...] wants time steps, never samples in their place."""
+        """A Norse layer over [T, B, ...]: it wants time steps, never samples in their place."""
 
         def __init__(self, first: nn.Module, second: nn.Module) -> None:
             super().__init__()
