@@ -18,7 +18,7 @@ demo: $(READY)
 # The built package, installed as its users have it; after `make dev` the checkout comes back.
 test: $(VENV)/installed
 	$(BIN)/pytest -q --cov; status=$$?; \
-		if [ -e $(VENV)/dev ]; then touch $(VENV)/dependencies; $(MAKE) -s $(VENV)/dev; fi; \
+		if [ -e $(VENV)/was-dev ]; then rm $(VENV)/was-dev; $(MAKE) -s $(VENV)/dev; fi; \
 		exit $$status
 
 check: $(VENV)/dependencies
@@ -54,8 +54,10 @@ $(VENV)/dependencies: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt '.[test,check]'
 	touch $@
 
+# While the built package is installed the checkout is not: an interrupted test must not hide it.
 $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	rm -rf build
+	if [ -e $(VENV)/dev ]; then mv $(VENV)/dev $(VENV)/was-dev; fi
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
 	touch $@
 

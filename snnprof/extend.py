@@ -10,7 +10,18 @@ from snnprof.counting.linear_ops import Argument, linear_operation
 from snnprof.counting.products import Product, product
 from snnprof.energy.conventions import energy_convention
 from snnprof.experiment.data_sets import DATA_SETS, Dataset
+from snnprof.quantization.codecs import (
+    CODECS,
+    Codec,
+    pack_bits,
+    pack_trits,
+    unpack_bits,
+    unpack_trits,
+)
+from snnprof.quantization.quantizers import SCHEMES, Scheme
+from snnprof.quantization.size import ACCOUNTINGS
 from snnprof.render.output_formats import output_format
+from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.neuron_equations import NeuronEquations, register_neuron
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.spiking.surrogates import SURROGATES
@@ -25,14 +36,21 @@ loss = LOSSES.register
 mode_family = FAMILIES.register
 neuron = NEURONS.register
 neuron_equations = register_neuron
+size_accounting = ACCOUNTINGS.register
 surrogate = SURROGATES.register
 training_mode = MODES.register
+weight_codec = CODECS.register
+weight_scheme = SCHEMES.register
 
 __all__ = [
     "Argument",
     "BatchRun",
+    "Codec",
     "Dataset",
+    "Neuron",
+    "NeuronEquations",
     "Product",
+    "Scheme",
     "SteppedModel",
     "adapter",
     "data_set",
@@ -40,11 +58,17 @@ __all__ = [
     "linear_operation",
     "loss",
     "mode_family",
-    "NeuronEquations",
     "neuron",
     "neuron_equations",
     "output_format",
+    "pack_bits",
+    "pack_trits",
     "product",
+    "size_accounting",
     "surrogate",
     "training_mode",
+    "unpack_bits",
+    "unpack_trits",
+    "weight_codec",
+    "weight_scheme",
 ]

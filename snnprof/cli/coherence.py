@@ -19,6 +19,7 @@ from snnprof.cli.options import (
 )
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
+from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.settings import BATCH_SIZE, LEARNING_RATE, Progress
 from snnprof.models import list_models
 from snnprof.render.output_files import check_output, save, write_each
@@ -117,6 +118,7 @@ def coherence_command(
     from snnprof.render.tensorboard import check_folder, write_scalars
     from snnprof.render.terminal import ProgressBar, show_view
 
+    find_builder(settings["model"])  # first: its module may register formats and the like
     targets = [check_output(output) for output in outputs if output != TERMINAL]
     scalars = None if folder is None else check_folder(folder)
     reserved = inspect.signature(run_coherence).parameters

@@ -20,6 +20,7 @@ from snnprof.cli.options import (
 )
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import CONVENTIONS
+from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.run import run
 from snnprof.experiment.settings import (
     AUTO,
@@ -141,6 +142,7 @@ def run_command(
     """
     from snnprof.render.terminal import ProgressBar, show
 
+    find_builder(settings["model"])  # first: its module may register formats and the like
     files = [check_output(output) for output in outputs if output != TERMINAL]
     if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
         raise SnnprofError("a picture of time and memory over T needs several --timesteps")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnprof.core.errors import SnnprofError
 from snnprof.core.registry import ByFunction
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -150,6 +151,9 @@ def linear_operation(
     Raises:
         ValueError: the function is registered already.
     """
+
+    if not isinstance(name, str):
+        raise SnnprofError(f"a linear operation needs a name in quotes, not {name!r}")
 
     def add(function: Function) -> Function:
         operation = LinearOperation(

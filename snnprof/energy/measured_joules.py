@@ -18,8 +18,8 @@ LEAST_WINDOW_S = 1.0
 TICK_S = 0.1  # the counter moves every 20 to 100 ms, by board
 RUN_IN_S = 0.5  # before a window: the power settles, and the tick before it is like the window
 
-Step = Callable[[], object]
-Clock = Callable[[], float]
+RunStep = Callable[[], object]
+Seconds = Callable[[], float]
 Sleep = Callable[[float], object]
 
 
@@ -36,12 +36,12 @@ class Measurement(NamedTuple):
 
 
 def measure_energy(
-    step: Step,
+    step: RunStep,
     seconds: float,
     *,
     device: torch.device | str,
     reader: EnergyReader | None = None,
-    clock: Clock = time.perf_counter,
+    clock: Seconds = time.perf_counter,
     sleep: Sleep = time.sleep,
     idle_seconds: float | None = None,
 ) -> Measurement:
@@ -64,13 +64,13 @@ def measure_energy(
 
 
 def measure_energies(
-    steps: Mapping[str, Step],
+    steps: Mapping[str, RunStep],
     seconds: float,
     *,
     device: torch.device | str,
     rounds: int = 2,
     reader: EnergyReader | None = None,
-    clock: Clock = time.perf_counter,
+    clock: Seconds = time.perf_counter,
     sleep: Sleep = time.sleep,
     idle_seconds: float | None = None,
 ) -> dict[str, Measurement]:
@@ -116,7 +116,7 @@ def measure_energies(
     return {name: _result(windows[name], idle, counter) for name in steps}
 
 
-def _check(steps: Mapping[str, Step], seconds: float, idle_seconds: float, rounds: int) -> None:
+def _check(steps: Mapping[str, RunStep], seconds: float, idle_seconds: float, rounds: int) -> None:
     if not steps:
         raise SnnprofError("no training step was given: there is no energy to measure")
     if rounds < 1:
@@ -140,7 +140,7 @@ class _Bench:
     """Takes windows of the counter."""
 
     def __init__(
-        self, counter: EnergyReader, device: torch.device, clock: Clock, sleep: Sleep
+        self, counter: EnergyReader, device: torch.device, clock: Seconds, sleep: Sleep
     ) -> None:
         self._counter = counter
         self._device = device
@@ -154,7 +154,7 @@ class _Bench:
         self._sleep(seconds)
         return _Window(self._counter.millijoules() - energy, self._clock() - begun, 0)
 
-    def run(self, step: Step, seconds: float) -> _Window:
+    def run(self, step: RunStep, seconds: float) -> _Window:
         self._repeat(step, RUN_IN_S)
         self._synchronize()
         energy, begun = self._counter.millijoules(), self._clock()
@@ -162,7 +162,7 @@ class _Bench:
         self._synchronize()
         return _Window(self._counter.millijoules() - energy, self._clock() - begun, steps)
 
-    def _repeat(self, step: Step, seconds: float) -> int:
+    def _repeat(self, step: RunStep, seconds: float) -> int:
         """Run a step, at least once, until the time is over."""
         steps, end = 0, self._clock() + seconds
         while True:

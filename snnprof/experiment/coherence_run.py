@@ -18,7 +18,7 @@ from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.settings import (
     BATCH_SIZE,
     LEARNING_RATE,
-    SILENT,
+    NO_PROGRESS,
     Progress,
     Settings,
     check_settings,
@@ -55,7 +55,7 @@ def run_coherence(
     seed: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = NO_PROGRESS,
     **variants: object,
 ) -> CoherenceSweep:
     """Build a network for each T, perhaps train it, and measure its gradients' coherence.

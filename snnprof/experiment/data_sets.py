@@ -134,4 +134,9 @@ def load(name: str, image_size: int | None = None, seed: int = 0) -> Dataset:
     load_it = DATA_SETS.find(name)
     if image_size is not None and image_size < 1:
         raise SnnprofError(f"image_size={image_size}: must be at least 1")
-    return load_it(image_size, seed)
+    loaded = load_it(image_size, seed)
+    if not isinstance(loaded, Dataset):
+        raise SnnprofError(
+            f"data set {name!r} returned a {type(loaded).__name__}, not a snnprof.extend.Dataset"
+        )
+    return loaded

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnprof.core.errors import SnnprofError, is_out_of_memory
-from snnprof.models import create
+from snnprof.core.errors import SnnprofError, is_out_of_memory, known
+from snnprof.models import MODELS, create
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.step_runner import as_sequence
@@ -116,6 +116,8 @@ def find_builder(model: str) -> ModelSource:
         SnnprofError: no such module or function, or it cannot be imported.
     """
     if ":" not in model:
+        if model not in MODELS:
+            raise known("model", model, MODELS)
         return ModelSource(model, partial(create, model), None, ours=True)
     module_name, _, attribute = model.partition(":")
     function = _imported(model, module_name, attribute)

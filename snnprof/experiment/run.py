@@ -14,7 +14,7 @@ from snnprof.experiment.settings import (
     EPOCHS,
     LEARNING_RATE,
     NEURON,
-    SILENT,
+    NO_PROGRESS,
     WEIGHTS,
     Progress,
     Settings,
@@ -58,7 +58,7 @@ def run(
     device: str = "auto",
     strict: bool = False,
     checkpoint: str | Path | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = NO_PROGRESS,
     **variants: object,
 ) -> Report:
     """Train a network in each mode, time it, count and price it, and put it side by side.

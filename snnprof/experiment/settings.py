@@ -43,7 +43,7 @@ class Progress:
     measured: Callable[[CoherenceSweep], None] = lambda sweep: None
 
 
-SILENT = Progress()
+NO_PROGRESS = Progress()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from snnprof.profiling.phase_timer import PhaseTimer
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import ReportRow, StepProfile
-from snnprof.training.batch_run import SILENT
+from snnprof.training.batch_run import NO_RECORDER
 from snnprof.training.step_runner import StepRunner, StepSetup
 
 WARMUP_STEPS = 5
@@ -81,7 +81,7 @@ class TrainingRun:
     def _make(self, device: torch.device, seed: int, timed: bool) -> StepMeter:
         timer = PhaseTimer(device) if timed else None
         runner = StepRunner(
-            self.setup, self.setup.build(), device, recorder=timer or SILENT, seed=seed
+            self.setup, self.setup.build(), device, recorder=timer or NO_RECORDER, seed=seed
         )
         return StepMeter(runner, device, timer)
 

@@ -11,7 +11,6 @@ import torch
 
 Clock = Callable[[], float]
 STEP = "step"
-PHASES = ("forward", "backward", "optimizer")
 
 
 class _Ticks(Protocol):

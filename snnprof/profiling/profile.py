@@ -18,7 +18,7 @@ from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
-from snnprof.training.batch_run import SILENT, StepLoss
+from snnprof.training.batch_run import NO_RECORDER, StepLoss
 from snnprof.training.modes import find_mode
 from snnprof.training.step_runner import MakeOptimizer, StepRunner, StepSetup, sgd
 
@@ -215,7 +215,8 @@ class _Trial:
         timer: PhaseTimer | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        runner = StepRunner(setup, _make(setup.build), device, recorder=timer or SILENT, seed=seed)
+        model = _make(setup.build)
+        runner = StepRunner(setup, model, device, recorder=timer or NO_RECORDER, seed=seed)
         self.meter = StepMeter(runner, device, timer)
         images, labels = (tensor.to(device) for tensor in batch)
         self.batch = (setup.lay_out(images), labels)

@@ -19,7 +19,7 @@ from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
 from snnprof.training.adapters import SteppedModel
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OutOfMemory:
     profile: StepProfile | None = None
 
 
-def attempt(action: Callable[[], Result], device: torch.device) -> Result | OutOfMemory:
+def attempt(action: Callable[[], Returned], device: torch.device) -> Returned | OutOfMemory:
     """The action's result, or :class:`OutOfMemory`, with the memory it had taken given back."""
     try:
         return action()

@@ -39,6 +39,11 @@ def save(result: Result, path: str | Path) -> None:
         SnnprofError: see :func:`check_output`, or the system refuses to write.
     """
     content = format_of(path).write(result)
+    if not isinstance(content, str | bytes):
+        raise SnnprofError(
+            f"output {str(path)!r}: its format gave a {type(content).__name__}: a function under "
+            "output_format must return the file's text or bytes"
+        )
     write_whole(path, content.encode() if isinstance(content, str) else content)
 
 

@@ -139,7 +139,14 @@ def adapt(model: nn.Module | SteppedModel) -> SteppedModel:
     }
     # Ours last: a model of another library may well hold a layer of ours.
     foreign = (name for name in ADAPTERS if name != OURS and name in packages)
-    return ADAPTERS[next(foreign, OURS)](model)
+    package = next(foreign, OURS)
+    stepped = ADAPTERS[package](model)
+    if not isinstance(stepped, SteppedModel):
+        raise SnnprofError(
+            f"the adapter of {package!r} returned a {type(stepped).__name__}, not a "
+            "snnprof.extend.SteppedModel"
+        )
+    return stepped
 
 
 @ADAPTERS.register("spikingjelly")

@@ -31,7 +31,7 @@ class Silent:
         return nullcontext()
 
 
-SILENT = Silent()
+NO_RECORDER = Silent()
 
 
 def cross_entropy_and_mse(logits: Tensor, target: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class BatchRun:
         optimizer: Optimizer,
         *,
         loss: StepLoss = F.cross_entropy,
-        recorder: Recorder = SILENT,
+        recorder: Recorder = NO_RECORDER,
         generator: torch.Generator | None = None,
         autocast: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,

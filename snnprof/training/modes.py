@@ -38,8 +38,18 @@ class Mode:
     least_timesteps: int = 1
 
     def __call__(self, run: BatchRun) -> Tensor:
-        """Train on one batch; its loss, detached."""
-        return self.train(run)
+        """Train on one batch; its loss, detached.
+
+        Raises:
+            SnnprofError: the mode's function returned no tensor.
+        """
+        loss = self.train(run)
+        if not isinstance(loss, Tensor):
+            raise SnnprofError(
+                f"mode {self.name!r} returned a {type(loss).__name__}: it must return the loss of "
+                "the batch, detached, a tensor"
+            )
+        return loss
 
     def check(self, timesteps: int) -> None:
         """Raise SnnprofError for fewer time steps than the mode needs."""

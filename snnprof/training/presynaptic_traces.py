@@ -26,7 +26,7 @@ from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.spiking.neuron_equations import NeuronEquations, equations_of, not_stated, number
 from snnprof.training.batch_run import BatchRun
 
-MODES = "traces (modes ottt, ottt-step, ndot)"
+TRACED = "traces (modes ottt, ottt-step, ndot)"
 
 
 @dataclass
@@ -93,14 +93,14 @@ def _traces(run: BatchRun, step: TraceStep, keep_membrane: bool) -> Iterator[Non
     neurons = [m for m in run.stepped.model.modules() if equations_of(m) is not None]
     if not neurons:
         raise SnnprofError(
-            f"{MODES} need the leak of the neurons, and no layer of this model states it: return "
+            f"{TRACED} need the leak of the neurons, and no layer of this model states it: return "
             "NeuronEquations(leak=...) from a function that @snnprof.register_neuron(TheirNeuron) "
             "registers"
         )
     for neuron in neurons:
         _leak(neuron, 0)
     if run.stepped.compiled:
-        raise SnnprofError(f"{MODES} do not run compiled: drop compile")
+        raise SnnprofError(f"{TRACED} do not run compiled: drop compile")
     with ExitStack() as stack:
         for neuron in neurons:
             before, after = _hooks(step, keep_membrane)
@@ -147,7 +147,7 @@ def _leak(neuron: nn.Module, step: int) -> float | Tensor:
     """The leak by which it multiplies its membrane potential in this time step."""
     leak = _stated(neuron).leak
     if leak is None:
-        raise not_stated(neuron, "leak", MODES)
+        raise not_stated(neuron, "leak", TRACED)
     return number(leak, step)
 
 
@@ -188,8 +188,9 @@ class SwapOperands(TorchFunctionMode):
             out = func(*args, **kwargs)
         if torch.is_grad_enabled() and weight.requires_grad and not swap.done:
             raise SnnprofError(
-                f"{MODES}: {func.__name__} on an input of shape "
-                f"{tuple(primal.shape)} saves no input to swap: use symmetric padding, or 'online'"
+                f"{TRACED}: {func.__name__} on an input of shape "
+                f"{tuple(primal.shape)} saves no input to swap, for it "
+                "saves a copy (uneven padding, an operation of your own): use 'online'"
             )
         return out
 

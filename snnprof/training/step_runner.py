@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import SteppedModel, adapt
-from snnprof.training.batch_run import SILENT, BatchRun, Recorder, StepLoss
+from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder, StepLoss
 from snnprof.training.modes import Mode, find_mode
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -103,7 +103,7 @@ class StepRunner:
         model: nn.Module | SteppedModel,
         device: torch.device,
         *,
-        recorder: Recorder = SILENT,
+        recorder: Recorder = NO_RECORDER,
         seed: int = 0,
     ) -> None:
         self.setup = setup
@@ -149,7 +149,7 @@ class StepRunner:
             watch=watch,
         )
         self.mode.check(len(sequence))
-        return self.mode.train(self.last)
+        return self.mode(self.last)
 
     def warm(self, images: Tensor, labels: Tensor, watch: bool = False) -> Tensor:
         """One training step that notes whether there was an update.

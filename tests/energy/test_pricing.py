@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import snnprof
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult, LayerCount
 
@@ -141,6 +142,13 @@ def test_spikformer_reproduces_the_paper() -> None:
     )
     # 1.595 + 9.981 = 11.576; the paper's 11.577 starts from unrounded SOPs.
     assert price(CountResult(rows, 1), "spikformer").total_j == pytest.approx(11.577e-3, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_energy_per_layer_adds_up(two_layers: CountResult, name: str) -> None:
+    result = price(two_layers, name)
+    assert sum(row.energy_j for row in result.rows) == result.total_j
+    assert {row.name for row in result.rows} | set(result.not_billed) == {"0", "3"}
 
 
 def test_an_unknown_convention_lists_the_known_ones(two_layers: CountResult) -> None:

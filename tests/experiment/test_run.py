@@ -64,7 +64,7 @@ def test_a_sweep_is_one_table_a_picture_and_a_sentence(tmp_path: Path) -> None:
     assert line.slope == pytest.approx(slope)
     assert line.r_squared is not None
     assert line.r_squared > 0.99
-    assert all(arm.profile and len(arm.step_s) == 2 for arm in report.rows)
+    assert all(row.profile and len(row.step_s) == 2 for row in report.rows)
 
 
 def test_every_mode_trains_from_the_command_line(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_killed_process_is_a_sentence_and_the_others_go_on(
         return snnprof.ReportRow("m", None, None, modes, 1, failure=KILLED)
 
     report = in_processes(one_of, {}, {"modes": ("dies", "stbp")}, lost, lambda: None)
-    assert [(arm.mode, arm.failure) for arm in report.rows] == [("dies", KILLED), ("stbp", None)]
+    assert [(row.mode, row.failure) for row in report.rows] == [("dies", KILLED), ("stbp", None)]
     assert "m dies T1: its process was killed, as it is when memory runs out." in report.notes
     with pytest.raises(snnprof.SnnprofError, match=r"every process was killed: .*__main__"):
         in_processes(one_of, {}, {"modes": ("dies",)}, lost, lambda: None)
@@ -175,9 +175,9 @@ def test_joules_without_a_counter_are_an_empty_cell_and_a_reason(tmp_path: Path)
 
 def test_measured_joules_are_per_sample_and_apart_from_the_analytic(tmp_path: Path) -> None:
     report = run(modes="stbp", timesteps=1, epochs=0, repeats=1, batch_size=8, device="cpu")
-    (arm,) = report.rows
+    (row,) = report.rows
     measured = MeasuredEnergy(1.6, 2.0, 0.1, 50.0, 10, 1.0, 1.0, "a board", "GPU-1")
-    replace(report, rows=(replace(arm, measured=measured),)).save(tmp_path / "t.md")
+    replace(report, rows=(replace(row, measured=measured),)).save(tmp_path / "t.md")
     header, row = (tmp_path / "t.md").read_text().splitlines()[2:5:2]
     cells = dict(
         zip(*([c.strip() for c in line.split("|")] for line in (header, row)), strict=True)
@@ -208,9 +208,16 @@ def test_joules_are_measured_after_the_counting(monkeypatch: pytest.MonkeyPatch)
     assert report.to_frame()["measured_j"].tolist() == [1.6 / 64]
 
 
-@pytest.mark.parametrize("phase", ["evaluate", "trace_steps", "measure_energies"])
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        ("evaluate", {"failure": "out of memory while counting"}),
+        ("trace_steps", {"note": "No trace of vgg5 lif fp32 stbp T2: out of memory."}),
+        ("measure_energies", {"not_measured": "not measured: out of memory"}),
+    ],
+)
 def test_memory_that_runs_out_later_stops_no_run(
-    phase: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    phase: str, said: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*_: object, **__: object) -> NoReturn:
         raise torch.OutOfMemoryError("as an allocator would")
@@ -225,9 +232,15 @@ def test_memory_that_runs_out_later_stops_no_run(
         modes="stbp", timesteps=(2, 1), epochs=0, repeats=1, batch_size=8, device="cpu",
         measure_energy=1, trace=tmp_path / "traces",
     )  # fmt: skip
-    assert all(arm.profile is not None for arm in report.rows)
-    assert report.rows[1].counts is not None
-    assert "out of memory" in " ".join((*report.notes, report.rows[0].failure or ""))
+    assert all(row.profile is not None for row in report.rows)
+    first, second = report.rows
+    assert second.counts is not None
+    assert first.failure == said.get("failure")
+    assert ("note" in said) == any("No trace" in note for note in report.notes)
+    assert said.get("note", report.notes[0]) in report.notes
+    no_counter = "not measured: only NVIDIA GPUs have an energy counter, not device 'cpu'"
+    expected = None if phase == "evaluate" else said.get("not_measured", no_counter)
+    assert phase == "evaluate" or first.not_measured == expected
 
 
 def test_a_profile_of_a_part_of_the_data_counts_that_part_only() -> None:
@@ -465,5 +478,5 @@ def test_variants_are_part_of_the_names() -> None:
         "sew_resnet18", neuron="lif", connect="iand", leak=0.9, epochs=0, modes="stbp",
         timesteps=1, device="cpu",
     )  # fmt: skip
-    (arm,) = report.rows
-    assert (arm.model, arm.neuron) == ("sew_resnet18+connect=iand", "lif+leak=0.9")
+    (row,) = report.rows
+    assert (row.model, row.neuron) == ("sew_resnet18+connect=iand", "lif+leak=0.9")

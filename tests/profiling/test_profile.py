@@ -96,7 +96,7 @@ def test_setups_take_turns_and_agree_with_one_alone() -> None:
         for name in "abc"
     ]
     found = profile_steps(setups, BATCH, warmup=1, repeats=4, device="cpu")
-    # Two steps each for memory, one each to warm up, then turns that start with the next arm.
+    # Two steps each for memory, one each to warm up, then turns that start with the next.
     assert "".join(order) == "aabbcc" + "abc" + "abc" + "bca" + "cab" + "abc"
     assert len({profile.peak_bytes for profile in found}) == 1
     alone = profile_step(build, BATCH, optimizer=setups[0].optimizer, warmup=0, repeats=1)
