@@ -35,11 +35,11 @@ from snnprof.training.modes import mode_names
     "--model",
     default=MODEL,
     show_default=True,
-    help=f"One of: {listed(list_models())}; or anybody's builder, package.module:function.",
+    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own that makes a model.",
 )
 @click.option(
     "--neuron",
-    help=f"One of: {listed([*NEURONS])}; variants behind plus signs, as hdlif+four_bit+parallel. "
+    help=f"One of: {listed([*NEURONS])}; variants are joined with +, as hdlif+four_bit+parallel. "
     f"[default: {NEURON}]",
 )
 @network_options
@@ -58,9 +58,12 @@ from snnprof.training.modes import mode_names
 )
 @click.option("--layers", metavar="PATTERN", help="Report the neurons of that name: 'blocks.*'.")
 @click.option(
-    "--loss", default="sum", show_default=True, help=f"Of both arms. One of: {listed([*LOSSES])}."
+    "--loss",
+    default="sum",
+    show_default=True,
+    help=f"Loss of both gradients. One of: {listed([*LOSSES])}.",
 )
-@click.option("--online-loss", help="Of the online arm. [default: the same]")
+@click.option("--online-loss", help="Loss of the online gradient. [default: the same]")
 @click.option(
     "--one-layer-at-a-time", is_flag=True, help="A pass for each layer: slower, in less memory."
 )
@@ -73,7 +76,12 @@ from snnprof.training.modes import mode_names
     show_default=True,
     help=f"Training mode, with --epochs. One of: {listed(mode_names())}.",
 )
-@click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of SGD.")
+@click.option(
+    "--learning-rate",
+    default=LEARNING_RATE,
+    show_default=True,
+    help="Learning rate of SGD at the start.",
+)
 @click.option(
     "--during-training",
     is_flag=True,

@@ -89,7 +89,7 @@ _SHARED = (
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
-        help="Of weights, batches, random data.",
+        help="Random seed of weights, batches and random data.",
     ),
     click.option("--device", default="auto", show_default=True, help=f"One of: {listed(DEVICES)}."),
     click.option(

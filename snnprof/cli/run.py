@@ -44,7 +44,7 @@ from snnprof.training.step_runner import AMP
     "--model",
     default="vgg5",
     show_default=True,
-    help=f"One of: {listed(list_models())}; or anybody's builder, package.module:function.",
+    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own that makes a model.",
 )
 @click.option(
     "--neuron",
@@ -52,7 +52,7 @@ from snnprof.training.step_runner import AMP
     multiple=True,
     default=(NEURON,),
     show_default=True,
-    help=f"One of: {listed([*NEURONS])}; variants behind plus signs, as hdlif+four_bit+parallel "
+    help=f"One of: {listed([*NEURONS])}; variants are joined with +, as hdlif+four_bit+parallel "
     "or lif+surrogate=arctan. Repeat it for a row each.",
 )
 @click.option(
@@ -78,7 +78,12 @@ from snnprof.training.step_runner import AMP
     show_default=True,
     help="Samples per step; auto for the most that fit in memory (of the training images).",
 )
-@click.option("--learning-rate", default=LEARNING_RATE, show_default=True, help="Of SGD.")
+@click.option(
+    "--learning-rate",
+    default=LEARNING_RATE,
+    show_default=True,
+    help="Learning rate of SGD at the start.",
+)
 @click.option(
     "--energy",
     multiple=True,
