@@ -35,7 +35,7 @@ from snnprof.training.modes import mode_names
     "--model",
     default=MODEL,
     show_default=True,
-    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own that makes a model.",
+    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own.",
 )
 @click.option(
     "--neuron",
@@ -80,7 +80,7 @@ from snnprof.training.modes import mode_names
     "--learning-rate",
     default=LEARNING_RATE,
     show_default=True,
-    help="Learning rate of SGD at the start.",
+    help="Of SGD, at the start.",
 )
 @click.option(
     "--during-training",

@@ -44,7 +44,7 @@ from snnprof.training.step_runner import AMP
     "--model",
     default="vgg5",
     show_default=True,
-    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own that makes a model.",
+    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own.",
 )
 @click.option(
     "--neuron",
@@ -82,7 +82,7 @@ from snnprof.training.step_runner import AMP
     "--learning-rate",
     default=LEARNING_RATE,
     show_default=True,
-    help="Learning rate of SGD at the start.",
+    help="Of SGD, at the start.",
 )
 @click.option(
     "--energy",
