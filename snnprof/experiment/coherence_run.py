@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from snnprof.experiment.settings import (
 from snnprof.experiment.settings import NEURON as USUAL_NEURON
 from snnprof.experiment.trainer import count_steps, train_epochs
 from snnprof.experiment.training_run import TrainingRun
-from snnprof.profiling.step_meter import Batch
 from snnprof.results import CoherenceResult, CoherenceSweep
 from snnprof.training.adapters import SteppedModel, adapt
 from snnprof.training.losses import LOSSES
@@ -105,39 +104,19 @@ def run_coherence(
         variants=variants,
         progress=progress,
     )
-    x, y = _measured_batch(settings)
+    _check_batch(settings)
     rows = plan_rows(settings)
     for row in rows:  # a name that is wrong: now, not after training
         chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
 
-    def course(row: TrainingRun) -> Iterator[CoherenceResult]:
-        """The measurements of one network."""
-        row.make(settings.device, seed, total, timed=False)
-        assert row.meter is not None
-        measure = partial(
-            coherence,
-            in_one_call(row.meter.runner.stepped),
-            x.expand(row.timesteps, *x.shape),
-            y,
-            layers=layers,
-            loss=loss,
-            online_loss=online_loss,
-            one_layer_at_a_time=one_layer_at_a_time,
-        )
-        if during_training or not epochs:
-            yield replace(measure(label="epoch 0" if during_training else None), epoch=0)
-        trained = train_epochs([row], settings.data, settings.recipe, seed, progress.advance)
-        for epoch in trained:
-            if row.row.failure:
-                raise SnnprofError(
-                    f"T={row.timesteps}: {row.row.failure}: try a smaller batch_size"
-                )
-            if during_training or epoch == epochs:
-                result = measure(label=f"epoch {epoch}" if during_training else None)
-                yield replace(result, epoch=epoch, training_loss=row.loss)
-
-    total = count_steps(settings.data, settings.recipe)
-    progress.start(total * len(rows))
+    measure = partial(
+        coherence,
+        layers=layers,
+        loss=loss,
+        online_loss=online_loss,
+        one_layer_at_a_time=one_layer_at_a_time,
+    )
+    progress.start(count_steps(settings.data, settings.recipe) * len(rows))
     sweep = CoherenceSweep(
         results=(),
         model=rows[0].row.model,
@@ -150,10 +129,43 @@ def run_coherence(
     )
     with torch.random.fork_rng():
         for row in rows:
-            for result in course(row):
+            for result in _course(row, settings, measure, during_training):
                 sweep = replace(sweep, results=(*sweep.results, result))
                 progress.measured(sweep)
     return sweep
+
+
+def _course(
+    row: TrainingRun,
+    settings: Settings,
+    measure: Callable[..., CoherenceResult],
+    during_training: bool,
+) -> Iterator[CoherenceResult]:
+    """The measurements of one network: untrained, after each epoch or at the end, as asked for."""
+    epochs = settings.recipe.epochs
+    row.make(
+        settings.device, settings.seed, count_steps(settings.data, settings.recipe), timed=False
+    )
+    if row.meter is None:
+        raise _out_of_memory(row)
+    x, y = settings.batch
+    sequence = x.expand(row.timesteps, *x.shape)
+    measure = partial(measure, in_one_call(row.meter.runner.stepped), sequence, y)
+    if during_training or not epochs:
+        yield replace(measure(label="epoch 0" if during_training else None), epoch=0)
+    trained = train_epochs(
+        [row], settings.data, settings.recipe, settings.seed, settings.progress.advance
+    )
+    for epoch in trained:
+        if row.row.failure:
+            raise _out_of_memory(row)
+        if during_training or epoch == epochs:
+            result = measure(label=f"epoch {epoch}" if during_training else None)
+            yield replace(result, epoch=epoch, training_loss=row.loss)
+
+
+def _out_of_memory(row: TrainingRun) -> SnnprofError:
+    return SnnprofError(f"T={row.timesteps}: {row.row.failure}: try a smaller batch_size")
 
 
 class Unrolled(nn.Module):
@@ -183,12 +195,11 @@ def _check_training(epochs: int, batch_size: int, during_training: bool) -> None
         raise SnnprofError("batch_size=1: batch norm needs at least 2 samples")
 
 
-def _measured_batch(settings: Settings) -> Batch:
-    """The first training images and their labels."""
+def _check_batch(settings: Settings) -> None:
+    """Raise SnnprofError for more samples than there are training images to measure."""
     images, count = len(settings.data.train_labels), settings.recipe.batch_size
     if count > images:
         raise SnnprofError(f"batch_size={count} is more than the {images} training images")
-    return settings.batch
 
 
 def _notes(settings: Settings, mode: str) -> Iterator[str]:

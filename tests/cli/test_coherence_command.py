@@ -209,6 +209,14 @@ def test_following_disturbs_no_mode(mode: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_memory_that_runs_out_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("as an allocator would")
+
+    monkeypatch.setattr("snnprof.experiment.training_run.StepRunner", fail)
+    assert "T=4: out of memory: try a smaller batch_size" in commands.refused("coherence")
+
+
 def test_progress_is_told_of_every_step() -> None:
     told: list[int] = []
     steps: list[None] = []
