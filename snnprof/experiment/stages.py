@@ -21,7 +21,6 @@ from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import StepMeter
 from snnprof.quantization.size import size_bytes
-from snnprof.render.operator_table import write_tables
 from snnprof.spiking.neuron_equations import neuron_ops
 
 
@@ -180,5 +179,4 @@ def _record_trace(run: TrainingRun, meter: StepMeter, folder: Path, settings: Se
         timesteps=run.timesteps,
         steps_per_call=run.timesteps if stepped.sequence is not None else 1,
         device=settings.device,
-        write_tables=write_tables,
     )
