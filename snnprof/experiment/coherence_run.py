@@ -24,7 +24,7 @@ from snnprof.experiment.settings import (
     check_settings,
 )
 from snnprof.experiment.settings import NEURON as USUAL_NEURON
-from snnprof.experiment.trainer import count_steps, train_epochs
+from snnprof.experiment.trainer import check_batch, count_steps, train_epochs
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CoherenceResult, CoherenceSweep
 from snnprof.training.adapters import SteppedModel, adapt
@@ -104,7 +104,7 @@ def run_coherence(
         variants=variants,
         progress=progress,
     )
-    _check_batch(settings)
+    check_batch(settings.data, settings.recipe)  # measured on, also without training
     rows = plan_rows(settings)
     for row in rows:  # a name that is wrong: now, not after training
         chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
@@ -193,13 +193,6 @@ def _check_training(epochs: int, batch_size: int, during_training: bool) -> None
         raise SnnprofError("during_training with epochs=0: there is no training; give epochs")
     if batch_size == 1:
         raise SnnprofError("batch_size=1: batch norm needs at least 2 samples")
-
-
-def _check_batch(settings: Settings) -> None:
-    """Raise SnnprofError for more samples than there are training images to measure."""
-    images, count = len(settings.data.train_labels), settings.recipe.batch_size
-    if count > images:
-        raise SnnprofError(f"batch_size={count} is more than the {images} training images")
 
 
 def _notes(settings: Settings, mode: str) -> Iterator[str]:

@@ -54,14 +54,20 @@ class Recipe:
         )
 
 
-def count_steps(data: Dataset, recipe: Recipe) -> int:
-    """Training steps per row: incomplete batches are dropped, so that all steps are alike."""
+def check_batch(data: Dataset, recipe: Recipe) -> None:
+    """Raise SnnprofError for a batch of more samples than there are training images."""
     images = len(data.train_labels)
-    if recipe.epochs and recipe.batch_size > images:
+    if recipe.batch_size > images:
         raise SnnprofError(
             f"batch_size={recipe.batch_size} is more than the {images} training images"
         )
-    return recipe.epochs * (images // recipe.batch_size)
+
+
+def count_steps(data: Dataset, recipe: Recipe) -> int:
+    """Training steps per row: incomplete batches are dropped, so that all steps are alike."""
+    if recipe.epochs:
+        check_batch(data, recipe)
+    return recipe.epochs * (len(data.train_labels) // recipe.batch_size)
 
 
 def train_in_turn(
