@@ -16,10 +16,11 @@ from snnprof.profiling.step_memory import StepMemory, step_memory
 from snnprof.results import StepProfile, quartiles
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import NeuronMaker
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
 from snnprof.training.step_runner import sgd
+from snnprof.training.stepped_model import SteppedModel
 
 Build = Callable[[], nn.Module | SteppedModel]
 MIB = 2**20

@@ -25,8 +25,8 @@ from snnprof.results import (
 )
 from snnprof.spiking.neuron import reset
 from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
-from snnprof.training.adapters import stepwise
 from snnprof.training.step_runner import StepSetup
+from snnprof.training.stepped_model import stepwise
 
 __all__ = [
     "CoherenceResult",

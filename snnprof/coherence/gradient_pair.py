@@ -19,7 +19,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.core.module_names import module_names, strip_wrappers
 from snnprof.results import LayerCoherence
 from snnprof.spiking.neuron import reset
-from snnprof.training.adapters import graphs_held
+from snnprof.training.kept_graphs import graphs_held
 from snnprof.training.losses import Loss
 
 _LINEAR = (_ConvNd, nn.Linear)

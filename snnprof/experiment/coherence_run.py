@@ -27,8 +27,9 @@ from snnprof.experiment.settings import NEURON as USUAL_NEURON
 from snnprof.experiment.trainer import check_batch, count_steps, train_epochs
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CoherenceResult, CoherenceSweep
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
 from snnprof.training.losses import LOSSES
+from snnprof.training.stepped_model import SteppedModel
 
 MODEL = "vgg5"
 NEURON = "hdlif"

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from snnprof.core.errors import SnnprofError, is_out_of_memory, known
 from snnprof.models import MODELS, create
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
 from snnprof.training.step_runner import as_sequence
+from snnprof.training.stepped_model import SteppedModel
 
 
 class ModelSource:

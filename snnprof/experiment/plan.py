@@ -16,8 +16,8 @@ from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS
 from snnprof.results import ReportRow
 from snnprof.spiking.neuron_registry import specification
-from snnprof.training.adapters import SteppedModel
 from snnprof.training.step_runner import StepSetup
+from snnprof.training.stepped_model import SteppedModel
 
 
 def plan_rows(settings: Settings) -> list[TrainingRun]:

@@ -17,10 +17,10 @@ from snnprof.profiling.phase_timer import Clock, PhaseTimer
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import StepProfile
-from snnprof.training.adapters import SteppedModel
 from snnprof.training.batch_run import NO_RECORDER, StepLoss
 from snnprof.training.modes import find_mode
 from snnprof.training.step_runner import MakeOptimizer, StepRunner, StepSetup, sgd
+from snnprof.training.stepped_model import SteppedModel
 
 WARMUP = 5
 REPEATS = 30
@@ -49,7 +49,7 @@ def profile_step(
 
     Args:
         build: makes a fresh model (a network of ours, of a known library, any module from
-            [K, B, ...] to [K, B, classes], or :func:`~snnprof.training.adapters.stepwise`); it
+            [K, B, ...] to [K, B, classes], or :func:`~snnprof.training.stepped_model.stepwise`); it
             is called twice, for memory and for time. A model is left as it is: a deep copy of
             it is profiled.
         batch: inputs and classes [B]. Inputs [B, C, H, W] or [B, features] are repeated T

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from snnprof.core.errors import is_out_of_memory
 from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
-from snnprof.training.adapters import SteppedModel
+from snnprof.training.stepped_model import SteppedModel
 
 Returned = TypeVar("Returned")
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from snnprof.core.errors import SnnprofError
-from snnprof.training.adapters import SteppedModel, kept_graphs
+from snnprof.training.kept_graphs import kept_graphs
+from snnprof.training.stepped_model import SteppedModel
 
 StepLoss = Callable[[Tensor, Tensor], Tensor]  # logits [B, classes], target [B] -> scalar
 Around = Callable[[], AbstractContextManager[object]]

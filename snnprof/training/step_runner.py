@@ -14,9 +14,10 @@ from torch.optim import Optimizer
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder, StepLoss
 from snnprof.training.modes import Mode, find_mode
+from snnprof.training.stepped_model import SteppedModel
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 AMP: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}

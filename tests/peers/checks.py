@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnprof.counting.counter import SopCounter
-from snnprof.training.adapters import adapt, kept_graphs
+from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
+from snnprof.training.kept_graphs import kept_graphs
 from snnprof.training.modes import find_mode
 
 STEPS = 4

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import snnprof
-from snnprof.training.adapters import adapt, kept_graphs
+from snnprof.training.adapters import adapt
+from snnprof.training.kept_graphs import kept_graphs
 
 from . import checks
 from .library import library

@@ -12,9 +12,11 @@ import torch.nn.utils.prune
 from torch import Tensor, nn
 
 import snnprof
-from snnprof.training.adapters import ADAPTERS, SteppedModel, adapt, kept_graphs
+from snnprof.training.adapters import ADAPTERS, adapt
 from snnprof.training.batch_run import BatchRun
+from snnprof.training.kept_graphs import kept_graphs
 from snnprof.training.modes import find_mode
+from snnprof.training.stepped_model import SteppedModel
 
 from ..support.neurons import charge
 
