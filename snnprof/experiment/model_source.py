@@ -17,7 +17,7 @@ from snnprof.core.errors import SnnprofError, is_out_of_memory, known
 from snnprof.models import MODELS, create
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
-from snnprof.training.step_runner import as_sequence
+from snnprof.training.sequences import as_sequence
 from snnprof.training.stepped_model import SteppedModel
 
 

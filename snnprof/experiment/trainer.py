@@ -16,7 +16,7 @@ from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.step_meter import Batch
 from snnprof.results import CountResult
-from snnprof.training.step_runner import as_sequence
+from snnprof.training.sequences import as_sequence
 from snnprof.training.stepped_model import SteppedModel
 
 

@@ -23,7 +23,8 @@ from snnprof.profiling.step_meter import StepMeter
 from snnprof.results.serialization import from_json, to_json
 from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.step_runner import StepRunner, StepSetup, as_sequence
+from snnprof.training.sequences import as_sequence
+from snnprof.training.step_runner import StepRunner, StepSetup
 
 from ..support.neurons import Remembering
 
