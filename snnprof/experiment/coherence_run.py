@@ -107,8 +107,9 @@ def run_coherence(
     )
     check_batch(settings.data, settings.recipe)  # measured on, also without training
     rows = plan_rows(settings)
-    for row in rows:  # a name that is wrong: now, not after training
-        chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
+    with torch.random.fork_rng():
+        for row in rows:  # a name that is wrong: now, not after training
+            chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
 
     measure = partial(
         coherence,

@@ -120,6 +120,8 @@ def _few(x: Tensor) -> Tensor:
     """Two samples, or three where there are two time steps: T and B must not look alike."""
     samples = 3 if len(x) == 2 else 2
     few = x[:, :samples]
+    if x.is_floating_point():
+        few = few.nan_to_num(0.0, 0.0, 0.0)
     if few.shape[1] < samples:
         few = few[:, torch.arange(samples, device=x.device) % few.shape[1]]
     return few

@@ -53,17 +53,17 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         if setup.timesteps is None and isinstance(model, SpikingNetwork):
             setup = replace(setup, timesteps=model.timesteps)
         known = _is_known(setup, model)
+        asked, setup = setup, replace(setup, compile=False)
         if isinstance(model, SpikingNetwork) and setup.layout == AUTO and built is model:
             setup = replace(setup, layout=OURS)
         x, y = _few(setup, *batch, device)
         del built, model
         if isinstance(setup.layout, str):
             setup = replace(setup, layout=_found(setup, x, y))
-        if known:
-            return setup
-        setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
-        _run_once(setup, x, y, device)
-    return setup
+        if not known:
+            setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
+            _run_once(setup, x, y, device)
+    return replace(setup, compile=asked.compile)
 
 
 def _is_known(setup: StepSetup, model: nn.Module) -> bool:
@@ -173,7 +173,7 @@ def _run_once(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> None
     )
     if not bool(loss.isfinite()):
         raise SnnprofError(
-            f"mode {name!r}: the loss is {loss.item()} in the first step: look for NaN in the data"
+            f"mode {name!r}: the loss is {loss.item()} at step 1: look for NaN in the batch"
         )
 
 

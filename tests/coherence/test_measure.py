@@ -101,7 +101,7 @@ def test_a_layer_in_two_places_is_said() -> None:
         ({"loss": lambda o, y: 1.0}, "the loss is float"),
         ({"loss": lambda o, y: o}, "one number"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss is nan"),
-        ({"loss": "mse"}, "unknown loss 'mse'; known: mse, step, sum, tet"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, step, sum, tet"),
         ({"layers": "block*"}, "matches no neuron layer; known: features.1"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_loss_of_the_weights_alone_is_none() -> None:
     [
         (torch.arange(5), "6 class numbers"),
         (torch.full((6,), 10), "classes 0 to 9"),
-        (torch.zeros(6, 10), "6 class numbers"),
+        (torch.zeros(6, 9), "6 class numbers"),
     ],
 )
 def test_targets_that_do_not_fit(y: Tensor, message: str) -> None:
