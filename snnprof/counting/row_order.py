@@ -40,7 +40,7 @@ _REDUCING = _functions(
 _CREATING = _functions(
     *("repeat", "tile", "expand", "expand_as", "broadcast_to", "repeat_interleave"),
     *("stack", "cat", "concat"),
-)
+) | {Tensor.__setitem__}
 _FOLLOWED = _EXCHANGING | _REDUCING | _CREATING
 
 
@@ -60,8 +60,10 @@ class RowOrder:
         self._order: Arrangement | None = None
         self._mixed = False  # both orders may be about
         self._proven: set[Arrangement] = set()
-        self._reduced = False  # a time or batch dimension was removed somewhere
-        self._follows = self._has_followed = False
+        self._exchanged = False  # somewhere
+        self._reduced = False  # time or batch was removed somewhere
+        self._follows = False
+        self._followed: set[bool] = set()  # calls of a single sample, and of several
 
     def begin(self, call: ModelCall, layout: Layout | None, x: Tensor | None) -> frozenset[Any]:
         """Begin a call of the model.
@@ -78,13 +80,15 @@ class RowOrder:
         self._inside = layout is not None and layout.whole and layout.time_dim is None
         dim = None if layout is None else layout.time_dim
         self._begins = None if dim is None else (_TIME, _BATCH)[dim]
-        several = call.steps.length > 1 and call.batch > 1
-        self._follows = several and not self._trusted and not self._has_followed
-        self._has_followed = self._has_followed or self._follows
+        single = call.batch == 1
+        unsure = call.steps.length > 1 and not self._trusted
+        self._follows = unsure and single not in self._followed
+        if self._follows:
+            self._followed.add(single)
         self._order = _TIME if self._trusted else self._begins
         # Of a call that is not followed nothing is known but by its values.
-        self._mixed = several and not self._trusted and not self._follows
-        self._proven, self._reduced = set(), False
+        self._mixed = unsure and not self._follows
+        self._proven, self._exchanged, self._reduced = set(), False, False
         return _FOLLOWED if self._follows else frozenset()
 
     def end(self) -> None:
@@ -98,21 +102,26 @@ class RowOrder:
         steps, batch = self._call.steps.length, self._call.batch
         try:
             if func in _CREATING:
-                made = _made(func, args, kwargs, out, steps, batch)
-                if made is not None and self._order is None and not self._mixed:
-                    self._order = made
-                elif made is not None and made is not self._order:
-                    self._mixed = True
+                self._take_made(_made(func, args, kwargs, out, steps, batch))
                 return
             for rows in _row_numbers(args[0], steps, batch):
                 found = func(rows, *args[1:], **kwargs)
                 if not isinstance(found, Tensor) or found.numel() != rows.numel():
-                    self._reduced = True
+                    self._reduced = self._reduced or _holds_samples(out, batch)
                 elif found.flatten().tolist() != rows.flatten().tolist():
-                    self._mixed = True
+                    self._mixed = self._exchanged = True
         except Exception:  # not understood: an index that the row numbers do not have
-            self._reduced = True
-            self._mixed = self._mixed or func in _EXCHANGING
+            self._reduced = self._reduced or _holds_samples(out, batch)
+            if func in _EXCHANGING:
+                self._mixed = self._exchanged = True
+
+    def _take_made(self, made: Arrangement | None) -> None:
+        if made is None or self._mixed:
+            return
+        if self._order is None:
+            self._order = made
+        self._mixed = made is not self._order
+        self._reduced = False  # steps that were taken apart are put together again
 
     def arrangement(
         self, x: Tensor, leading: tuple[int, ...], given: Iterable[object]
@@ -130,14 +139,15 @@ class RowOrder:
         if batch == 1:
             return _of_one_sample(split, steps, order)
         if flat or (steps == batch and split == (steps, batch)):
-            if order is None:
-                order = self._prove(x, given)
-            elif self._reduced and not flat and not self._trusted:
-                order = None  # [B, N, ...] with N = B = T looks the same
+            if self._reduced and not self._trusted:
+                order = None  # N * B rows, or [B, N, ...], with N = T look the same
+            if order is None or self._exchanged:
+                order = self._prove(x, given) or order
             return order or Arrangement.UNKNOWN
         if split == (steps, batch) and order is not _BATCH:
             return _TIME
-        if split == (batch, steps) and (self._mixed or order is _BATCH):
+        is_batch = self._mixed or order is _BATCH
+        if split == (batch, steps) and is_batch and not self._reduced:
             return _BATCH
         return Arrangement.LOOPED if leading[:1] == (batch,) else Arrangement.UNKNOWN
 
@@ -146,7 +156,7 @@ class RowOrder:
         steps, batch = self._call.steps.length, self._call.batch
         candidates = [self._rows_of_the_model()]
         for other in given:
-            if isinstance(other, Tensor) and steps != batch:
+            if isinstance(other, Tensor) and steps != batch and self._exchanged:
                 time_first = other.shape[:2] == (steps, batch)
                 if time_first or other.shape[:2] == (batch, steps):
                     candidates.append(other if time_first else other.transpose(0, 1))
@@ -220,7 +230,11 @@ def _made(
     batch: int,
 ) -> Arrangement | None:
     """The order of the rows that a function made of inputs of one time step; None if it did not."""
+    if func is Tensor.__setitem__:
+        return _written(args[0], args[1], steps, batch)
     flat = out.shape[:1] == (steps * batch,)
+    if batch == 1 and not flat:
+        return _BATCH if out.shape[:2] == (1, steps) else None
     if not flat and out.shape[:2] not in ((steps, batch), (batch, steps)):
         return None
     several = isinstance(args[0], list | tuple)
@@ -235,6 +249,20 @@ def _made(
     if order == samples * steps:
         return _TIME
     return _BATCH if order == [sample for sample in samples for _ in range(steps)] else None
+
+
+def _written(x: Tensor, index: object, steps: int, batch: int) -> Arrangement | None:
+    """The order of a tensor whose time steps are written one by one; None if they are not."""
+    if isinstance(index, int) and x.shape[:2] == (steps, batch):
+        return _TIME
+    along = isinstance(index, tuple) and index[:1] == (slice(None),) and isinstance(index[1], int)
+    return _BATCH if along and x.shape[:2] == (batch, steps) else None
+
+
+def _holds_samples(out: Any, batch: int) -> bool:
+    """True if an output's first dimension may be that of the samples."""
+    first = out[0] if isinstance(out, list | tuple) and out else out
+    return isinstance(first, Tensor) and first.shape[:1] == (batch,)
 
 
 def _sample_numbers(x: Tensor, batch: int) -> Tensor | None:
