@@ -12,6 +12,7 @@ import torch
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import price
+from snnprof.experiment.own_table import model_figures
 from snnprof.experiment.settings import Settings
 from snnprof.experiment.trainer import count_steps, evaluate, train_in_turn
 from snnprof.experiment.training_run import TrainingRun
@@ -20,8 +21,6 @@ from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import StepMeter
-from snnprof.quantization.size import size_bytes
-from snnprof.spiking.neuron_equations import neuron_ops
 
 
 def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
@@ -109,14 +108,11 @@ def _count(run: TrainingRun, meter: StepMeter, settings: Settings) -> None:
     counts, accuracy = evaluated
     trained = settings.recipe.epochs > 0 or run.brings_weights
     run.record(
-        parameters=sum(p.numel() for p in model.parameters()),
-        size_bytes=size_bytes(model),
-        paper_size_bytes=size_bytes(model, "paper"),
         accuracy=accuracy if trained else None,
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
-        neuron_ops=neuron_ops(model),
         loss=run.loss,
+        **model_figures(model),
     )
 
 

@@ -51,6 +51,7 @@ class TrainingRun:
 
     @property
     def timesteps(self) -> int:
+        assert self.row.timesteps is not None  # every row of a run is planned with its T
         return self.row.timesteps
 
     @property
