@@ -40,6 +40,9 @@ class ReportRow:
         checkpoint: file that the weights came from before any training.
         execution: settings of the step that are not the defaults: precision, compilation, memory
             format.
+        layout: how the model takes its time steps; None where the user's own function does it.
+        loss_name: the loss it was trained on.
+        loading_s: seconds that a training batch took to be loaded, beside the step: the median.
         failure: why there are no figures, e.g. "out of memory"; None where all went well.
         more: columns of the user's own, by name; shown after ours.
     """
@@ -64,6 +67,9 @@ class ReportRow:
     loss: float | None = None
     checkpoint: str | None = None
     execution: str = ""
+    layout: str | None = None
+    loss_name: str | None = None
+    loading_s: float | None = None
     failure: str | None = None
     more: dict[str, Cell] = field(default_factory=dict)
 

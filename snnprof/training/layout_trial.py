@@ -40,6 +40,7 @@ class FoundLayout:
         output_dim: where T stands in its output: 0, 1, or None for outputs [B, classes].
         first_of_several: it returns several outputs, of which the first is taken.
         steps_alone: it can be run time step by time step with the same outputs.
+        calls: of the model for a whole sequence.
         output_shape: of one sample at one time step, or of its averages, e.g. (10,).
         found: by trying; False where it was given, or known.
         asked: the layout as it was asked for, which also says how batches are laid out.
@@ -50,6 +51,7 @@ class FoundLayout:
     output_dim: int | None = None
     first_of_several: bool = False
     steps_alone: bool = True
+    calls: int = 1
     output_shape: tuple[int, ...] = ()
     found: bool = False
     asked: str = AUTO
@@ -212,7 +214,7 @@ class _Trial:
         self.x = self.x * self._telling_scale()
         out = self._run(self.x)
         self._check_rest(out)
-        self._check_calls()
+        calls = self._check_calls()
         self._check_samples(out)
         remarks = tuple(self._of_time(out))
         return FoundLayout(
@@ -220,6 +222,7 @@ class _Trial:
             self.output_dim,
             self.several,
             self._steps_alone(),
+            calls,
             tuple(out.shape[2:]),
             remarks=remarks,
         )
@@ -302,12 +305,14 @@ class _Trial:
                 return scale
         return 1
 
-    def _check_calls(self) -> None:
-        """Raise where the forward never runs, or runs another number of steps than it should."""
+    def _check_calls(self) -> int:
+        """Calls of the model for a sequence; raise where they run another number of steps."""
         steps, batch = self.x.shape[:2]
         called: Counter[nn.Module] = Counter()
+        of_root: list[None] = []
         hooks = Hooks()
         try:
+            hooks.before(self.model, lambda *_: of_root.append(None))
             for module in self.model.modules():
                 hooks.before(module, lambda module, args, _: called.update(
                     {module: _steps_held(args, batch)}
@@ -316,19 +321,20 @@ class _Trial:
         finally:
             hooks.remove()
         del out
-        if not called[self.model]:
+        if not of_root:
             raise _MisfitError(
                 "its step or sequence never calls the model itself, so that no forward hook sees "
                 "it run: let the module's own forward do the work, and leave step out"
             )
         leaves = [n for m, n in called.items() if n and next(m.children(), None) is None]
         if self.stepped.sequence is not None and self.name != "inside":
-            return
+            return len(of_root)
         held = Counter(leaves)
         ran = max(held, key=lambda n: (held[n], n)) if held else None
         wanted = steps if self.name == "inside" else 1
         if ran is not None and ran != wanted:
             raise _MisfitError(self._wrong_count(ran, wanted))
+        return len(of_root) * (1 if self.stepped.sequence is not None else steps)
 
     def _wrong_count(self, ran: int, wanted: int) -> str:
         steps = len(self.x)

@@ -67,6 +67,12 @@ class StepSetup:
         if self.amp is not None and self.amp not in AMP:
             raise known("amp", self.amp, AMP)
 
+    @property
+    def layout_found(self) -> FoundLayout:
+        """The layout, once it has been found out."""
+        assert isinstance(self.layout, FoundLayout), "settled() finds it"
+        return self.layout
+
     def make(self) -> nn.Module | SteppedModel:
         """A fresh model; a deep copy, where a model was given.
 
