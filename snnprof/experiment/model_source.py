@@ -93,7 +93,6 @@ def find_builder(model: str | Callable[..., Any]) -> ModelSource:
     if not isinstance(model, str) and not callable(model):
         raise SnnprofError(f"model={model!r}: give a name, or package.module:function")
     function = find_function("model", model) if isinstance(model, str) else model
-    name = model
-    if not isinstance(model, str):  # as the command line would name it
-        name = f"{getattr(model, '__module__', '')}:{name_of(model)}"
+    # As the command line would name it.
+    name = model if isinstance(model, str) else f"{model.__module__}:{name_of(model)}"
     return ModelSource(name, function, keywords_of(f"model {name!r}", function), ours=False)

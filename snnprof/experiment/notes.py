@@ -88,7 +88,9 @@ _LOSSES = {
     "sum": "cross-entropy of the outputs summed over time",
     "step": "mean over time of each time step's cross-entropy",
     "tet": "TET (Deng et al., ICLR 2022), weight 0.001, target 1",
+    "tet of each step": "TET of each time step (Deng et al., ICLR 2022), weight 0.001, target 1",
     "mse": "mean square error of the outputs averaged over time",
+    "mse of each step": "mean square error of each time step's outputs",
 }
 
 
@@ -99,8 +101,7 @@ def _losses(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
         modes.setdefault(row.loss_name or "", []).append(row.mode or "")
     parts = []
     for name, of in modes.items():
-        base, comma, how = name.partition(", ")
-        words = _LOSSES.get(base, f"{base}, the user's own") + comma + how
+        words = _LOSSES.get(name, f"{name}, the user's own")
         parts.append(f"{', '.join(dict.fromkeys(of))}: {words}")
     yield f"Loss: {'; '.join(parts)}."
 

@@ -20,7 +20,7 @@ from snnprof.models import MODELS
 from snnprof.results import ReportRow
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import specification
-from snnprof.training.layout_trial import FoundLayout
+from snnprof.training.found_layout import FoundLayout
 from snnprof.training.losses import CROSS_ENTROPIES, USUAL, find_loss
 from snnprof.training.modes import find_mode
 from snnprof.training.sequences import time_dim
@@ -117,7 +117,7 @@ def _loss_name(setup: StepSetup) -> str:
     loss, mode = find_loss(setup.loss), find_mode(setup.mode)
     if mode.whole:
         return loss.name
-    return "step" if loss.name in ("sum", "step") else f"{loss.name}, each step"
+    return "step" if loss.name in ("sum", "step") else f"{loss.name} of each step"
 
 
 def _checked_build(

@@ -20,7 +20,7 @@ from snnprof.experiment.metrics import Metric
 from snnprof.experiment.own_function import name_of
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CountResult
-from snnprof.training.layout_trial import FoundLayout
+from snnprof.training.found_layout import FoundLayout
 from snnprof.training.sequences import as_sequence
 from snnprof.training.stepped_model import SteppedModel
 

@@ -11,7 +11,7 @@ inside        [B, ...], one call: T is a loop or a repeat in its forward
 
 A step gives [B, classes]; the others [T, B, classes], [B, T, classes] or, averaged over time,
 [B, classes]. Of several outputs in a tuple or a list the first is taken.
-:mod:`snnprof.training.layout_trial` finds out which of them a model has.
+:mod:`snnprof.training.find_layout` finds out which of them a model has.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,7 +80,8 @@ def find_loss(loss: str | Loss | StepLoss) -> Loss:
 
 def of_the_sum_by(function: StepLoss) -> Loss:
     """A function of the outputs summed over time: step by step, of those of each time step."""
-    name = str(getattr(function, "__name__", type(function).__name__))
+    kind = function if isinstance(function, FunctionType) else type(function)
+    name = f"{kind.__module__}:{kind.__qualname__}"
 
     def of_outputs(outputs: Tensor, target: Tensor) -> Tensor:
         return function(outputs.sum(0), target)

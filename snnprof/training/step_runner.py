@@ -17,7 +17,7 @@ from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder
-from snnprof.training.layout_trial import FoundLayout
+from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import AUTO, LAYOUTS, laid_out
 from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.layout_trial import OURS, FoundLayout, find_layout
+from snnprof.training.find_layout import OURS, find_layout
+from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import AUTO
 from snnprof.training.losses import (
     CROSS_ENTROPIES,
