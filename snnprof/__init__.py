@@ -6,7 +6,9 @@ from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
 from snnprof.experiment.run import run
+from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
+from snnprof.profiling.step_profiler import profile
 from snnprof.quantization.packing import pack, unpack
 from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.size import size_bytes
@@ -17,6 +19,7 @@ from snnprof.results import (
     CountResult,
     EnergyResult,
     EnergyRow,
+    InferenceProfile,
     LayerCoherence,
     LayerCount,
     Report,
@@ -34,6 +37,7 @@ __all__ = [
     "CountResult",
     "EnergyResult",
     "EnergyRow",
+    "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
     "NeuronEquations",
@@ -51,6 +55,8 @@ __all__ = [
     "neuron_ops",
     "pack",
     "price",
+    "profile",
+    "profile_inference",
     "profile_step",
     "profile_steps",
     "quantize",
