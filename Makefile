@@ -61,10 +61,12 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
 	touch $@
 
-# SpikingJelly, snnTorch and Norse beside ours, in an environment of its own.
+# SpikingJelly, snnTorch and Norse beside ours, and the trainers that our callbacks are for, in an
+# environment of its own.
 
 test-peers: $(PEERS)/installed
-	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py
+	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py \
+		tests/integrations
 
 bench-peers: $(PEERS)/installed
 	$(PEERS)/bin/python benchmarks/training.py peers
