@@ -71,7 +71,7 @@ def _without_state(model: nn.Module) -> SteppedModel:
         pass
 
     return SteppedModel(
-        model, nothing, nothing, lambda x: first_of(model(x)), call=model, layout="inside"
+        model, nothing, nothing, None, lambda x: first_of(model(x[0])), model, "inside"
     )
 
 

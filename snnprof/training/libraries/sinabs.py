@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from snnprof.spiking.neuron_equations import NeuronCall, NeuronEquations, equations_of_class
 from snnprof.training.adapter_registry import ADAPTERS
-from snnprof.training.libraries.held_state import holding
+from snnprof.training.libraries.held_state import detach_kept, holding
 from snnprof.training.stepped_model import SteppedModel, first_of
 
 
@@ -33,12 +33,14 @@ def sinabs(model: nn.Module) -> SteppedModel:
     squeezed = [m for m in model.modules() if isinstance(m, layers.SqueezeMixin)]
 
     def reset_all() -> None:
-        for layer, name, state in _states(stateful):
-            setattr(layer, name, torch.zeros_like(state))
+        detach_all()
+        for layer in stateful:
+            for name, state in list(layer.named_buffers(recurse=False)):
+                setattr(layer, name, torch.zeros_like(state))
 
     def detach_all() -> None:
-        for layer, name, state in _states(stateful):
-            setattr(layer, name, state.detach())
+        for layer in stateful:
+            detach_kept(layer)
 
     def call(x: Tensor) -> Any:
         with _told(squeezed, len(x), x.shape[1] if x.dim() > 1 else 1):
@@ -61,12 +63,6 @@ def sinabs(model: nn.Module) -> SteppedModel:
         call,
         "batch-first",
     )
-
-
-def _states(layers: list[Any]) -> Iterator[tuple[Any, str, Tensor]]:
-    for layer in layers:
-        for name, state in list(layer.named_buffers(recurse=False)):
-            yield layer, name, state
 
 
 def _takes_samples_and_steps_as_one(model: nn.Module, layers: Any) -> bool:
@@ -92,7 +88,7 @@ def _squeezed(model: nn.Module, squeezed: list[nn.Module], x: Tensor) -> Tensor:
     steps, samples = x.shape[:2]
     with _told(squeezed, samples, steps):
         out: Tensor = first_of(model(x.transpose(0, 1).flatten(0, 1)))
-    return out.unflatten(0, (samples, steps)).transpose(0, 1)
+    return out.reshape(samples, steps, *out.shape[1:]).transpose(0, 1)
 
 
 _LAYERS = "sinabs.layers"

@@ -20,7 +20,7 @@ from snnprof.spiking.neuron_equations import (
     equations_of_class,
 )
 from snnprof.training.adapter_registry import ADAPTERS
-from snnprof.training.libraries.held_state import holding
+from snnprof.training.libraries.held_state import detach_kept, holding
 from snnprof.training.stepped_model import SteppedModel, first_of
 
 
@@ -38,20 +38,20 @@ def snntorch(model: nn.Module) -> SteppedModel:
 
     def reset_all() -> None:
         for neuron in neurons:
+            detach_kept(neuron)
             neuron.reset_mem()
 
     def detach_all() -> None:
         for neuron in neurons:
-            kept = [*neuron.named_buffers(recurse=False), *vars(neuron).items()]
-            for name, state in kept:
-                if isinstance(state, Tensor) and state.grad_fn is not None:
-                    setattr(neuron, name, state.detach())
+            detach_kept(neuron)
 
-    def step(x: Tensor) -> Any:
-        return first_of(model(x))
-
-    hint = "step" if all(neuron.init_hidden for neuron in neurons) else "inside"
-    return SteppedModel(model, reset_all, detach_all, step, call=model, layout=hint)
+    if all(neuron.init_hidden for neuron in neurons):
+        return SteppedModel(
+            model, reset_all, detach_all, lambda x: first_of(model(x)), None, model, "step"
+        )
+    return SteppedModel(
+        model, reset_all, detach_all, None, lambda x: first_of(model(x[0])), model, "inside"
+    )
 
 
 _METHODS = (

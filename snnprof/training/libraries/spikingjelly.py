@@ -184,10 +184,9 @@ def _fused_if(neuron: Any) -> NeuronEquations:
 @equations_of_class(f"{_NEW}.lif.LIFNode", methods=_FUNCTIONAL)
 def _fused_lif(neuron: Any) -> NeuronEquations:
     def charge(v: Tensor, x: Tensor) -> Tensor:
-        above = v if neuron.v_reset is None else v - neuron.v_reset
-        if neuron.decay_input:
-            return v + (x - above) / neuron.tau
-        return v - above / neuron.tau + x
+        above: Tensor = v if neuron.v_reset is None else v - neuron.v_reset
+        tau: float = neuron.tau
+        return v + (x - above) / tau if neuron.decay_input else v - above / tau + x
 
     return _equations(neuron, _by_charge(neuron, charge), 1.0 - 1.0 / neuron.tau)
 
@@ -195,7 +194,7 @@ def _fused_lif(neuron: Any) -> NeuronEquations:
 @equations_of_class(f"{_NEW}.plif.ParametricLIFNode", methods=_FUNCTIONAL)
 def _fused_plif(neuron: Any) -> NeuronEquations:
     def charge(v: Tensor, x: Tensor) -> Tensor:
-        above = v if neuron.v_reset is None else v - neuron.v_reset
+        above: Tensor = v if neuron.v_reset is None else v - neuron.v_reset
         rate: Tensor = neuron.w.sigmoid()
         return v + (x - above) * rate if neuron.decay_input else v - above * rate + x
 
