@@ -150,7 +150,7 @@ def test_store_v_seq() -> None:
 def test_a_neuron_that_is_not_known_says_how_to_register_it() -> None:
     model = network("s")
     model[1] = neuron.QIFNode()
-    with pytest.raises(snnprof.SnnprofError, match="QIFNode states no leak.*register_neuron"):
+    with pytest.raises(snnprof.SnnprofError, match=r"QIFNode states no leak.*register_neuron"):
         checks.gradients(model, "ottt")
     snnprof.register_neuron(neuron.QIFNode)(lambda node: snnprof.NeuronEquations(leak=0.8))
     try:

@@ -8,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import snnprof
 from snnprof.spiking.neuron_equations import equations_of
-from snnprof.training.adapters import adapt
 
-from . import checks
 from .equations import (
     assert_leaks_as_the_library_does,
     assert_steps_as_the_library_does,
