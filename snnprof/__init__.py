@@ -5,6 +5,7 @@ from snnprof.coherence.measure import coherence, coherence_sweep
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
+from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
 from snnprof.profiling.profile import profile_step, profile_steps
 from snnprof.quantization.packing import pack, unpack
@@ -23,6 +24,7 @@ from snnprof.results import (
     ReportRow,
     StepProfile,
 )
+from snnprof.results.limits import assert_energy_below, assert_peak_below, assert_sops_below
 from snnprof.spiking.neuron import reset
 from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
 from snnprof.training.step_runner import StepSetup
@@ -43,6 +45,9 @@ __all__ = [
     "SopCounter",
     "StepProfile",
     "StepSetup",
+    "assert_energy_below",
+    "assert_peak_below",
+    "assert_sops_below",
     "coherence",
     "coherence_sweep",
     "extend",
@@ -55,7 +60,9 @@ __all__ = [
     "profile_steps",
     "quantize",
     "register_neuron",
+    "report",
     "reset",
+    "row",
     "run",
     "save",
     "size_bytes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -74,6 +74,10 @@ class ModuleTracker:
     def frame(self) -> Frame | None:
         """The innermost running module; None outside the model's forward pass."""
         return self._running.innermost()
+
+    def given(self) -> Iterator[object]:
+        """The first inputs of the running modules, the innermost first."""
+        return (frame.given for frame in self._running)
 
     @property
     def unfinished(self) -> bool:

@@ -62,6 +62,12 @@ class Product:
         """Multiplications if nothing is zero: M * K * N * batch."""
         return math.prod(self.sizes().values())
 
+    @property
+    def leading(self) -> int:
+        """How many first dimensions of a are not summed over: samples and steps are among them."""
+        kept = [letter not in self.summed for letter in self.a_index]
+        return (*kept, False).index(False)
+
     def swapped(self) -> Product:
         """The same with b first."""
         return replace(self, a=self.b, b=self.a, a_index=self.b_index, b_index=self.a_index)

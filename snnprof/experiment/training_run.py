@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.profiling.phase_timer import PhaseTimer
@@ -35,6 +37,7 @@ class TrainingRun:
             memory.
         loss: mean of the last epoch; None before its end.
         notes: what has to be said of this row alone.
+        loading_s: seconds that every batch took to be loaded.
     """
 
     def __init__(self, setup: StepSetup, row: ReportRow) -> None:
@@ -43,6 +46,7 @@ class TrainingRun:
         self.meter: StepMeter | None = None
         self.loss: float | None = None
         self.notes: list[str] = []
+        self.loading_s: list[float] = []
 
     @property
     def name(self) -> str:
@@ -51,6 +55,7 @@ class TrainingRun:
 
     @property
     def timesteps(self) -> int:
+        assert self.row.timesteps is not None  # every row of a run is planned with its T
         return self.row.timesteps
 
     @property
@@ -62,13 +67,19 @@ class TrainingRun:
         """Put figures into the row."""
         self.row = replace(self.row, **figures)
 
-    def make(self, device: torch.device, seed: int, steps: int, timed: bool) -> None:
+    def make(
+        self,
+        device: torch.device,
+        seed: int,
+        schedule: Callable[[Optimizer], LRScheduler | None],
+        timed: bool,
+    ) -> None:
         """Make the model and its optimiser; the row says so where memory does not suffice.
 
         Args:
             device: where to train.
             seed: of the time steps that the mode draws.
-            steps: training steps to come: the learning rate is annealed over them.
+            schedule: makes what changes the learning rate at every step, or None.
             timed: take time and memory of the training itself.
         """
         made = attempt(partial(self._make, device, seed, timed), device)
@@ -76,7 +87,7 @@ class TrainingRun:
             self.record(failure=made.reason)
             return
         self.meter = made
-        self._scheduler = CosineAnnealingLR(made.runner.optimizer, max(1, steps))
+        self._scheduler = schedule(made.runner.optimizer)
 
     def _make(self, device: torch.device, seed: int, timed: bool) -> StepMeter:
         timer = PhaseTimer(device) if timed else None
@@ -101,7 +112,8 @@ class TrainingRun:
             meter.measure_memory(batch)
         else:
             meter.time_step(batch)
-        self._scheduler.step()
+        if self._scheduler is not None:
+            self._scheduler.step()
 
     def end_epoch(self, epoch: int) -> None:
         """Note the mean loss of the epoch; SnnprofError if the training has diverged."""

@@ -7,7 +7,7 @@ functions behind :meth:`CountResult.to_frame` and :meth:`CountResult.save` are h
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
-from snnprof.results.report import Growth, Report, ReportRow
+from snnprof.results.report import Cell, Growth, Report, ReportRow
 from snnprof.results.steps import StepProfile, quartiles
 
 SCHEMA_VERSION = 2
@@ -19,6 +19,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "SOFTMAX_PRODUCT",
     "ReportRow",
+    "Cell",
     "CoherenceResult",
     "CoherenceSweep",
     "CountResult",

@@ -60,6 +60,11 @@ def from_json(text: str) -> Result:
     return result
 
 
+def _is_made(field: dataclasses.Field[Any]) -> bool:
+    """True where the default is made anew: an empty dict."""
+    return field.default_factory is not dataclasses.MISSING
+
+
 def _decode(expected: Any, value: Any) -> Any:
     """Rebuild nested frozen dataclasses and tuples from what JSON made of them."""
     if value is None:
@@ -70,7 +75,7 @@ def _decode(expected: Any, value: Any) -> Any:
         names = [
             field.name
             for field in dataclasses.fields(expected)
-            if field.name in value or field.default is not None
+            if field.name in value or not (field.default is None or _is_made(field))
         ]
         return expected(**{name: _decode(hints[name], value[name]) for name in names})  # type: ignore[operator]
     origin, arguments = get_origin(expected), get_args(expected)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnprof.results.base import Viewed
+from snnprof.results.base import Numbered
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
@@ -20,7 +20,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
 
 
 @dataclass(frozen=True)
-class StepProfile(Viewed):
+class StepProfile(Numbered):
     """Time and memory of one training step.
 
     Attributes:

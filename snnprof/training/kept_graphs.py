@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 
 def kept_graphs(model: nn.Module) -> dict[str, int]:
@@ -38,3 +39,23 @@ def _leaves(value: object, seen: set[int]) -> Iterator[object]:
         seen.add(id(value))
         for item in value.values() if isinstance(value, dict) else value:
             yield from _leaves(item, seen)
+
+
+def detach_held(module: nn.Module) -> None:
+    """Cut every tensor that a module holds, its children's left out, from the graph behind it.
+
+    Of what it holds in lists, tuples and dictionaries too. Its parameters, and a weight that is
+    made anew for every call, stay as they are.
+    """
+    for name, buffer in module._buffers.items():
+        if buffer is not None and buffer.grad_fn is not None:
+            module._buffers[name] = buffer.detach()
+    for key, value in [*vars(module).items()]:
+        if key in ("_parameters", "_buffers", "_modules") or _is_made(module, key):
+            continue
+        if any(isinstance(x, Tensor) and x.grad_fn is not None for x in _leaves(value, set())):
+            vars(module)[key] = tree_map_only(Tensor, Tensor.detach, value)
+
+
+def _is_made(module: nn.Module, key: str) -> bool:
+    return f"{key}_orig" in module._parameters or f"{key}_g" in module._parameters

@@ -1,16 +1,17 @@
 """How a model takes its time steps: the four layouts, and a model run in one of them.
 
-============  =====================  ==========================================
-layout        input of a call        output of a call
-============  =====================  ==========================================
-step          [B, ...], T calls      [B, classes]; the state stays inside
-time-first    [T, B, ...]            [T, B, classes], or [B, classes] averaged
-batch-first   [B, T, ...]            [B, T, classes], or [B, classes] averaged
-inside        [B, ...], one call     [B, classes]; T is a loop in its forward
-============  =====================  ==========================================
+============  ==============================================================
+layout        input of a call
+============  ==============================================================
+step          [B, ...], T calls; the state stays inside between them
+time-first    [T, B, ...]
+batch-first   [B, T, ...]
+inside        [B, ...], one call: T is a loop or a repeat in its forward
+============  ==============================================================
 
-Of several outputs in a tuple or a list the first is taken. :mod:`snnprof.training.layout_trial`
-finds out which of them a model has.
+A step gives [B, classes]; the others [T, B, classes], [B, T, classes] or, averaged over time,
+[B, classes]. Of several outputs in a tuple or a list the first is taken.
+:mod:`snnprof.training.find_layout` finds out which of them a model has.
 """
 
 from __future__ import annotations
@@ -31,76 +32,40 @@ Call = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to run time steps through a model's forward.
+    """A way to give a model its time steps.
 
     Attributes:
-        sequence: from the forward to what takes [T, B, ...] at once; None where every time step
-            is a call.
-        step: from the forward to what takes one time step [B, ...]; None where it cannot.
-        sequence_dim: where T stands in the input of a call; None where it holds no T.
+        given: from a sequence [T, B, ...] to the input of the one call that runs it; None where
+            every time step is a call.
+        given_step: from one time step [B, ...] to the input of a call; None where a call cannot
+            run a single step.
+        output_dim: where T stands in the output, if not found otherwise; None for nowhere.
         images_only: every time step must see the same input.
     """
 
-    sequence: Callable[[Call, bool], Call] | None
-    step: Callable[[Call, bool], Call] | None
-    sequence_dim: int | None = None
+    given: Callable[[Tensor], Tensor] | None
+    given_step: Callable[[Tensor], Tensor] | None
+    output_dim: int | None = None
     images_only: bool = False
 
 
 LAYOUTS: Registry[Layout] = Registry("layout")
+LAYOUTS.register("time-first")(Layout(lambda x: x, lambda x: x.unsqueeze(0), output_dim=0))
+LAYOUTS.register("batch-first")(
+    Layout(lambda x: x.transpose(0, 1), lambda x: x.unsqueeze(1), output_dim=1)
+)
+LAYOUTS.register("step")(Layout(None, lambda x: x))
+LAYOUTS.register("inside")(Layout(lambda x: x[0], None, images_only=True))
 
 
-def _time_first(call: Call, averages: bool) -> Call:
-    return lambda x: first_of(call(x))
-
-
-def _batch_first(call: Call, averages: bool) -> Call:
-    def sequence(x: Tensor) -> Any:
-        out = first_of(call(x.transpose(0, 1)))
-        swapped = isinstance(out, Tensor) and out.dim() >= 3 and not averages
-        return out.transpose(0, 1) if swapped else out
-
-    return sequence
-
-
-def _inside(call: Call, averages: bool) -> Call:
-    return lambda x: first_of(call(x[0]))
-
-
-def _one_call(call: Call, averages: bool) -> Call:
-    return lambda x: first_of(call(x))
-
-
-def _call_of_one_step(dim: int) -> Callable[[Call, bool], Call]:
-    """A sequence of one time step, T standing in dimension ``dim`` of the input and the output."""
-
-    def laid(call: Call, averages: bool) -> Call:
-        def step(x: Tensor) -> Any:
-            out = first_of(call(x.unsqueeze(dim)))
-            if averages:
-                return out
-            if not isinstance(out, Tensor) or out.dim() < 3 or out.shape[dim] != 1:
-                raise wrong_output(out, "one time step", x.unsqueeze(dim))
-            return out.squeeze(dim)
-
-        return step
-
-    return laid
-
-
-LAYOUTS.register("step")(Layout(None, _one_call))
-LAYOUTS.register("time-first")(Layout(_time_first, _call_of_one_step(0), 0))
-LAYOUTS.register("batch-first")(Layout(_batch_first, _call_of_one_step(1), 1))
-LAYOUTS.register("inside")(Layout(_inside, None, images_only=True))
-
-
-def laid_out(stepped: SteppedModel, name: str, averages: bool = False) -> SteppedModel:
+def laid_out(stepped: SteppedModel, name: str, output_dim: int | None) -> SteppedModel:
     """The model run in a layout.
 
     Args:
         stepped: a model whose ``call`` is its forward.
         name: one of :data:`LAYOUTS`.
-        averages: a call gives [B, classes] for the whole sequence.
+        output_dim: where T stands in the output of a whole sequence: 0 for [T, B, classes], 1
+            for [B, T, classes], None for [B, classes].
 
     Raises:
         SnnprofError: no such layout; a model whose ``step`` is somebody's own.
@@ -114,8 +79,29 @@ def laid_out(stepped: SteppedModel, name: str, averages: bool = False) -> Steppe
         )
     return replace(
         stepped,
-        step=None if layout.step is None else layout.step(call, averages),
-        sequence=None if layout.sequence is None else layout.sequence(call, averages),
+        step=None if layout.given_step is None else _step(call, layout.given_step, output_dim),
+        sequence=None if layout.given is None else _sequence(call, layout.given, output_dim),
         layout=name,
-        averages=averages or name == "inside",
+        averages=output_dim is None and layout.given is not None,
     )
+
+
+def _sequence(call: Call, given: Callable[[Tensor], Tensor], output_dim: int | None) -> Call:
+    def run(x: Tensor) -> Any:
+        out = first_of(call(given(x)))
+        return out.transpose(0, 1) if output_dim == 1 and isinstance(out, Tensor) else out
+
+    return run
+
+
+def _step(call: Call, given: Callable[[Tensor], Tensor], output_dim: int | None) -> Call:
+    def run(x: Tensor) -> Any:
+        one = given(x)
+        out = first_of(call(one))
+        if output_dim is None:
+            return out
+        if not isinstance(out, Tensor) or out.dim() < 3 or out.shape[output_dim] != 1:
+            raise wrong_output(out, "a single time step", one)
+        return out.squeeze(output_dim)
+
+    return run

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from snnprof.spiking.neuron_equations import NeuronCall, NeuronEquations, equations_of_class
 from snnprof.training.adapter_registry import ADAPTERS
-from snnprof.training.libraries.held_state import detach_kept, holding
+from snnprof.training.kept_graphs import detach_held
+from snnprof.training.libraries.held_state import holding
 from snnprof.training.stepped_model import SteppedModel, first_of
 
 
@@ -40,7 +41,7 @@ def sinabs(model: nn.Module) -> SteppedModel:
 
     def detach_all() -> None:
         for layer in stateful:
-            detach_kept(layer)
+            detach_held(layer)
 
     def call(x: Tensor) -> Any:
         with _told(squeezed, len(x), x.shape[1] if x.dim() > 1 else 1):

@@ -20,7 +20,8 @@ from snnprof.spiking.neuron_equations import (
     equations_of_class,
 )
 from snnprof.training.adapter_registry import ADAPTERS
-from snnprof.training.libraries.held_state import detach_kept, holding
+from snnprof.training.kept_graphs import detach_held
+from snnprof.training.libraries.held_state import holding
 from snnprof.training.stepped_model import SteppedModel, first_of
 
 
@@ -38,12 +39,12 @@ def snntorch(model: nn.Module) -> SteppedModel:
 
     def reset_all() -> None:
         for neuron in neurons:
-            detach_kept(neuron)
+            detach_held(neuron)
             neuron.reset_mem()
 
     def detach_all() -> None:
         for neuron in neurons:
-            detach_kept(neuron)
+            detach_held(neuron)
 
     if all(neuron.init_hidden for neuron in neurons):
         return SteppedModel(
