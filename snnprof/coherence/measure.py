@@ -137,10 +137,11 @@ def chosen_layers(layers: Mapping[str, NeuronLayer], pattern: str | None) -> lis
     Raises:
         SnnprofError: none of them.
     """
-    chosen = [name for name in layers if pattern is None or fnmatchcase(name, pattern)]
+    spiking = [name for name, layer in layers.items() if layer.equations.spiking]
+    chosen = [name for name in spiking if pattern is None or fnmatchcase(name, pattern)]
     if not chosen:
         raise SnnprofError(
-            f"layers={pattern!r} matches no neuron layer; known: {', '.join(layers)}"
+            f"layers={pattern!r} matches no neuron layer; known: {', '.join(spiking)}"
         )
     return chosen
 

@@ -7,13 +7,8 @@ functions behind :meth:`CountResult.to_frame` and :meth:`CountResult.save` are h
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
-<<<<<<< HEAD
 from snnprof.results.report import Cell, Growth, Report, ReportRow
-from snnprof.results.steps import StepProfile, quartiles
-=======
-from snnprof.results.report import Growth, Report, ReportRow
 from snnprof.results.steps import InferenceProfile, StepProfile, quartiles
->>>>>>> 654198a79127239eab9705e56be9c4271046208b
 
 SCHEMA_VERSION = 2
 

@@ -75,7 +75,7 @@ class StepProfile(Numbered):
 
 
 @dataclass(frozen=True)
-class InferenceProfile(Viewed):
+class InferenceProfile(Numbered):
     """Time and memory of one call of a model in evaluation mode, without gradients.
 
     Attributes:
