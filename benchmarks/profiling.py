@@ -193,7 +193,8 @@ def main() -> None:
     device = choose_device(options.device)
     where = describe(device)
     print(
-        f"# Profiles beside a stopwatch\n\n{where['device']}, torch {where['torch']}. Clock: {options.clock}.\n"
+        f"# Profiles beside a stopwatch\n\n{where['device']}, torch {where['torch']}. "
+        f"Clock: {options.clock}.\n"
     )
 
     head = ["network", "step", "B", "stopwatch (ms)", "phases on, ratio", "off, ratio"]

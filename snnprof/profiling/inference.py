@@ -16,7 +16,8 @@ from snnprof.profiling.profile import REPEATS, WARMUP
 from snnprof.profiling.step_profiler import check_least, device_of
 from snnprof.results import InferenceProfile
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
+from snnprof.training.stepped_model import SteppedModel
 
 
 def profile_inference(
