@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError, is_out_of_memory, known
 from snnprof.models import MODELS, create
 from snnprof.spiking.network import SpikingNetwork
@@ -57,7 +58,7 @@ class ModelSource:
             built = self._function(**wanted)
         except SnnprofError:
             raise
-        except Exception as error:  # theirs to mend
+        except (Exception, SystemExit) as error:  # theirs to mend
             if self.ours or is_out_of_memory(error):
                 raise
             raise self._error("its builder failed", error) from error
@@ -96,8 +97,8 @@ class ModelSource:
             shape = (timesteps, *images.shape)
             raise self._error(f"it failed on an input of shape {shape}", error) from error
 
-    def _error(self, what: str, error: Exception) -> SnnprofError:
-        return SnnprofError(f"model {self.name!r}: {what}: {type(error).__name__}: {error}")
+    def _error(self, what: str, error: BaseException) -> SnnprofError:
+        return SnnprofError(f"model {self.name!r}: {what}: {one_line(error)}")
 
 
 def find_builder(model: str) -> ModelSource:
@@ -138,9 +139,9 @@ def _imported(model: str, module_name: str, attribute: str) -> Callable[..., Any
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever their module raises: it is theirs to mend
+    except (Exception, SystemExit) as error:  # whatever their module raises is theirs to mend
         raise SnnprofError(
-            f"model {model!r}: cannot import {module_name!r}: {type(error).__name__}: {error}"
+            f"model {model!r}: cannot import {module_name!r}: {one_line(error)}"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.checkpoint import load_checkpoint
+from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS
@@ -31,7 +31,7 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
     planned = []
     for neuron in settings.neurons:
         for timesteps in settings.timesteps:
-            build = _checked_build(settings, neuron, timesteps)
+            build, loading = _checked_build(settings, neuron, timesteps)
             names = _names(settings, neuron)
             planned += [
                 TrainingRun(
@@ -50,6 +50,7 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
                         timesteps=timesteps,
                         checkpoint=settings.checkpoint,
                     ),
+                    notes=(*loading, *_trained_otherwise(settings, names, timesteps)),
                 )
                 for mode in settings.modes
             ]
@@ -58,8 +59,12 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
 
 def _checked_build(
     settings: Settings, neuron: str, timesteps: int
-) -> partial[nn.Module | SteppedModel]:
-    """Make the model of a neuron and T once, and return what makes it again."""
+) -> tuple[partial[nn.Module | SteppedModel], tuple[str, ...]]:
+    """Make the model of a neuron and T once.
+
+    Returns:
+        What makes it again, and sentences on how its weights were loaded.
+    """
     data = settings.data
     given = {
         "neuron": neuron,
@@ -72,23 +77,42 @@ def _checked_build(
     settings.source.check(data.test_images[:2], data.test_labels[:2], timesteps, **given)
     build = partial(_build, settings, timesteps=timesteps, **given)
     with torch.random.fork_rng():
-        build()
-    return build
+        _, loading = _built(settings, timesteps=timesteps, **given)
+    return build, loading
+
+
+def _trained_otherwise(
+    settings: Settings, names: Mapping[str, object], timesteps: int
+) -> Iterator[str]:
+    """A sentence where the checkpoint says that it was trained as something else."""
+    if settings.checkpoint is None:
+        return
+    saved = (saved_configuration(settings.checkpoint) or {}).get("settings", {})
+    here = {"neuron": names["neuron"], "weights": names["weights"], "timesteps": timesteps}
+    differing = [key for key, value in here.items() if key in saved and saved[key] != value]
+    if differing:
+        there = ", ".join(f"{key} {saved[key]}" for key in differing)
+        now = ", ".join(f"{key} {here[key]}" for key in differing)
+        yield f"{settings.checkpoint} was trained with {there}; here it runs with {now}."
 
 
 def _names(settings: Settings, neuron: str) -> dict[str, Any]:
     """Model, neuron and weights as the row names them, variants included."""
     source = settings.source
-    options = MODELS[source.name].options if source.name in MODELS else {}
-    of_network = {
-        key: v for key, v in settings.variants.items() if key in options or not source.ours
-    }
+    of_network = network_variants(settings)
     of_neuron = {key: v for key, v in settings.variants.items() if key not in of_network}
     return {
         "model": specification(source.name, **of_network),
         "neuron": specification(neuron, **of_neuron) if source.takes("neuron") else None,
         "weights": settings.weights if source.takes("weights") else None,
     }
+
+
+def network_variants(settings: Settings) -> dict[str, object]:
+    """Variants that are options of the network, and none of the neuron."""
+    source = settings.source
+    options = MODELS[source.name].options if source.name in MODELS else {}
+    return {key: v for key, v in settings.variants.items() if key in options or not source.ours}
 
 
 def _check_variants(settings: Settings) -> None:
@@ -111,10 +135,14 @@ def _not_usual(settings: Settings) -> Iterator[tuple[str, object]]:
 
 
 def _build(settings: Settings, **given: Any) -> nn.Module | SteppedModel:
+    return _built(settings, **given)[0]
+
+
+def _built(settings: Settings, **given: Any) -> tuple[nn.Module | SteppedModel, tuple[str, ...]]:
+    """The model, and sentences on how its weights were loaded."""
     torch.manual_seed(settings.seed)
     built = settings.source(**given)
-    if settings.checkpoint is not None:
-        load_checkpoint(
-            built.model if isinstance(built, SteppedModel) else built, settings.checkpoint
-        )
-    return built
+    if settings.checkpoint is None:
+        return built, ()
+    module = built.model if isinstance(built, SteppedModel) else built
+    return built, load_checkpoint(module, settings.checkpoint)

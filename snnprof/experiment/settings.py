@@ -36,11 +36,13 @@ class Progress:
         start: told of the training steps to come.
         advance: told of every one of them.
         measured: given all coherence that is measured so far, after every measurement.
+        failed: given the name of a row that failed, and the traceback of its error.
     """
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[], None] = lambda: None
     measured: Callable[[CoherenceSweep], None] = lambda sweep: None
+    failed: Callable[[str, str], None] = lambda name, traceback: None
 
 
 NO_PROGRESS = Progress()
@@ -62,7 +64,8 @@ class Settings:
         repeats: timed steps in a pass of their own; None times the training itself.
         joules_s: seconds of the GPU's energy counter per row; None for none.
         trace: folder for traces; None for none.
-        strict: raise where a layer's input is not finite, instead of saying so.
+        save: folder for trained weights; None for none.
+        strict: a row fails where a layer's input is not finite, instead of saying so.
         automatic_batch: the batch is to be the largest that fits.
         device: where everything runs.
         progress: whom to tell.
@@ -91,6 +94,7 @@ class Settings:
     repeats: int | None = None
     joules_s: float | None = None
     trace: Path | None = None
+    save: Path | None = None
     strict: bool = False
     automatic_batch: bool = False
     notes: tuple[str, ...] = ()
@@ -131,6 +135,7 @@ def check_settings(
     channels_last: bool = False,
     measure_energy: float | None = None,
     trace: str | Path | None = None,
+    save: str | Path | None = None,
     strict: bool = False,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
@@ -167,6 +172,7 @@ def check_settings(
         repeats=repeats,
         joules_s=measure_energy,
         trace=None if trace is None else Path(trace),
+        save=None if save is None else Path(save),
         strict=strict,
         automatic_batch=batch_size == AUTO,
     )

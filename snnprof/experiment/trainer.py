@@ -96,6 +96,8 @@ def train_epochs(
     """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(recipe.epochs):
+        if all(run.meter is None for run in runs):  # none is left to train
+            return
         for number, batch in enumerate(_batches(data, recipe.batch_size, generator)):
             turn = number % len(runs)
             for run in (*runs[turn:], *runs[:turn]):

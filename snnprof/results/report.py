@@ -37,7 +37,8 @@ class ReportRow:
         checkpoint: file that the weights came from before any training.
         execution: settings of the step that are not the defaults: precision, compilation, memory
             format.
-        failure: why there are no figures, e.g. "out of memory"; None where all went well.
+        failure: why figures are missing, in one line, e.g. "out of memory"; None where all went
+            well.
     """
 
     model: str
@@ -120,9 +121,11 @@ class Report(Viewed):
         environment: device, processor, versions.
         notes: assumptions, and what was left out or not measured.
         growth: of time and memory with T, where there was more than one T.
+        interrupted: Ctrl-C ended the measuring before all was done.
     """
 
     rows: tuple[ReportRow, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     growth: tuple[Growth, ...] = ()
+    interrupted: bool = False
