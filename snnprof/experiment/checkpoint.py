@@ -195,10 +195,10 @@ def _complaints(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[
         "of another shape": [
             f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
             for key in shared
-            if state[key].shape != own[key].shape
+            if _make(state[key]) == _make(own[key]) and state[key].shape != own[key].shape
         ],
         "of another kind": [
-            f"{key} is {state[key].dtype}, {state[key].layout}"
+            f"{key} is {state[key].dtype}, {state[key].layout}, on {state[key].device}"
             for key in shared
             if _make(state[key]) != _make(own[key])
         ],
@@ -206,8 +206,9 @@ def _complaints(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[
     return [f"{what}: {_shortened(keys)}" for what, keys in wrong.items() if keys]
 
 
-def _make(tensor: Tensor) -> tuple[bool, torch.layout]:
-    return tensor.is_complex(), tensor.layout
+def _make(tensor: Tensor) -> tuple[object, ...]:
+    """What a tensor is beside its numbers; a meta tensor has none."""
+    return tensor.is_complex(), tensor.layout, tensor.is_nested, tensor.is_meta
 
 
 def _choice(path: str | Path, chosen: _Candidate, others: Sequence[_Candidate]) -> Iterator[str]:

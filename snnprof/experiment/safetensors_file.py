@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _METADATA = "__metadata__"
 _LENGTH = 8  # bytes: the header's length, little-endian
+_MOST_DIMENSIONS = 64  # torch has no more
 _LONGEST_HEADER = 100_000_000  # as the format's own reader
 
 
@@ -101,19 +102,24 @@ def _header(content: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _tensor(name: str, entry: object, body: memoryview) -> Tensor:
-    if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
+    if not isinstance(entry, dict) or str(entry.get("dtype")) not in _DTYPES:
         raise ValueError(f"{name!r} is of no known dtype")
     dtype = _DTYPES[entry["dtype"]]
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
-            raise ValueError(f"{name!r} has no shape or place")
-    count = math.prod(shape)  # type: ignore[arg-type]
-    if len(offsets) != 2 or offsets[1] > len(body):  # type: ignore[arg-type,index]
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name!r} has no shape or place")
+    count = math.prod(shape)
+    begin, end = offsets
+    if end > len(body):
         raise ValueError("it is cut off")
-    begin, end = offsets  # type: ignore[misc]
     if end - begin != count * dtype.itemsize:
         raise ValueError(f"{name!r} has another size than its shape says")
     if not count:
-        return torch.empty(shape, dtype=dtype)  # type: ignore[arg-type]
-    return torch.frombuffer(bytearray(body[begin:end]), dtype=dtype).reshape(shape)  # type: ignore[arg-type]
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(body[begin:end]), dtype=dtype).reshape(shape)
+
+
+def _are_counts(value: object) -> TypeGuard[list[int]]:
+    """True for a list of whole numbers, none below zero, as short as a shape can be."""
+    short = isinstance(value, list) and len(value) <= _MOST_DIMENSIONS
+    return short and all(type(n) is int and 0 <= n < 2**63 for n in value)  # type: ignore[attr-defined]
