@@ -34,6 +34,11 @@ def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
             "Measured energy: joules of a training step by the board's own counter, idle power "
             "subtracted, per sample; the analytic figures are of inference."
         )
+    if settings.save is not None:
+        yield (
+            f"Trained weights, with settings and figures: {settings.save}/*.safetensors; snnprof "
+            "run --checkpoint FILE --epochs 0 counts them again."
+        )
     if settings.trace is not None:
         yield f"Traces: tensorboard --logdir {settings.trace}."
 

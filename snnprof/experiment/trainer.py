@@ -145,6 +145,8 @@ def train_epochs(
     """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(recipe.epochs):
+        if all(run.meter is None for run in runs):  # none is left to train
+            return
         batches = data.epoch(recipe.batch_size, generator)
         for number, (batch, loading_s) in enumerate(_with_loading_time(batches)):
             turn = number % len(runs)

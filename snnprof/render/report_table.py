@@ -27,6 +27,8 @@ from snnprof.results import (
 )
 from snnprof.results.scaling import FLAT
 
+_SHORT = 40  # characters of a failure that a cell takes
+
 
 @records.register
 def _(result: Report) -> list[dict[str, Any]]:
@@ -162,7 +164,7 @@ def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
         "SOPs (M)": scaled(None if counts is None else counts.per_sample("synops"), MEGA),
         **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
         "NOPs (M)": scaled(row.neuron_ops, MEGA),
-        f"step time{where} (ms)": row.failure or spread(row.step_s, MILLI),
+        f"step time{where} (ms)": _time_or_failure(row),
         "time ratio": ratio(_ratio(row, report, "step_median_s")),
         f"peak memory{where} (MiB)": scaled(row.peak_bytes, MIB),
         "memory ratio": ratio(_ratio(row, report, "peak_bytes")),
@@ -187,6 +189,13 @@ def _own_cell(value: Cell) -> str:
     if isinstance(value, float):
         return number(value)
     return value if isinstance(value, str) else integer(value)
+
+
+def _time_or_failure(row: ReportRow) -> str:
+    """The step time; where the row failed without one, why, if that is short: a note has all."""
+    if row.failure is None or row.step_s:
+        return spread(row.step_s, MILLI)
+    return row.failure if len(row.failure) <= _SHORT else "failed (see below)"
 
 
 def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:

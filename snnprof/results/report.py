@@ -43,7 +43,8 @@ class ReportRow:
         layout: how the model takes its time steps; None where the user's own function does it.
         loss_name: the loss it was trained on.
         loading_s: seconds that a training batch took to be loaded, beside the step: the median.
-        failure: why there are no figures, e.g. "out of memory"; None where all went well.
+        failure: why figures are missing, in one line, e.g. "out of memory"; None where all went
+            well.
         more: columns of the user's own, by name; shown after ours.
     """
 
@@ -149,9 +150,11 @@ class Report(Numbered):
         environment: device, processor, versions.
         notes: assumptions, and what was left out or not measured.
         growth: of time and memory with T, where there was more than one T.
+        interrupted: Ctrl-C ended the measuring before all was done.
     """
 
     rows: tuple[ReportRow, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     growth: tuple[Growth, ...] = ()
+    interrupted: bool = False
