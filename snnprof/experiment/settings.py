@@ -184,11 +184,12 @@ def check_settings(
     chosen_loss = _loss(loss)
     own_recipe = _own_recipe(optimizer, schedule, learning_rate)
     size = _samples(batch_size)
-    Recipe(epochs, size or BATCH_SIZE, own_recipe["learning_rate"])  # refuses wrong numbers
+    usual = BATCH_SIZE if size is None else size
+    Recipe(epochs, usual, own_recipe["learning_rate"])  # refuses wrong numbers
     memory_format = torch.channels_last if channels_last else torch.preserve_format
     loading = Loading(size, workers, steps, seed)
     loaded = _loaded(data, image_size, loading, named["timesteps"]).to(where, memory_format)
-    recipe = Recipe(epochs, loaded.batch_size or size or BATCH_SIZE, **own_recipe)
+    recipe = Recipe(epochs, loaded.batch_size or usual, **own_recipe)
     count_steps(loaded, recipe)
     batch = loaded.first(recipe.batch_size)
     return Settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -125,13 +126,16 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
     model = stepped.model
-    counts, figure = evaluate(
-        stepped,
-        run.setup.layout_found,
-        run.timesteps,
-        settings.data.test(settings.recipe.batch_size),
-        settings.metric,
-    )
+    with warnings.catch_warnings():
+        if settings.strict:  # then it is an error, and need not be a warning too
+            warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
+        counts, figure = evaluate(
+            stepped,
+            run.setup.layout_found,
+            run.timesteps,
+            settings.data.test(settings.recipe.batch_size),
+            settings.metric,
+        )
     if settings.strict and counts.non_finite:
         raise SnnprofError(f"NaN or infinity in the input of {', '.join(counts.non_finite)}")
     trained = settings.recipe.epochs > 0 or run.brings_weights
