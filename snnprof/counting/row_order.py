@@ -102,11 +102,11 @@ class RowOrder:
             for rows in _row_numbers(args[0], steps, batch):
                 found = func(rows, *args[1:], **kwargs)
                 if not isinstance(found, Tensor) or found.numel() != rows.numel():
-                    self._reduced = self._reduced or _holds_samples(out, batch)
+                    self._reduced = self._reduced or _is_one_step(func, args, out, batch)
                 elif found.flatten().tolist() != rows.flatten().tolist():
                     self._mixed = self._exchanged = True
         except Exception:  # not understood: an index that the row numbers do not have
-            self._reduced = self._reduced or _holds_samples(out, batch)
+            self._reduced = self._reduced or _is_one_step(func, args, out, batch)
             if func in _EXCHANGING:
                 self._mixed = self._exchanged = True
 
@@ -158,10 +158,12 @@ class RowOrder:
         steps, batch = self._call.steps.length, self._call.batch
         candidates = [self._rows_of_the_model(model_input)]
         for other in given:
-            if isinstance(other, Tensor) and steps != batch and self._exchanged:
-                time_first = other.shape[:2] == (steps, batch)
-                if time_first or other.shape[:2] == (batch, steps):
-                    candidates.append(other if time_first else other.transpose(0, 1))
+            if not isinstance(other, Tensor) or steps == batch:
+                continue
+            if other.shape[:2] == (steps, batch) and (self._exchanged or self._reduced):
+                candidates.append(other)
+            elif other.shape[:2] == (batch, steps) and self._exchanged and not self._reduced:
+                candidates.append(other.transpose(0, 1))
         for rows in candidates:
             found = None if rows is None else _order_of(x, rows)
             if found is not None:
@@ -261,8 +263,13 @@ def _written(x: Tensor, index: object, steps: int, batch: int) -> Arrangement | 
     return _BATCH if along and x.shape[:2] == (batch, steps) else None
 
 
-def _holds_samples(out: Any, batch: int) -> bool:
-    """True if an output's first dimension may be that of the samples."""
+def _is_one_step(func: Callable[..., Any], args: tuple[Any, ...], out: Any, batch: int) -> bool:
+    """True if the output's first dimension may be that of the samples.
+
+    Neurons look at x[0] for the shape of their state only.
+    """
+    if func is Tensor.__getitem__ and type(args[1]) is int and args[1] == 0:
+        return False
     first = out[0] if isinstance(out, list | tuple) and out else out
     return isinstance(first, Tensor) and first.shape[:1] == (batch,)
 

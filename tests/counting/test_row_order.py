@@ -480,6 +480,35 @@ def test_the_input_of_the_module_around_a_layer_tells_the_order():
     assert row.firing_rate_by_step == pytest.approx((1 - x).mean((1, 2)).tolist(), rel=1e-6)
 
 
+@pytest.mark.parametrize("b", [3, 4])
+def test_a_neuron_that_looks_at_the_first_step_for_its_shape_does_not_take_the_rates(b: int):
+    def function(fc: nn.Linear, x: Tensor) -> Tensor:
+        torch.zeros_like(x[0])
+        return fc((1 - x).flatten(0, 1))
+
+    x = spikes(4, b, 3)
+    found = rates(3, function, x, layout="time-first")
+    assert found == pytest.approx((1 - x).mean((1, 2)).tolist(), rel=1e-6)
+
+
+def test_steps_that_a_kernel_put_together_are_found_again():
+    # What makes [T, B, ...] of the steps is not seen: but the module around the layer gets it.
+    class Kernel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = Container(nn.Linear(3, 2))
+
+        def forward(self, x):  # [T, B, 3]
+            steps = [x[step] for step in range(1, 4)] + [x[0]]
+            with torch._C.DisableTorchFunction():
+                turned = torch.stack(steps)
+            return self.fc(turned)
+
+    x = spikes(4, 3, 3)
+    row = count(Kernel(), x, layout="time-first").rows[0]
+    assert row.firing_rate_by_step == pytest.approx(x.roll(-1, 0).mean((1, 2)).tolist(), rel=1e-6)
+
+
 @pytest.mark.parametrize("b", [1, 2, 4])
 @pytest.mark.parametrize("layout", ["time-first", "batch-first"])
 def test_rates_of_attention(b: int, layout: str):
