@@ -428,6 +428,30 @@ def test_rows_that_changed_before_an_exchange_are_not_guessed(b: int):
     assert rates(3, function, x, layout="time-first") is None
 
 
+@pytest.mark.parametrize("name", [name for name in WAYS if not name.startswith("inside")])
+def test_a_single_sample_does_not_decide_for_several(name: str):
+    batches = [spikes(3, b, *SHAPE, seed=b) for b in (1, 4, 1, 3)]
+    result, _ = run(name, batches)
+    found = {layer: row.firing_rate_by_step for layer, row in result.by_layer().items()}
+    for layer, rates in expected(whole(batches)).items():
+        assert found[layer] == pytest.approx(rates, rel=1e-12), layer
+
+
+@pytest.mark.parametrize("b", [3, 4])
+def test_steps_that_are_stacked_the_other_way_are_not_guessed(b: int):
+    def function(fc: nn.Linear, x: Tensor) -> Tensor:  # [T, B, 3]
+        return fc(torch.stack([1 - step for step in x], 1).flatten(0, 1))
+
+    assert rates(3, function, spikes(4, b, 3), layout="time-first") is None
+
+
+def test_a_view_that_mixes_steps_and_samples_has_no_rates():
+    def function(fc: nn.Linear, x: Tensor) -> Tensor:  # [B, T, 3], B = 3
+        return fc(x.reshape(4, 3, 3))
+
+    assert rates(3, function, spikes(3, 4, 3), layout="batch-first") is None
+
+
 def test_a_side_path_that_exchanges_does_not_mislead_the_main_path():
     def function(fc: nn.Linear, x: Tensor) -> Tensor:
         x.transpose(0, 1).sum(0)  # [T, B, ...] for another purpose
