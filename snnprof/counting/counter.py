@@ -140,7 +140,7 @@ class SopCounter:
         if axis.calls == 1:
             self._doubt.begin(axis.input)
         several = axis.present.steps.length > 1
-        self._mode.followed = self._row_order.begin() if several else NOTHING
+        self._mode.followed = self._row_order.begin(axis.input) if several else NOTHING
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         self._mode_is_on = True
 

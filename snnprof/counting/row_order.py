@@ -64,24 +64,26 @@ class RowOrder:
         self._begins = None if dim is None else (_TIME, _BATCH)[dim]
         self._follows = False
         self._followed: set[bool] = set()  # calls of a single sample, and of several
-        self._start()
+        self._start(self._begins)
 
-    def _start(self) -> None:
-        self._order = self._begins
+    def _start(self, order: Arrangement | None) -> None:
+        self._order = order
         # Both orders may be about. Of a call that is not followed only its values tell.
         self._mixed = not self._trusted and not self._follows
         self._proven: set[Arrangement] = set()
         self._exchanged = False  # somewhere
         self._reduced = False  # time or batch was removed somewhere
 
-    def begin(self) -> frozenset[Callable[..., Any]]:
-        """Begin a call of the model of several time steps; the functions to follow in it."""
+    def begin(self, x: Tensor | None) -> frozenset[Callable[..., Any]]:
+        """Begin a call of the model, of several time steps, with x; the functions to follow."""
         single = self._call.batch == 1
         follow = not self._trusted and single not in self._followed
         if follow or self._follows:
             self._follows = follow
             self._followed.add(single)
-            self._start()
+            # The input of an announced call may have any shape.
+            fits = self._trusted or (x is not None and self._begins_with(x))
+            self._start(self._begins if fits else None)
         return _FOLLOWED if follow else NOTHING
 
     def follow(
@@ -177,6 +179,12 @@ class RowOrder:
             self._order, self._mixed = found, len(self._proven) > 1
         return found
 
+    def _begins_with(self, x: Tensor) -> bool:
+        """True if x is the [T, B, ...] or [B, T, ...] that the layout says."""
+        rows = (self._call.steps.length, self._call.batch)
+        fits = {None: None, _TIME: rows, _BATCH: rows[::-1]}
+        return x.shape[:2] == fits[self._begins]
+
     def _rows_of_the_model(self, x: Tensor | None) -> Tensor | None:
         """The model's input as [T, B, ...]."""
         steps, batch = self._call.steps.length, self._call.batch
@@ -184,8 +192,7 @@ class RowOrder:
             return None
         if self._inside:
             return x.expand(steps, *x.shape) if x.shape[0] == batch else None
-        fits = {_TIME: (steps, batch), _BATCH: (batch, steps)}
-        if self._begins is None or x.shape[:2] != fits[self._begins]:
+        if not self._begins_with(x):
             return None
         return x if self._begins is _TIME else x.transpose(0, 1)
 

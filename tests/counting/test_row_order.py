@@ -452,6 +452,16 @@ def test_a_view_that_mixes_steps_and_samples_has_no_rates():
     assert rates(3, function, spikes(3, 4, 3), layout="batch-first") is None
 
 
+def test_an_announced_input_of_another_shape_has_no_order():
+    model = Forward(3, lambda fc, x: fc((1 - x).flatten(0, 1)))
+    x = spikes(4, 3, 3)
+    for fed, known in ((x, True), (x.transpose(0, 1), False), (x.flatten(0, 1)[None], False)):
+        with SopCounter(model, layout="time-first") as counter:
+            counter.expect(samples=3, timesteps=4)
+            model(fed)
+        assert (counter.result(samples=3).rows[0].firing_rate_by_step is not None) is known
+
+
 def test_a_side_path_that_exchanges_does_not_mislead_the_main_path():
     def function(fc: nn.Linear, x: Tensor) -> Tensor:
         x.transpose(0, 1).sum(0)  # [T, B, ...] for another purpose
