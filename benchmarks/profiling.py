@@ -36,7 +36,7 @@ from snnprof.training.step_runner import sgd
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 MOST = 0.03
 WARMUP = 5
-IMAGE_SIZE, CLASSES, TIMESTEPS, LONG = 32, 10, 4, 25
+IMAGE_SIZE, CLASSES, TIMESTEPS, LONG = 16, 10, 4, 25
 FEATURES = 28 * 28
 
 
@@ -192,10 +192,8 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     where = describe(device)
-    print(
-        f"# Profiles beside a stopwatch\n\n{where['device']}, torch {where['torch']}. Clock: {options.clock}.\n"
-    )
-
+    print(f"# Profiles beside a stopwatch\n\n{where['device']}, torch {where['torch']}.\n")
+    print(f"Clock: {options.clock}.\n")
     head = ["network", "step", "B", "stopwatch (ms)", "phases on, ratio", "off, ratio"]
     found = rows(options.batch, options.repeats, device, CLOCKS[options.clock])
     table([*head, "loop, ratio", "apart"], found)
