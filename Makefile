@@ -47,6 +47,7 @@ reports: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/profiling.py
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
 	rm -rf build
