@@ -26,6 +26,7 @@ from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import OutOfMemory, attempt
 from snnprof.profiling.step_meter import StepMeter
+from snnprof.spiking.neuron_operations import NeuronOperations
 
 
 def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
@@ -106,17 +107,18 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 def _count(run: TrainingRun, meter: StepMeter, settings: Settings) -> None:
     stepped = meter.runner.stepped
     model = stepped.model
-    evaluated = attempt(
-        partial(
-            evaluate,
-            stepped,
-            run.setup.layout_found,
-            run.timesteps,
-            settings.data.test(settings.recipe.batch_size),
-            settings.metric,
-        ),
-        settings.device,
-    )
+    with NeuronOperations(model) as operations:
+        evaluated = attempt(
+            partial(
+                evaluate,
+                stepped,
+                run.setup.layout_found,
+                run.timesteps,
+                settings.data.test(settings.recipe.batch_size),
+                settings.metric,
+            ),
+            settings.device,
+        )
     if isinstance(evaluated, OutOfMemory):
         run.record(failure=f"{evaluated.reason} while counting")
         return
@@ -128,7 +130,7 @@ def _count(run: TrainingRun, meter: StepMeter, settings: Settings) -> None:
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
         loss=run.loss,
-        **model_figures(model),
+        **model_figures(model) | {"neuron_ops": operations.per_sample(counts.samples)},
     )
 
 
