@@ -61,11 +61,13 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
 	touch $@
 
-# SpikingJelly, snnTorch, Norse and sinabs beside ours, in an environment of its own; then the
-# SpikingJelly that most public code pins, in a folder that hides the present one.
+# SpikingJelly, snnTorch, Norse and sinabs beside ours, and the trainers that our callbacks are for,
+# in an environment of its own; then the SpikingJelly that most public code pins, in a folder that
+# hides the present one.
 
 test-peers: $(PEERS)/installed
-	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py
+	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py \
+		tests/integrations
 	SNNPROF_PEERS=clock_driven PYTHONPATH=$(PEERS)/old $(PEERS)/bin/pytest -q \
 		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py \
 		tests/peers/test_libraries_page.py

@@ -130,6 +130,12 @@ def spread(values: Sequence[float]) -> str:
     return f"{middle:.3f} ({first:.3f}-{third:.3f})"
 
 
+def activation_bytes(profile: StepProfile) -> int:
+    """Of a step in a mode, where they are always known."""
+    assert profile.activation_bytes is not None
+    return profile.activation_bytes
+
+
 def milliseconds(profile: StepProfile) -> str:
     return f"{1000 * statistics.median(profile.step_s):.0f}"
 

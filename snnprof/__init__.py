@@ -7,7 +7,9 @@ from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
+from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
+from snnprof.profiling.step_profiler import profile
 from snnprof.quantization.packing import pack, unpack
 from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.size import size_bytes
@@ -18,6 +20,7 @@ from snnprof.results import (
     CountResult,
     EnergyResult,
     EnergyRow,
+    InferenceProfile,
     LayerCoherence,
     LayerCount,
     Report,
@@ -37,6 +40,7 @@ __all__ = [
     "CountResult",
     "EnergyResult",
     "EnergyRow",
+    "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
     "NeuronEquations",
@@ -58,6 +62,8 @@ __all__ = [
     "neuron_ops",
     "pack",
     "price",
+    "profile",
+    "profile_inference",
     "profile_step",
     "profile_steps",
     "quantize",

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names, parameter_owners
-from snnprof.counting.call_site import Site, call_site
+from snnprof.counting.call_site import call_site
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
 from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, why_not_countable
 from snnprof.counting.product_tally import ProductTally
-from snnprof.counting.products import PRODUCTS, Product
+from snnprof.counting.products import PRODUCTS, Product, why_no_product
 from snnprof.counting.row_order import RowOrder
+from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
 from snnprof.results import CountResult, LayerCount
@@ -84,7 +85,10 @@ class SopCounter:
         self._row_order = RowOrder(trusted=self._axis.states_itself)
         self._names = module_names(self._model)
         self._owners = parameter_owners(self._model)
-        self._tracker = ModuleTracker(self._model, self._names, self._begin_call, self._end_call)
+        self._doubt = SampleDoubt()
+        self._tracker = ModuleTracker(
+            self._model, self._names, self._begin_call, self._doubt.end, self._end_call
+        )
         # The registries as they are now: what was registered since the import is in them.
         self._operations = {
             function: operation
@@ -132,6 +136,7 @@ class SopCounter:
         """The mode is on while the model runs, and costs nothing in between."""
         axis = self._axis
         axis.begin_call(args, kwargs)
+        self._doubt.begin(axis.input)
         self._mode.followed = self._row_order.begin(axis.present, axis.layout, axis.input)
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         self._mode_is_on = True
@@ -172,6 +177,7 @@ class SopCounter:
     def _arrange(self, tally: LayerTally | ProductTally, x: Tensor, leading: int) -> None:
         """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
         call = self._axis.present
+        self._doubt.see_layer(x, x.shape[:leading])
         if tally.time_steps.undecided(call):
             found = self._row_order.arrangement(x, x.shape[:leading], self._tracker.given())
             tally.time_steps.arrange(found, call)
@@ -255,7 +261,7 @@ class SopCounter:
         where = frame.name if module is None else self._names[module]
         form = self._products[func]
         with torch._C.DisableTorchFunction():
-            reason = _why_no_product(where, site, (*args, *kwargs.values()))
+            reason = why_no_product(where, site, (*args, *kwargs.values()))
             found = reason or form.read(args, kwargs)
             if isinstance(found, str):
                 self._uncounted[(where, f"{form.name}: {found}")] = None
@@ -318,7 +324,8 @@ class SopCounter:
 
         Warns:
             RuntimeWarning: a layer received NaN or infinity (``non_finite`` names it), or its
-                weight was written to without a trace (``.data``, a fused optimiser).
+                weight was written to without a trace (``.data``, a fused optimiser); or, once, the
+                samples look like time steps.
         """
         self._axis.check_complete(samples)
         if self._failed or self._tracker.unfinished:
@@ -345,6 +352,12 @@ class SopCounter:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         for name, remark in remarks:
             warnings.warn(f"{name}: {remark}", RuntimeWarning, stacklevel=2)
+        # A network without spikes has no time steps.
+        spikes = any(row.input_kind != Kind.REAL for row in rows)
+        if spikes and samples is None and self._axis.reads_first_dimension_only:
+            doubt = self._doubt.say_once()
+            if doubt:
+                warnings.warn(doubt, RuntimeWarning, stacklevel=2)
         return CountResult(
             rows=tuple(rows),
             samples=self._axis.samples,
@@ -380,17 +393,3 @@ def _reason(func: Callable[..., Any]) -> str:
 def _name(func: Callable[..., Any]) -> str:
     entry = OPERATIONS.get(func) or PRODUCTS.get(func)
     return entry.name if entry else UNCOUNTED[func]
-
-
-# nn.utils.spectral_norm computes the weight in a hook, which is in a file of its own.
-_SPECTRAL_NORM = nn.utils.spectral_norm.__code__.co_filename
-
-
-def _why_no_product(where: str, site: Site, given: Iterable[object]) -> str | None:
-    """The reason why a product that was seen is not counted, or None."""
-    by_hook = any(file == _SPECTRAL_NORM for file, *_ in site)
-    if by_hook or "parametrizations" in where.split("."):
-        return "makes a weight, no activation takes part"
-    flat = [x for value in given for x in (value if isinstance(value, list | tuple) else (value,))]
-    reasons = (why_not_countable(x, x) for x in flat if isinstance(x, Tensor))
-    return next((reason for reason in reasons if reason is not None), None)

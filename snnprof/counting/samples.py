@@ -105,6 +105,12 @@ class SampleAxis:
         """The layout, or None where nothing is known but the batch dimension."""
         return None if self._one_step_is_all else self._layout
 
+    @property
+    def reads_first_dimension_only(self) -> bool:
+        """True if nobody said more than that the samples are in the input's first dimension."""
+        said = self._announced or self._root is not None or self._batch_dim != 0
+        return self._one_step_is_all and not said
+
     def expect(self, samples: int, timesteps: int, calls: int | None) -> None:
         """Announce calls of the root; their input is no longer looked at.
 

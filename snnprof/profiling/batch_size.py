@@ -72,4 +72,5 @@ def _needed(profiles: Sequence[StepProfile | OutOfMemory]) -> int | None:
     found = [profile for profile in profiles if isinstance(profile, StepProfile)]
     if len(found) < len(profiles):
         return None
-    return sum(p.static_bytes for p in found) + max(p.peak_bytes - p.static_bytes for p in found)
+    static = [p.peak_bytes if p.static_bytes is None else p.static_bytes for p in found]
+    return sum(static) + max(p.peak_bytes - s for p, s in zip(found, static, strict=True))

@@ -8,11 +8,19 @@ from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCohe
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
 from snnprof.results.report import Cell, Growth, Report, ReportRow
-from snnprof.results.steps import StepProfile, quartiles
+from snnprof.results.steps import InferenceProfile, StepProfile, quartiles
 
 SCHEMA_VERSION = 2
 
-Result = CoherenceResult | CoherenceSweep | CountResult | EnergyResult | Report | StepProfile
+Result = (
+    CoherenceResult
+    | CoherenceSweep
+    | CountResult
+    | EnergyResult
+    | InferenceProfile
+    | Report
+    | StepProfile
+)
 
 __all__ = [
     "COUNT_COLUMNS",
@@ -26,6 +34,7 @@ __all__ = [
     "EnergyResult",
     "EnergyRow",
     "Growth",
+    "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
     "MeasuredEnergy",

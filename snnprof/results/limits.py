@@ -151,11 +151,13 @@ def _peaks(result: StepProfile | ReportRow, of: str) -> Iterator[_Figure]:
         yield _Figure(of, what, None)
         return
     parts = (("static", step.static_bytes), ("activation", step.activation_bytes))
-    yield _Figure(of or (step.mode or ""), what, step.peak_bytes, parts)
+    known = tuple((name, size) for name, size in parts if size is not None)
+    yield _Figure(of or (step.mode or ""), what, step.peak_bytes, known)
 
 
 def _sentence(figure: _Figure, limit: float) -> str:
     largest = heapq.nlargest(_LARGEST, figure.parts, key=lambda part: part[1])
     parts = ", ".join(f"{name} {value:g}" for name, value in largest)
     where = f"{figure.of}: " if figure.of else ""
-    return f"{where}{figure.what}: {figure.value:g} is above {limit:g}; largest: {parts}"
+    largest_parts = f"; largest: {parts}" if parts else ""
+    return f"{where}{figure.what}: {figure.value:g} is above {limit:g}{largest_parts}"

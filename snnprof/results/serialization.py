@@ -10,19 +10,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from snnprof.core.errors import SnnprofError
 from snnprof.results import (
     SCHEMA_VERSION,
-    CoherenceResult,
-    CoherenceSweep,
-    CountResult,
-    EnergyResult,
-    Report,
     Result,
-    StepProfile,
 )
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (CoherenceResult, CoherenceSweep, CountResult, EnergyResult, Report, StepProfile)
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Result)}
 
 
 def to_json(result: Result) -> str:
@@ -71,11 +62,11 @@ def _decode(expected: Any, value: Any) -> Any:
         return None
     if dataclasses.is_dataclass(expected):
         hints = get_type_hints(expected)
-        # A file from before an optional field was added lacks it: not measured.
+        # A file from before a field was added lacks it: not measured, no notes.
         names = [
             field.name
             for field in dataclasses.fields(expected)
-            if field.name in value or not (field.default is None or _is_made(field))
+            if field.name in value or not (field.default in (None, ()) or _is_made(field))
         ]
         return expected(**{name: _decode(hints[name], value[name]) for name in names})  # type: ignore[operator]
     origin, arguments = get_origin(expected), get_args(expected)

@@ -17,7 +17,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
 from snnprof.training.found_layout import FoundLayout
-from snnprof.training.layout_trial import LayoutTrial, MisfitError
+from snnprof.training.layout_trial import LayoutTrial, MisfitError, MixesSamplesError
 from snnprof.training.layouts import AUTO, LAYOUTS, laid_out
 from snnprof.training.stepped_model import SteppedModel
 
@@ -97,20 +97,24 @@ def _candidates(stepped: SteppedModel, repeated: bool) -> list[str]:
 def _first_that_fits(
     build: Build, names: list[str], x: Tensor, output_dims: int | None, given: bool
 ) -> FoundLayout:
-    reasons: dict[str, str] = {}
+    reasons: dict[str, MisfitError] = {}
     doubtful: FoundLayout | None = None
     for name in names:
         try:
             found = _tried(adapt(build()), name, x, output_dims)
         except MisfitError as misfit:
-            reasons[name] = str(misfit)
+            reasons[name] = misfit
             continue
         found = replace(found, found=not given, asked=name if given else AUTO)
         if given or not found.remarks:
             return found
         doubtful = doubtful or found
-    if doubtful is not None:
+    # Not where it mixes samples in another layout: what was not seen may be mixed here too.
+    mixes = any(isinstance(reason, MixesSamplesError) for reason in reasons.values())
+    if doubtful is not None and not mixes:
         return doubtful
+    if doubtful is not None and doubtful.name is not None:
+        reasons[doubtful.name] = MisfitError("; ".join(doubtful.remarks))
     why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     shape = ", ".join(["T", "B", *map(str, x.shape[2:])])
     raise SnnprofError(

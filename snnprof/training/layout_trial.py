@@ -27,6 +27,10 @@ class MisfitError(Exception):
     """A layout that the model does not have, in words."""
 
 
+class MixesSamplesError(MisfitError):
+    """A layout in which the samples are not apart."""
+
+
 class LayoutTrial:
     """One model, run in one layout on a few samples.
 
@@ -43,6 +47,7 @@ class LayoutTrial:
         self.output_dim: int | None = None
         self.several = False
         self.stepped = stepped
+        self._weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         if name is not None:
             self.output_dim, self.several = self._form(stepped, name)
             self.stepped = laid_out(stepped, name, self.output_dim)
@@ -195,15 +200,14 @@ class LayoutTrial:
         last = self.x.shape[1] - 1
         for sample, others in ((0, slice(1, None)), (last, slice(0, last))):
             if self._depends(sample, slice(None), (slice(None), others)):
-                raise MisfitError(
+                raise MixesSamplesError(
                     "it mixes samples: its answer for one changes with another (does it take them "
                     "in another dimension?)"
                 )
 
     def _check_rest(self, out: Tensor) -> None:
-        weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         again = self._run(self.x)
-        if not all(map(torch.equal, weights, self.model.parameters())):
+        if not all(map(torch.equal, self._weights, self.model.parameters())):
             raise MisfitError(
                 "its reset() changes its weights: wrap it in snnprof.stepwise(model, reset=..., "
                 "detach=...), which says how its state is forgotten"

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.spiking.network import SpikingNetwork
@@ -78,7 +79,15 @@ def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor
     dim = time_dim(x, y, setup.timesteps, setup.layout_name)
     samples = _SAMPLES - (len(sequence) == _SAMPLES)  # T and B must not look alike
     few = sequence[:, :samples].to(device)
-    labels = y[:samples].to(device) if isinstance(y, Tensor) else y
+    batch = sequence.shape[1]
+
+    def first_labels(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        of_samples = value.dim() > 0 and len(value) == batch
+        return (value[:samples] if of_samples else value).to(device)
+
+    labels = tree_map(first_labels, y)
     return (few[0] if dim is None else few), labels
 
 

@@ -19,6 +19,8 @@ from snnprof.render.table import view
 from snnprof.render.tensorboard import scalars, write_scalars
 from snnprof.results import CountResult, LayerCount, Report, StepProfile
 
+from ..support.guides import assert_examples_run
+
 FC = LayerCount(
     "fc", "linear", "BINARY", "REAL", "AC", False, 2, 0.25, 100, 100, 100.0, 400, 400, 10, 40
 )
@@ -269,3 +271,7 @@ def test_our_columns_are_those_of_a_run() -> None:
     ran = snnprof.run(modes="stbp", timesteps=1, epochs=0, repeats=1, batch_size=8, device="cpu")
     shown = {*view(ran).columns, *ran.to_frame().columns}
     assert {name for name in shown if not name.startswith("energy")} <= our_columns()
+
+
+def test_the_examples_of_the_guide_run(tmp_path: Path) -> None:
+    assert_examples_run("own-table.md", tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -148,3 +150,22 @@ def test_processes_are_weighted_by_their_samples(monkeypatch: pytest.MonkeyPatch
     assert math.isnan(found["b"])
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: None)
     assert math.isnan(over_processes({"a": math.nan}, 0, CPU)["a"])
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [("lightning", "lightning", "lightning"), ("huggingface", "transformers", "transformers")],
+)
+def test_a_callback_without_its_package_says_what_to_install(
+    module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in _PACKAGES]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, f"snnprof.integrations.{module}", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(snnprof.SnnprofError) as error:
+        importlib.import_module(f"snnprof.integrations.{module}")
+    assert str(error.value) == f"this callback needs {package}: pip install 'snnprof[{extra}]'"
+
+
+_PACKAGES = {"lightning", "pytorch_lightning", "transformers"}
