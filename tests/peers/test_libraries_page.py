@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,12 @@ def test_the_page_says_what_is_known(row: tuple[str, ...]) -> None:
     equations = equations_of(neuron)
     assert equations is not None
     assert stated(equations) == tuple(cells)
+
+
+def test_no_library_is_loaded_to_know_its_neurons() -> None:
+    code = (
+        "import sys, snnprof; "
+        "print(sorted({'norse', 'sinabs', 'snntorch', 'spikingjelly'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
