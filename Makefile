@@ -70,7 +70,8 @@ test-peers: $(PEERS)/installed
 	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py \
 		tests/integrations
 	SNNPROF_PEERS=clock_driven PYTHONPATH=$(PEERS)/old $(PEERS)/bin/pytest -q \
-		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py
+		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py \
+		tests/peers/test_libraries_page.py
 
 bench-peers: $(PEERS)/installed
 	$(PEERS)/bin/python benchmarks/training.py peers

@@ -17,6 +17,7 @@ def test_public_names_are_locked() -> None:
         "LayerCoherence",
         "LayerCount",
         "NeuronEquations",
+        "NeuronOperations",
         "Report",
         "ReportRow",
         "SnnprofError",

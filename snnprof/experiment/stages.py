@@ -28,6 +28,7 @@ from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
 from snnprof.results import StepProfile
+from snnprof.spiking.neuron_operations import NeuronOperations
 from snnprof.training.stepped_model import SteppedModel
 
 
@@ -126,7 +127,7 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
     model = stepped.model
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), NeuronOperations(model) as operations:
         if settings.strict:  # then it is an error, and need not be a warning too
             warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
         counts, figure = evaluate(
@@ -145,7 +146,7 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
         loss=run.loss,
-        **model_figures(model),
+        **model_figures(model) | {"neuron_ops": operations.per_sample(counts.samples)},
     )
 
 
