@@ -61,20 +61,27 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	$(BIN)/python -m pip install -q --no-deps --force-reinstall .
 	touch $@
 
-# SpikingJelly, snnTorch and Norse beside ours, in an environment of its own.
+# SpikingJelly, snnTorch, Norse and sinabs beside ours, and the trainers that our callbacks are for,
+# in an environment of its own; then the SpikingJelly that most public code pins, in a folder that
+# hides the present one.
 
 test-peers: $(PEERS)/installed
-	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py
+	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py \
+		tests/integrations
+	SNNPROF_PEERS=clock_driven PYTHONPATH=$(PEERS)/old $(PEERS)/bin/pytest -q \
+		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py
 
 bench-peers: $(PEERS)/installed
 	$(PEERS)/bin/python benchmarks/training.py peers
 
 # --no-deps: they ask for torchvision, whose build must match that of torch, and do not use it.
-$(PEERS)/dependencies: pyproject.toml constraints.txt constraints-peers.txt
+$(PEERS)/dependencies: pyproject.toml constraints.txt constraints-peers.txt constraints-peers-old.txt
 	rm -rf build
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q -c constraints.txt '.[test]'
 	$(PEERS)/bin/python -m pip install -q --no-deps -r constraints-peers.txt
+	$(PEERS)/bin/python -m pip install -q --no-deps --upgrade --target $(PEERS)/old \
+		-r constraints-peers-old.txt
 	touch $@
 
 $(PEERS)/installed: $(PEERS)/dependencies $(SOURCES) README.md LICENSE

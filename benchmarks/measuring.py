@@ -16,10 +16,11 @@ from snnprof.profiling.step_memory import StepMemory, step_memory
 from snnprof.results import StepProfile, quartiles
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import NeuronMaker
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
 from snnprof.training.step_runner import sgd
+from snnprof.training.stepped_model import SteppedModel
 
 Build = Callable[[], nn.Module | SteppedModel]
 MIB = 2**20
@@ -127,6 +128,12 @@ def spread(values: Sequence[float]) -> str:
     """Median (first-third quartile), as text."""
     first, middle, third = quartiles(values) or (math.nan,) * 3
     return f"{middle:.3f} ({first:.3f}-{third:.3f})"
+
+
+def activation_bytes(profile: StepProfile) -> int:
+    """Of a step in a mode, where they are always known."""
+    assert profile.activation_bytes is not None
+    return profile.activation_bytes
 
 
 def milliseconds(profile: StepProfile) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import snnprof
 from snnprof.spiking.neuron import Neuron
-from snnprof.training.adapters import SteppedModel
+from snnprof.training.stepped_model import SteppedModel
 
 # m = m / 2 + I, soft reset, slope 1 / (1 + (pi d)^2): what ours is set to.
 _NODE = {"tau": 2.0, "decay_input": False, "v_reset": None}

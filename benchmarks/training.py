@@ -25,6 +25,7 @@ from measuring import (
     Build,
     SingleStep,
     Work,
+    activation_bytes,
     mib,
     milliseconds,
     ratios,
@@ -161,14 +162,14 @@ def lean_table(options: argparse.Namespace, device: torch.device) -> None:
 
 def lean_row(name: str, lean: StepProfile, plain: StepProfile) -> list[str]:
     most = LEAN[name][2]
-    ratio = lean.activation_bytes / plain.activation_bytes
+    ratio = activation_bytes(lean) / activation_bytes(plain)
     return [
         name,
         milliseconds(lean),
         milliseconds(plain),
         spread(ratios(lean, plain)),
-        mib(lean.activation_bytes),
-        mib(plain.activation_bytes),
+        mib(activation_bytes(lean)),
+        mib(activation_bytes(plain)),
         f"{ratio:.3f}",
         reached(ratio, f"<= {most}", ratio <= most),
     ]
@@ -200,7 +201,7 @@ def peers_row(ours: StepProfile, theirs: StepProfile) -> list[str]:
     times = ratios(ours, theirs)
     peak = ours.peak_bytes / theirs.peak_bytes
     return [
-        ours.mode,
+        str(ours.mode),
         milliseconds(ours),
         milliseconds(theirs),
         spread(times),
@@ -209,7 +210,7 @@ def peers_row(ours: StepProfile, theirs: StepProfile) -> list[str]:
         mib(theirs.peak_bytes),
         f"{peak:.3f}",
         "yes" if peak <= 1 else "no",
-        f"{ours.activation_bytes / theirs.activation_bytes:.3f}",
+        f"{activation_bytes(ours) / activation_bytes(theirs):.3f}",
     ]
 
 

@@ -5,8 +5,11 @@ from snnprof.coherence.measure import coherence, coherence_sweep
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
+from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
+from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
+from snnprof.profiling.step_profiler import profile
 from snnprof.quantization.packing import pack, unpack
 from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.size import size_bytes
@@ -17,16 +20,18 @@ from snnprof.results import (
     CountResult,
     EnergyResult,
     EnergyRow,
+    InferenceProfile,
     LayerCoherence,
     LayerCount,
     Report,
     ReportRow,
     StepProfile,
 )
+from snnprof.results.limits import assert_energy_below, assert_peak_below, assert_sops_below
 from snnprof.spiking.neuron import reset
 from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
-from snnprof.training.adapters import stepwise
 from snnprof.training.step_runner import StepSetup
+from snnprof.training.stepped_model import stepwise
 
 __all__ = [
     "CoherenceResult",
@@ -34,6 +39,7 @@ __all__ = [
     "CountResult",
     "EnergyResult",
     "EnergyRow",
+    "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
     "NeuronEquations",
@@ -43,6 +49,9 @@ __all__ = [
     "SopCounter",
     "StepProfile",
     "StepSetup",
+    "assert_energy_below",
+    "assert_peak_below",
+    "assert_sops_below",
     "coherence",
     "coherence_sweep",
     "extend",
@@ -51,11 +60,15 @@ __all__ = [
     "neuron_ops",
     "pack",
     "price",
+    "profile",
+    "profile_inference",
     "profile_step",
     "profile_steps",
     "quantize",
     "register_neuron",
+    "report",
     "reset",
+    "row",
     "run",
     "save",
     "size_bytes",

@@ -25,10 +25,11 @@ from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.neuron_equations import NeuronEquations, register_neuron
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.spiking.surrogates import SURROGATES
-from snnprof.training.adapters import ADAPTERS, SteppedModel
+from snnprof.training.adapters import ADAPTERS
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.losses import LOSSES
 from snnprof.training.modes import FAMILIES, MODES
+from snnprof.training.stepped_model import SteppedModel
 
 adapter = ADAPTERS.register
 data_set = DATA_SETS.register

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the top floor to the ground: a module imports from its own floor and from those below.
 FLOORS = (
-    "cli", "extend", "experiment", "render", "coherence", "profiling", "training", "models",
-    "counting", "energy", "quantization", "spiking", "results", "core",
+    "cli", "integrations", "extend", "experiment", "render", "coherence", "profiling", "training",
+    "models", "counting", "energy", "quantization", "spiking", "results", "core",
 )  # fmt: skip
 
 

@@ -81,7 +81,11 @@ _SHARED = (
         "--weights", default="fp32", show_default=True, help=f"One of: {listed([*WEIGHTS])}."
     ),
     click.option(
-        "--data", default="digits", show_default=True, help=f"One of: {listed([*DATA_SETS])}."
+        "--data",
+        default="digits",
+        show_default=True,
+        help=f"One of: {listed([*DATA_SETS])}; or package.module:function, which gives train and "
+        "test: loaders, lists of batches, generator functions or map-style data sets.",
     ),
     click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]"),
     click.option(

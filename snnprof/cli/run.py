@@ -28,7 +28,6 @@ from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.run import run
 from snnprof.experiment.settings import (
-    AUTO,
     BATCH_SIZE,
     EPOCHS,
     LEARNING_RATE,
@@ -41,6 +40,8 @@ from snnprof.render.output_files import check_output, is_picture, save, write_ea
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import Report
 from snnprof.spiking.neuron_registry import NEURONS
+from snnprof.training.layouts import AUTO, LAYOUTS
+from snnprof.training.losses import LOSSES
 from snnprof.training.modes import mode_names
 from snnprof.training.step_runner import AMP
 
@@ -80,15 +81,13 @@ from snnprof.training.step_runner import AMP
 @click.option("--epochs", default=EPOCHS, show_default=True, help="0 does not train.")
 @click.option(
     "--batch-size",
-    default=str(BATCH_SIZE),
-    show_default=True,
-    help="Samples per step; auto for the most that fit in memory (of the training images).",
+    help="Samples per step; auto for the most that fit in memory (of the training images). "
+    f"[default: {BATCH_SIZE}, or what a loader of your own brings]",
 )
 @click.option(
     "--learning-rate",
-    default=LEARNING_RATE,
-    show_default=True,
-    help="Of SGD, at the start.",
+    type=float,
+    help=f"Of SGD, at the start. [default: {LEARNING_RATE}]",
 )
 @click.option(
     "--energy",
@@ -104,6 +103,43 @@ from snnprof.training.step_runner import AMP
     help="Time N steps of every row in a pass of their own, rows in turn, and take the memory "
     "in another, one row at a time. [default: time the training itself]",
 )
+@click.option(
+    "--layout",
+    default=AUTO,
+    show_default=True,
+    help=f"How the network takes its time steps: {listed([*LAYOUTS])}; auto finds out by trying.",
+)
+@click.option(
+    "--loss",
+    help=f"One of: {listed([*LOSSES])}; or package.module:function, of outputs and labels. "
+    "[default: sum for modes that train on whole sequences, step for the others]",
+)
+@click.option(
+    "--metric",
+    help="accuracy, none, or package.module:function, of outputs summed over time and labels. "
+    "[default: accuracy where labels are classes]",
+)
+@click.option(
+    "--optimizer",
+    metavar="package.module:function",
+    help="From parameters to an optimiser. [default: SGD, Nesterov momentum 0.9]",
+)
+@click.option(
+    "--schedule",
+    metavar="package.module:function",
+    help="From an optimiser and the number of steps to a learning-rate scheduler. [default: cosine "
+    "annealing of our SGD, none of an optimiser of your own]",
+)
+@click.option(
+    "--steps",
+    type=int,
+    metavar="N",
+    help="Training steps of an epoch, for a loader without a length.",
+)
+@click.option(
+    "--workers", default=0, show_default=True, help="Processes that load a data set of your own."
+)
+@click.option("--latency", is_flag=True, help="Time inference too, on one batch.")
 @click.option("--amp", help=f"Mixed precision for training steps. One of: {listed([*AMP])}.")
 @click.option("--compile", is_flag=True, help="Training steps through torch.compile.")
 @click.option("--channels-last", is_flag=True, help="Weights and images in that memory format.")
@@ -197,10 +233,12 @@ def _from_checkpoint(settings: dict[str, Any]) -> str | None:
         parameter = _PARAMETERS.get(name)
         if parameter is None or _was_given(context, parameter):
             continue
-        if name in ("model", "data") and ":" in str(value):
+        if name in _CODE and ":" in str(value):
             raise SnnprofError(f"checkpoint {path!r} was saved with --{name} {value}: give it too")
         settings[parameter] = _AS_PARAMETER[name](value) if name in _AS_PARAMETER else value
         taken[name] = value
+    if "data" not in saved["settings"] and not _was_given(context, "data"):
+        raise SnnprofError(f"checkpoint {path!r} was saved with data of its own: give --data too")
     listed = ", ".join(f"{name} {value}" for name, value in taken.items() if value != {})
     return f"Not given, so taken from {path}: {listed}." if taken else None
 
@@ -208,8 +246,20 @@ def _from_checkpoint(settings: dict[str, Any]) -> str | None:
 # Settings of snnprof.run that a saved file may supply, and the parameters of this command.
 _PARAMETERS = {
     name: name
-    for name in ("model", "weights", "timesteps", "data", "image_size", "batch_size", "seed")
+    for name in (
+        "model",
+        "weights",
+        "timesteps",
+        "data",
+        "image_size",
+        "layout",
+        "loss",
+        "metric",
+        "batch_size",
+        "seed",
+    )
 } | {"neuron": "neurons", "modes": "modes", "variants": "variants"}
+_CODE = ("model", "data", "loss", "metric")  # may be package.module:function
 _AS_PARAMETER: dict[str, Callable[[Any], object]] = {
     "neuron": lambda name: (str(name),),
     "modes": lambda name: (str(name),),
@@ -265,8 +315,8 @@ def _write(report: Report, files: Sequence[Path], trace: str | None) -> list[str
     return write_each(writers)
 
 
-def _batch_size(text: str) -> int | str:
-    if text == AUTO:
+def _batch_size(text: str | None) -> int | str | None:
+    if text is None or text == AUTO:
         return text
     try:
         return int(text)

@@ -19,8 +19,8 @@ from snnprof.core.errors import SnnprofError
 from snnprof.core.module_names import module_names, strip_wrappers
 from snnprof.results import LayerCoherence
 from snnprof.spiking.neuron import reset
-from snnprof.training.adapters import graphs_held
-from snnprof.training.losses import Loss
+from snnprof.training.kept_graphs import graphs_held
+from snnprof.training.losses import OutputsLoss
 
 _LINEAR = (_ConvNd, nn.Linear)
 
@@ -91,8 +91,8 @@ class GradientPair:
         layers: dict[str, NeuronLayer],
         x: Tensor,
         y: Tensor,
-        stbp_loss: Loss,
-        online_loss: Loss,
+        stbp_loss: OutputsLoss,
+        online_loss: OutputsLoss,
     ) -> None:
         self.model = model
         self.layers = layers

@@ -15,7 +15,7 @@ from snnprof.coherence.gradient_pair import GradientPair, MeasuredLayer
 from snnprof.coherence.neuron_layers import NeuronLayer, neuron_layers
 from snnprof.core.errors import SnnprofError
 from snnprof.results import CoherenceResult
-from snnprof.training.losses import LOSSES, Loss
+from snnprof.training.losses import CROSS_ENTROPIES, LOSSES, OutputsLoss, check_classes
 
 
 def coherence(
@@ -24,8 +24,8 @@ def coherence(
     y: Tensor,
     *,
     layers: str | None = None,
-    loss: str | Loss = "sum",
-    online_loss: str | Loss | None = None,
+    loss: str | OutputsLoss = "sum",
+    online_loss: str | OutputsLoss | None = None,
     one_layer_at_a_time: bool = False,
     label: str | None = None,
 ) -> CoherenceResult:
@@ -41,7 +41,7 @@ def coherence(
         x: the model's input.
         y: targets, for the loss.
         layers: names of the neuron layers to report, a pattern ("blocks.*"); None for all.
-        loss: "sum" (cross-entropy of the outputs summed over time), "per-step", or a function
+        loss: "sum" (cross-entropy of the outputs summed over time), "step", or a function
             of (the model's output, y).
         online_loss: of the online gradient; None for the same, which isolates the theorem's claim.
         one_layer_at_a_time: two passes for each layer, which keeps the records of
@@ -56,9 +56,7 @@ def coherence(
     found = neuron_layers(model)
     chosen = chosen_layers(found, layers)
     given = (loss, loss if online_loss is None else online_loss)
-    pair = GradientPair(
-        model, found, x, y, *(LOSSES.find(f) if isinstance(f, str) else f for f in given)
-    )
+    pair = GradientPair(model, found, x, y, *map(_function, given))
     groups = [[name] for name in chosen] if one_layer_at_a_time else [chosen]
     measured = sorted(
         (layer for group in groups for layer in pair.measure(group)), key=lambda layer: layer.order
@@ -97,8 +95,8 @@ def coherence_sweep(
     timesteps: int | Sequence[int] = (4, 8, 16),
     *,
     layers: str | None = None,
-    loss: str | Loss = "sum",
-    online_loss: str | Loss | None = None,
+    loss: str | OutputsLoss = "sum",
+    online_loss: str | OutputsLoss | None = None,
     one_layer_at_a_time: bool = False,
 ) -> tuple[CoherenceResult, ...]:
     """:func:`coherence` for several T.
@@ -139,15 +137,29 @@ def chosen_layers(layers: Mapping[str, NeuronLayer], pattern: str | None) -> lis
     Raises:
         SnnprofError: none of them.
     """
-    chosen = [name for name in layers if pattern is None or fnmatchcase(name, pattern)]
+    spiking = [name for name, layer in layers.items() if layer.equations.spiking]
+    chosen = [name for name in spiking if pattern is None or fnmatchcase(name, pattern)]
     if not chosen:
         raise SnnprofError(
-            f"layers={pattern!r} matches no neuron layer; known: {', '.join(layers)}"
+            f"layers={pattern!r} matches no neuron layer; known: {', '.join(spiking)}"
         )
     return chosen
 
 
-def _name(loss: str | Loss) -> str:
+def _function(loss: str | OutputsLoss) -> OutputsLoss:
+    if not isinstance(loss, str):
+        return loss
+    of_outputs, needs_classes = LOSSES.find(loss), loss in CROSS_ENTROPIES
+
+    def checked(outputs: Tensor, target: Tensor) -> Tensor:
+        if needs_classes:
+            check_classes(outputs, target)
+        return of_outputs(outputs, target)
+
+    return checked
+
+
+def _name(loss: str | OutputsLoss) -> str:
     if isinstance(loss, str):
         return loss
     return str(getattr(loss, "__name__", type(loss).__name__))

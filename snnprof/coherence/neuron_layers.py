@@ -41,14 +41,14 @@ class NeuronLayer:
 
 
 def neuron_layers(model: nn.Module) -> dict[str, NeuronLayer]:
-    """Every layer of neurons that states its equations, by name.
+    """Every layer of neurons that states its equations, integrators that never fire too, by name.
 
     Raises:
         SnnprofError: there is none, or one of them states no step or no leak.
     """
     names = module_names(model)
     layers = {name: layer for m, name in names.items() if (layer := _layer(m)) is not None}
-    if not layers:
+    if not any(layer.equations.spiking for layer in layers.values()):
         raise SnnprofError(
             f"{type(unwrapped(model)).__name__} has no neuron whose membrane is known: build it "
             "with snnprof.models.create, or state the equations of another library's neuron: "
@@ -63,6 +63,6 @@ def _layer(module: nn.Module) -> NeuronLayer | None:
     if equations is None:
         return None
     for what, stated in (("step", equations.step), ("leak", equations.leak)):
-        if stated is None:
+        if stated is None and (equations.spiking or what == "step"):
             raise not_stated(module, what, "gradient coherence")
     return NeuronLayer(module, equations)

@@ -67,19 +67,24 @@ class NeuronProbe(ABC):
         self.cut = cut
         self.record = record
 
-    def forward(self, *given: object, **named: object) -> Tensor:
-        """Stands in for the neuron's own; SnnprofError for anything but one tensor."""
-        if named or len(given) != 1 or not isinstance(given[0], Tensor):
-            what = ", ".join([*(type(g).__name__ for g in given), *(f"{n}=" for n in named)])
-            raise SnnprofError(
-                f"a layer of neurons was called with ({what}): coherence follows neurons that take "
-                "one tensor, the current, and give one, the spikes"
-            )
-        return self.fire(given[0])
-
     @abstractmethod
-    def fire(self, currents: Tensor) -> Tensor:
-        """The spikes of the currents."""
+    def forward(self, *given: object, **named: object) -> object:
+        """Stands in for the neuron's own."""
+
+
+def currents_alone(given: tuple[object, ...], named: dict[str, object]) -> Tensor:
+    """The one tensor that a layer of neurons was called with.
+
+    Raises:
+        SnnprofError: it was called with anything else.
+    """
+    if not named and len(given) == 1 and isinstance(given[0], Tensor):
+        return given[0]
+    what = ", ".join([*(type(g).__name__ for g in given), *(f"{n}=" for n in named)])
+    raise SnnprofError(
+        f"a layer of neurons was called with ({what}): coherence follows neurons that take "
+        "one tensor, the current, and give one, the spikes; NeuronEquations.call states another way"
+    )
 
 
 def alias(tensor: Tensor) -> Tensor:
@@ -109,7 +114,8 @@ class RunProbe(NeuronProbe):
         self.run = neuron.forward
         self.observed = neuron.observed()
 
-    def fire(self, currents: Tensor) -> Tensor:
+    def forward(self, *given: object, **named: object) -> Tensor:
+        currents = currents_alone(given, named)
         if self.record is None:
             return self._run(currents)
         first, before = self.neuron.steps_run, self.neuron.membrane

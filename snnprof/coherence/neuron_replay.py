@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from snnprof.coherence.firing_record import firing_record
-from snnprof.coherence.neuron_probe import LayerRecord, NeuronProbe, alias, place_of
+from snnprof.coherence.neuron_probe import (
+    LayerRecord,
+    NeuronProbe,
+    alias,
+    currents_alone,
+    place_of,
+)
 from snnprof.core.errors import SnnprofError
 from snnprof.spiking.neuron_equations import NeuronEquations
 
@@ -22,12 +30,17 @@ class ReplayProbe(NeuronProbe):
     def __init__(self, equations: NeuronEquations, cut: bool, record: LayerRecord | None) -> None:
         super().__init__(cut, record)
         self.equations = equations
-        self.membrane: Tensor | None = None
+        self.state: Tensor | None = None
         self.steps_run = 0
 
-    def fire(self, currents: Tensor) -> Tensor:
+    def forward(self, *given: Any, **named: Any) -> Any:
+        called = self.equations.called
+        if self.equations.call is None:
+            currents_alone(given, named)
+        sequence, handed = called.take(*given, **named)
+        if not called.keeps_state:
+            self.state = handed
         first = self.steps_run
-        sequence = currents if self.equations.multi_step else currents.unsqueeze(0)
         stepped = [self._step(current) for current in sequence]
         spikes = torch.stack([spike for _, spike in stepped])
         if not spikes.requires_grad:
@@ -42,10 +55,11 @@ class ReplayProbe(NeuronProbe):
             self.record.firing.append(
                 firing_record(self.equations, detached, slice(first, self.steps_run))
             )
-        return spikes if self.equations.multi_step else spikes[0]
+        assert self.state is not None, "an input has at least one time step"
+        return called.give(spikes, self.state)
 
     def _step(self, current: Tensor) -> tuple[Tensor, Tensor]:
-        last = self.membrane
+        last = self.state
         if self.cut and last is not None:
             last = last.detach()
         assert self.equations.step is not None, "looked at when the layer was found"
@@ -57,6 +71,6 @@ class ReplayProbe(NeuronProbe):
                 "NeuronEquations.step must return three tensors: the membrane before the reset, "
                 "the spike, the membrane after the reset"
             )
-        charged, spike, self.membrane = made
+        charged, spike, self.state = made
         self.steps_run += 1
         return charged, spike

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import Any, Generic, TypeVar
 
@@ -49,6 +49,10 @@ class RunningModules(Generic[Kept]):
         if self._running and _graph_task() == -1 and get_ident() == self._thread:
             return self._running[-1][1]
         return None
+
+    def __iter__(self) -> Iterator[Kept]:
+        """The objects kept of the running modules, the innermost first."""
+        return (kept for _, kept in reversed(self._running))
 
     def __len__(self) -> int:
         return len(self._running)

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -17,14 +17,16 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names, parameter_owners
-from snnprof.counting.call_site import Site, call_site
+from snnprof.counting.call_site import call_site
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
 from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, why_not_countable
 from snnprof.counting.product_tally import ProductTally
-from snnprof.counting.products import PRODUCTS, Product
+from snnprof.counting.products import PRODUCTS, Product, why_no_product
+from snnprof.counting.row_order import RowOrder
+from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
 from snnprof.results import CountResult, LayerCount
@@ -41,7 +43,10 @@ class SopCounter:
         layers: what to count, of "conv", "linear", "attention"; what is left out is listed
             in the result.
         batch_dim: batch dimension of the model's input; 1 for [T, B, ...].
-        timesteps: T, if the model is called once per time step.
+        timesteps: T, if the model is called once per time step, or has the layout "inside".
+        layout: how the model takes its time steps: "step" ([B, ...], called T times),
+            "time-first" ([T, B, ...]), "batch-first" ([B, T, ...]), "inside" ([B, ...], T runs in
+            its forward); None: as batch_dim and timesteps tell.
 
     Forward hooks know where the model is; a torch-function mode sees the operands that
     convolutions, linear operations and products of activations really receive. Outputs,
@@ -51,8 +56,8 @@ class SopCounter:
     compilation do not run.
 
     Raises:
-        SnnprofError: an unknown layer type, or (from inside the block) an input whose
-            samples cannot be read.
+        SnnprofError: an unknown layer type or layout, a layout without the T that it needs, or
+            (from inside the block) an input whose samples cannot be read.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class SopCounter:
         layers: Sequence[str] = LAYER_TYPES,
         batch_dim: int = 0,
         timesteps: int | None = None,
+        *,
+        layout: str | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise SnnprofError(f"model is a {type(model).__name__}, not a torch.nn.Module")
@@ -69,15 +76,19 @@ class SopCounter:
                 raise known("layer type", name, LAYER_TYPES)
         self._model = model
         self._layers = frozenset(layers)
-        self._new_axis = partial(SampleAxis, model, batch_dim, timesteps)
+        self._new_axis = partial(SampleAxis, model, batch_dim, timesteps, layout)
         self._active: ExitStack | None = None
         self._clear()
 
     def _clear(self) -> None:
         self._axis = self._new_axis()
+        self._row_order = RowOrder(trusted=self._axis.states_itself)
         self._names = module_names(self._model)
         self._owners = parameter_owners(self._model)
-        self._tracker = ModuleTracker(self._model, self._names, self._begin_call, self._end_call)
+        self._doubt = SampleDoubt()
+        self._tracker = ModuleTracker(
+            self._model, self._names, self._begin_call, self._doubt.end, self._end_call
+        )
         # The registries as they are now: what was registered since the import is in them.
         self._operations = {
             function: operation
@@ -86,7 +97,7 @@ class SopCounter:
         }
         self._products = dict(PRODUCTS) if "attention" in self._layers else {}
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
-        self._mode = OperationMode(watched, self._observe, self._note_failure)
+        self._mode = OperationMode(watched, self._observe, self._note_failure, self._follow)
         self._mode_is_on = False
         self._scratch = Scratch()
         self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
@@ -123,7 +134,10 @@ class SopCounter:
 
     def _begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The mode is on while the model runs, and costs nothing in between."""
-        self._axis.begin_call(args, kwargs)
+        axis = self._axis
+        axis.begin_call(args, kwargs)
+        self._doubt.begin(axis.input)
+        self._mode.followed = self._row_order.begin(axis.present, axis.layout, axis.input)
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         self._mode_is_on = True
 
@@ -131,6 +145,8 @@ class SopCounter:
         if self._mode_is_on:
             self._mode_is_on = False
             self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._axis.end_call()
+            self._row_order.end()
 
     def _verify_weights(self) -> None:
         """See whether every weight still is what was counted."""
@@ -151,6 +167,20 @@ class SopCounter:
         elif frame is not None:
             reason = f"{_name(func)}: counting it failed ({type(error).__name__}: {error})"
             self._uncounted[(frame.name, reason)] = None
+
+    def _follow(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            self._row_order.follow(func, args, kwargs, out)
+
+    def _arrange(self, tally: LayerTally | ProductTally, x: Tensor, leading: int) -> None:
+        """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
+        call = self._axis.present
+        self._doubt.see_layer(x, x.shape[:leading])
+        if tally.time_steps.undecided(call):
+            found = self._row_order.arrangement(x, x.shape[:leading], self._tracker.given())
+            tally.time_steps.arrange(found, call)
 
     def _observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -180,7 +210,7 @@ class SopCounter:
             same = last.operands_if_same(operation, args, kwargs)
             if same is not None:
                 x, weight = same
-                tally.add(last.call, x, weight, self._axis.steps_of(x), self._axis.calls)
+                tally.add(last.call, x, weight, self._axis.present)
                 return
         x, weight = operation.operands(args, kwargs)
         call = LinearCall.of(operation, args, kwargs)
@@ -193,7 +223,8 @@ class SopCounter:
         matrix = weight.unsqueeze(0) if weight.dim() == 1 else weight
         call, inner = unpadded(call, frame.module, frame.given, x)
         tally = self._tally(frame, operation.name, matrix)
-        tally.add(call, inner, matrix, self._axis.steps_of(inner), self._axis.calls)
+        self._arrange(tally, x, x.dim() - 1 - operation.spatial_dims)
+        tally.add(call, inner, matrix, self._axis.present)
         if inner is x and matrix is weight and not kwargs and operation.leading_operands:
             self._remembered[frame.name] = (RememberedCall(args, call), tally)
 
@@ -230,7 +261,7 @@ class SopCounter:
         where = frame.name if module is None else self._names[module]
         form = self._products[func]
         with torch._C.DisableTorchFunction():
-            reason = _why_no_product(where, site, (*args, *kwargs.values()))
+            reason = why_no_product(where, site, (*args, *kwargs.values()))
             found = reason or form.read(args, kwargs)
             if isinstance(found, str):
                 self._uncounted[(where, f"{form.name}: {found}")] = None
@@ -255,27 +286,48 @@ class SopCounter:
             name = self._row_name(weight or f"{where}.{product.op}")
             tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
             self._tallies[key] = tally
-        shape = product.a.shape
-        # Operands of products are often transposed: [T, B, ...] must not look like [B, T, ...].
-        square = len(shape) > 1 and shape[0] == shape[1] and self._axis.several
-        steps = self._axis.steps_of(product.a) if shape and not square else None
-        tally.add(product, steps, self._axis.calls)
+        self._arrange(tally, product.a, product.leading)
+        tally.add(product, self._axis.present)
         self._counted_in |= {weight or where, where}
         if product.note:
             self._uncounted[(tally.name, product.note)] = None
 
-    def result(self) -> CountResult:
-        """The counts so far. Waits for the device.
+    def expect(self, samples: int, timesteps: int, calls: int | None = None) -> None:
+        """Say what the next calls of the model hold, for who runs it in a way of their own.
+
+        From then on the model's inputs are not read, whatever their shape, and every call or
+        sequence of calls has to be announced.
+
+        Args:
+            samples: B, of all these calls.
+            timesteps: their time steps together: T, or a part of it.
+            calls: how many calls share them; by default one per time step for a model that is
+                called step by step, else 1.
 
         Raises:
-            SnnprofError: the model was never called, the last sequence is not finished, or
-                a call of the model failed half-way.
+            SnnprofError: outside the block, no whole numbers, steps that do not fit into T or
+                the calls, or calls that were announced before and did not come.
+        """
+        if self._active is None:
+            raise SnnprofError("expect() announces calls inside the counter's with block")
+        self._axis.expect(samples, timesteps, calls)
+
+    def result(self, samples: int | None = None) -> CountResult:
+        """The counts so far. Waits for the device.
+
+        Args:
+            samples: how many samples were fed, to be compared with those that were counted.
+
+        Raises:
+            SnnprofError: the model was never called, the last sequence is not finished, a
+                call of the model failed half-way, or another number of samples was counted.
 
         Warns:
             RuntimeWarning: a layer received NaN or infinity (``non_finite`` names it), or its
-                weight was written to without a trace (``.data``, a fused optimiser).
+                weight was written to without a trace (``.data``, a fused optimiser); or, once, the
+                samples look like time steps.
         """
-        self._axis.check_complete()
+        self._axis.check_complete(samples)
         if self._failed or self._tracker.unfinished:
             raise SnnprofError(
                 "a call of the model failed inside the counter, so its counts are of half a "
@@ -300,6 +352,12 @@ class SopCounter:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         for name, remark in remarks:
             warnings.warn(f"{name}: {remark}", RuntimeWarning, stacklevel=2)
+        # A network without spikes has no time steps.
+        spikes = any(row.input_kind != Kind.REAL for row in rows)
+        if spikes and samples is None and self._axis.reads_first_dimension_only:
+            doubt = self._doubt.say_once()
+            if doubt:
+                warnings.warn(doubt, RuntimeWarning, stacklevel=2)
         return CountResult(
             rows=tuple(rows),
             samples=self._axis.samples,
@@ -335,17 +393,3 @@ def _reason(func: Callable[..., Any]) -> str:
 def _name(func: Callable[..., Any]) -> str:
     entry = OPERATIONS.get(func) or PRODUCTS.get(func)
     return entry.name if entry else UNCOUNTED[func]
-
-
-# nn.utils.spectral_norm computes the weight in a hook, which is in a file of its own.
-_SPECTRAL_NORM = nn.utils.spectral_norm.__code__.co_filename
-
-
-def _why_no_product(where: str, site: Site, given: Iterable[object]) -> str | None:
-    """The reason why a product that was seen is not counted, or None."""
-    by_hook = any(file == _SPECTRAL_NORM for file, *_ in site)
-    if by_hook or "parametrizations" in where.split("."):
-        return "makes a weight, no activation takes part"
-    flat = [x for value in given for x in (value if isinstance(value, list | tuple) else (value,))]
-    reasons = (why_not_countable(x, x) for x in flat if isinstance(x, Tensor))
-    return next((reason for reason in reasons if reason is not None), None)

@@ -10,9 +10,11 @@ from snnprof.counting.accumulator import Accumulator
 from snnprof.counting.input_buffer import MOST_ELEMENTS, InputBuffer
 from snnprof.counting.linear_call import LinearCall
 from snnprof.counting.scratch import Scratch
-from snnprof.counting.time_steps import Steps, TimeSteps
+from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import LayerCount
 from snnprof.results.kinds import operation
+
+_NOT_KNOWN = Steps(0, 1)
 
 
 class LayerTally:
@@ -23,18 +25,21 @@ class LayerTally:
         op: the linear operation, e.g. ``"conv2d"``.
         timesteps: T where it is known, else None.
         scratch: work buffers shared by the counter's layers.
+
+    Attributes:
+        time_steps: how the time steps reach the layer.
     """
 
     def __init__(self, name: str, op: str, timesteps: int | None, scratch: Scratch) -> None:
         self.name = name
         self.op = op
-        self._time_steps = TimeSteps(timesteps)
+        self.time_steps = TimeSteps(timesteps)
         self._scratch = scratch
         self._weight: weakref.ref[Tensor] | None = None
         self._calls = 0
         self._inputs = 0
         self._nominal_macs = 0
-        self._buffer = InputBuffer(self._time_steps.period)
+        self._buffer = InputBuffer(self.time_steps.period)
         self._accumulator: Accumulator | None = None
 
     @property
@@ -46,32 +51,30 @@ class LayerTally:
         """True if the last call counted here was of this very weight."""
         return self._weight is not None and self._weight() is weight and self.op == op
 
-    def add(
-        self, call: LinearCall, x: Tensor, weight: Tensor, steps: Steps | None, model_call: int
-    ) -> None:
+    def add(self, call: LinearCall, x: Tensor, weight: Tensor, model_call: ModelCall) -> None:
         """Count one call.
 
         Args:
             call: the operation.
             x: its input, not empty: [N, *row] or, for a linear layer, [..., features].
             weight: its weight.
-            steps: time steps in x, major in its first dimension; None where not known.
-            model_call: number of the model's call that this is part of.
+            model_call: the model's call that this is part of.
         """
         size = x.numel()
-        self._time_steps.observe(steps, model_call)
-        first, length = steps or (0, 1)
+        steps = self.time_steps.locate(x.shape, model_call) or _NOT_KNOWN
+        first, length, _ = steps
         if self._accumulator is None:
-            self._accumulator = Accumulator(x, self._time_steps.period, self._scratch)
+            self._accumulator = Accumulator(x, self.time_steps.period, self._scratch)
         x = x.detach()
+        rows = steps.time_major(x)
         fan_out = self._accumulator.fan_out_of(call, x, weight)
         if fan_out is None:
             self._empty_buffer()
             fan_out = self._accumulator.take_fan_out(call, x, weight)
             self._weight = weakref.ref(weight)
-            self._accumulator.absorb(x, first, length)
+            self._accumulator.absorb(rows, first, length)
         elif length > 1 or size > MOST_ELEMENTS:
-            self._accumulator.absorb(x, first, length)
+            self._accumulator.absorb(rows, first, length)
         elif not self._buffer.put(x, first):
             self._empty_buffer()
             self._buffer.put(x, first)
@@ -116,6 +119,6 @@ class LayerTally:
             dense_macs=found.dense_macs,
             nonzeros=found.nonzeros,
             inputs=self._inputs,
-            firing_rate_by_step=self._time_steps.rates(found.nonzeros_by_step, self._inputs),
+            firing_rate_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
         )
         return count, found.input_kind.finite, found.remark

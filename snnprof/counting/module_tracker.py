@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ class ModuleTracker:
         root: the model.
         names: its modules' names.
         begin_call: called with the input of every call of the root, before it runs.
+        see_output: called with its output when it has run.
         end_call: called when it has run, or failed.
 
     Attributes:
@@ -50,11 +51,13 @@ class ModuleTracker:
         root: nn.Module,
         names: Mapping[nn.Module, str],
         begin_call: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        see_output: Callable[[Any], None],
         end_call: Callable[[], None],
     ) -> None:
         self._root = root
         self._names = names
         self._begin_call = begin_call
+        self._see_output = see_output
         self._end_call = end_call
         self._running = RunningModules(self._begin, self._end)
         self._depth = 0  # of calls of the root; more than 1 where it calls itself
@@ -74,6 +77,10 @@ class ModuleTracker:
     def frame(self) -> Frame | None:
         """The innermost running module; None outside the model's forward pass."""
         return self._running.innermost()
+
+    def given(self) -> Iterator[object]:
+        """The first inputs of the running modules, the innermost first."""
+        return (frame.given for frame in self._running)
 
     @property
     def unfinished(self) -> bool:
@@ -104,6 +111,8 @@ class ModuleTracker:
     def _finish(self, root: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if self._running.is_followed():
             self._finished += 1
+            if self._depth == 1:
+                self._see_output(out)
 
     def _end(self, module: nn.Module, frame: Frame) -> None:
         if module is self._root:

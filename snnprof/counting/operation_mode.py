@@ -80,6 +80,10 @@ class OperationMode(TorchFunctionMode):
         observe: called before the function, while its input is still in the processor's cache.
         note_failure: called with the function, and with None where it fails after it was
             observed, or the error where it runs but observing it failed.
+        follow: called with a function of ``followed``, its arguments and its output.
+
+    Attributes:
+        followed: other functions to report once they have run.
     """
 
     def __init__(
@@ -87,11 +91,14 @@ class OperationMode(TorchFunctionMode):
         watched: Iterable[Callable[..., Any]],
         observe: Observer,
         note_failure: Callable[[Callable[..., Any], Exception | None], None],
+        follow: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None],
     ) -> None:
         super().__init__()
         self._watched = frozenset(watched)
         self._observe = observe
         self._note_failure = note_failure
+        self._follow = follow
+        self.followed: frozenset[Callable[..., Any]] = frozenset()
         opened = {function: _opened(function) for function in _LOOK_INSIDE}
         self._opened = {func: copy for func, copy in opened.items() if copy is not None}
 
@@ -104,7 +111,11 @@ class OperationMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func not in self._watched:
-            return func(*args, **kwargs)
+            if func not in self.followed:
+                return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+            self._follow(func, args, kwargs, out)
+            return out
         if func in self._opened and _OWN_TYPES.issuperset(types):
             with self:
                 return self._opened[func](*args, **kwargs)

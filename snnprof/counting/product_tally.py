@@ -17,7 +17,7 @@ from torch import Tensor
 
 from snnprof.counting.products import Index, Product
 from snnprof.counting.scratch import CHUNK_ELEMENTS, CHUNK_ROWS, EXACT_ROWS, Scratch, as_float
-from snnprof.counting.time_steps import Steps, TimeSteps, add_steps
+from snnprof.counting.time_steps import ModelCall, TimeSteps, add_steps
 from snnprof.counting.value_kind import ValueKind, ValueKindRecord
 from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results import LayerCount
@@ -128,6 +128,9 @@ class ProductTally:
             channel, like a weight's.
         timesteps: T where it is known, else None.
         scratch: work buffers shared by the counter's layers.
+
+    Attributes:
+        time_steps: how the time steps reach the product's first operand.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class ProductTally:
     ) -> None:
         self.name = name
         self._op = product.op
-        self._time_steps = TimeSteps(timesteps)
+        self.time_steps = TimeSteps(timesteps)
         self._scratch = scratch
         self._calls = 0
         self._inputs = 0
@@ -148,7 +151,7 @@ class ProductTally:
         with torch.inference_mode(False), torch.no_grad():
             device = product.a.device
             self._events = torch.zeros(5, dtype=torch.float64, device=device)
-            self._by_step = torch.zeros(self._time_steps.period, dtype=torch.float64, device=device)
+            self._by_step = torch.zeros(self.time_steps.period, dtype=torch.float64, device=device)
             self._a = None if product.note else OperandKindRecord(product.a)
             self._b = None if of_parameter else OperandKindRecord(product.b)
             self._b_weight = WeightKindRecord(device)
@@ -158,8 +161,8 @@ class ProductTally:
         """True as long as no call was counted to its end."""
         return self._calls == 0
 
-    def add(self, product: Product, steps: Steps | None, model_call: int) -> None:
-        """Count one call; steps (of a) and model_call as in :meth:`LayerTally.add`."""
+    def add(self, product: Product, model_call: ModelCall) -> None:
+        """Count one call, part of that call of the model."""
         nominal = product.nominal_macs
         with torch.inference_mode(False), torch.no_grad():
             a = CompactOperand.of(product.a.detach(), product.a_index)
@@ -172,7 +175,7 @@ class ProductTally:
             else:
                 channels = _by_output_channel(b, product.summed)
                 self._b_weight.observe(channels, self._scratch)
-            self._add_time_steps(product.a, steps, model_call)
+            self._add_time_steps(product.a, model_call)
         self._calls += 1
         self._inputs += a.numel
         self._nominal_macs += nominal
@@ -196,11 +199,15 @@ class ProductTally:
         width = nominal // a.numel
         self._events += torch.stack((pairs, magnitudes, in_steps, nonzeros, nonzeros * width))
 
-    def _add_time_steps(self, a: Tensor, steps: Steps | None, model_call: int) -> None:
+    def _add_time_steps(self, a: Tensor, model_call: ModelCall) -> None:
         """Add a's non-zero elements to their time steps, as far as these are known."""
-        self._time_steps.observe(steps, model_call)
-        if steps is not None and self._time_steps.known:
-            nonzeros = (a != 0).reshape(steps.length, -1).sum(1, dtype=torch.float64)
+        steps = self.time_steps.locate(a.shape, model_call) if a.dim() else None
+        if steps is None:
+            self.time_steps.known = False
+        elif self.time_steps.known:
+            nonzeros = (
+                steps.time_major(a != 0).reshape(steps.length, -1).sum(1, dtype=torch.float64)
+            )
             add_steps(self._by_step, nonzeros, steps.first)
 
     def verify_weight(self) -> None:
@@ -231,7 +238,7 @@ class ProductTally:
             dense_macs=self._nominal_macs,
             nonzeros=int(nonzeros),
             inputs=self._inputs,
-            firing_rate_by_step=self._time_steps.rates(self._by_step.tolist(), self._inputs),
+            firing_rate_by_step=self.time_steps.rates(self._by_step.tolist(), self._inputs),
             nnz_synops=int(nnz_synops),
         )
         return count, a.finite and b.finite, None

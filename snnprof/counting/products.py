@@ -7,15 +7,17 @@ Where it cannot, it answers with the reason, which is listed in the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnprof.core.registry import ByFunction
+from snnprof.counting.call_site import Site
+from snnprof.counting.operation_mode import why_not_countable
 
 Index = tuple[str, ...]
 Reading = tuple["Product", ...] | str
@@ -61,6 +63,12 @@ class Product:
     def nominal_macs(self) -> int:
         """Multiplications if nothing is zero: M * K * N * batch."""
         return math.prod(self.sizes().values())
+
+    @property
+    def leading(self) -> int:
+        """How many first dimensions of a are not summed over: samples and steps are among them."""
+        kept = [letter not in self.summed for letter in self.a_index]
+        return (*kept, False).index(False)
 
     def swapped(self) -> Product:
         """The same with b first."""
@@ -297,3 +305,17 @@ def _allowed(
         allowed = allowed & (mask if mask.dtype == torch.bool else mask != -math.inf)
         shape = torch.broadcast_shapes(shape, mask.shape)
     return allowed.expand(shape)
+
+
+# nn.utils.spectral_norm computes the weight in a hook, which is in a file of its own.
+_SPECTRAL_NORM = nn.utils.spectral_norm.__code__.co_filename
+
+
+def why_no_product(where: str, site: Site, given: Iterable[object]) -> str | None:
+    """The reason why a product that was seen is not counted, or None."""
+    by_hook = any(file == _SPECTRAL_NORM for file, *_ in site)
+    if by_hook or "parametrizations" in where.split("."):
+        return "makes a weight, no activation takes part"
+    flat = [x for value in given for x in (value if isinstance(value, list | tuple) else (value,))]
+    reasons = (why_not_countable(x, x) for x in flat if isinstance(x, Tensor))
+    return next((reason for reason in reasons if reason is not None), None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from snnprof.core.errors import SnnprofError
-from snnprof.counting.time_steps import Steps
+from snnprof.core.errors import SnnprofError, known
+from snnprof.counting.time_steps import ModelCall, Steps
 
 
 @runtime_checkable
@@ -22,7 +23,30 @@ class StatesItsSequence(Protocol):
         ...
 
 
-_ONE_STEP = Steps(0, 1)
+@dataclass(frozen=True)
+class Layout:
+    """How a model takes its time steps.
+
+    Attributes:
+        shape: of the model's input, for people.
+        batch_dim: dimension of the samples.
+        time_dim: dimension of the time steps; None where the input has none.
+        whole: True where one call runs all T time steps.
+    """
+
+    shape: str
+    batch_dim: int = 0
+    time_dim: int | None = None
+    whole: bool = True
+
+
+LAYOUTS = {
+    "step": Layout("[B, ...]", whole=False),
+    "time-first": Layout("[T, B, ...]", batch_dim=1, time_dim=0),
+    "batch-first": Layout("[B, T, ...]", time_dim=1),
+    "inside": Layout("[B, ...]"),
+}
+_WAYS = ", ".join(f'"{name}"' for name in LAYOUTS)
 
 
 class SampleAxis:
@@ -31,7 +55,8 @@ class SampleAxis:
     Args:
         root: the model.
         batch_dim: the input's batch dimension; 1 means [T, B, ...].
-        timesteps: T, if the root is called once per time step.
+        timesteps: T, if the root is called once per time step, or has the layout "inside".
+        layout: a name of ``LAYOUTS``; None: told by ``batch_dim`` and ``timesteps``.
 
     A root that states its sequence is believed, whatever ``batch_dim`` says.
 
@@ -39,36 +64,98 @@ class SampleAxis:
         timesteps: T, or None where it is not known.
         samples: samples begun so far.
         calls: calls of the root so far.
+        present: what the present call holds.
+        input: the root's input tensor while the root runs, else None.
     """
 
-    def __init__(self, root: object, batch_dim: int, timesteps: int | None) -> None:
-        if timesteps is not None and (not isinstance(timesteps, int) or timesteps < 1):
-            raise SnnprofError(f"timesteps={timesteps}: must be a whole number, at least 1")
-        if not isinstance(batch_dim, int) or batch_dim < 0:
+    def __init__(
+        self, root: object, batch_dim: int, timesteps: int | None, layout: str | None = None
+    ) -> None:
+        if timesteps is not None:
+            _check_whole("timesteps", timesteps)
+        if type(batch_dim) is not int or batch_dim < 0:
             raise SnnprofError(f"batch_dim={batch_dim}: must be a dimension, counted from 0")
         self._root = root if isinstance(root, StatesItsSequence) else None
+        self._name = layout
         self._batch_dim = batch_dim
-        self._stepwise = timesteps is not None
+        self._layout = _layout(layout, batch_dim, timesteps)
+        self._one_step_is_all = layout is None and timesteps is None and batch_dim != 1
+        if self._root is not None and layout == "batch-first":
+            raise SnnprofError(
+                f'layout="batch-first", but a {type(root).__name__} takes [T, B, ...]: leave '
+                "layout out"
+            )
         self.timesteps = timesteps
         self.samples = 0
         self.calls = 0
-        self._present = Steps(0, 1)  # of the present call
+        self.present = ModelCall(0, Steps(0, 1), 0)
+        self.input: Tensor | None = None
         self._batch = 0
         self._next = 0
+        self._announced: tuple[int, int] | None = None  # steps and samples of each call
+        self._calls_left = 0
+
+    @property
+    def states_itself(self) -> bool:
+        """True if the root says what its input holds."""
+        return self._root is not None
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout, or None where nothing is known but the batch dimension."""
+        return None if self._one_step_is_all else self._layout
+
+    @property
+    def reads_first_dimension_only(self) -> bool:
+        """True if nobody said more than that the samples are in the input's first dimension."""
+        said = self._announced or self._root is not None or self._batch_dim != 0
+        return self._one_step_is_all and not said
+
+    def expect(self, samples: int, timesteps: int, calls: int | None) -> None:
+        """Announce calls of the root; their input is no longer looked at.
+
+        Args:
+            samples, timesteps: what they hold together.
+            calls: their number; None: one per time step where the layout says so, else 1.
+
+        Raises:
+            SnnprofError: no whole numbers, steps that cannot be shared out or do not fit into
+                T, calls announced before that did not come, or came before.
+        """
+        _check_whole("samples", samples)
+        _check_whole("timesteps", timesteps)
+        if calls is None:
+            calls = 1 if self._one_step_is_all or self._layout.whole else timesteps
+        _check_whole("calls", calls)
+        self._check_all_came()
+        if self.calls and not self._announced:
+            raise SnnprofError(
+                "the model was called before the first expect(): announce every call"
+            )
+        if timesteps % calls:
+            raise SnnprofError(f"{timesteps} time steps cannot be shared out to {calls} calls")
+        if self.timesteps is None:
+            self.timesteps = timesteps
+        if self._next + timesteps > self.timesteps:
+            raise SnnprofError(
+                f"{timesteps} time steps were announced after {self._next} of {self.timesteps}: "
+                "announce sequences of one length"
+            )
+        self._announced = (timesteps // calls, samples)
+        self._calls_left = calls
 
     def begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take note of one call of the root.
 
         Raises:
-            SnnprofError: no tensor in the input, no such batch dimension, or another T or
-                batch size than this sequence began with.
+            SnnprofError: no tensor in the input, no such batch dimension, another T or batch
+                size than this sequence began with, or a call that was not announced.
         """
         x = next(_tensors((*args, *kwargs.values())), None)
-        if x is None:
-            raise SnnprofError("the model was called without a tensor: no batch to read")
-        steps, batch = self._steps_and_batch(x)
+        steps, batch = self._announced_call() if self._announced else self._steps_and_batch(x)
         self.calls += 1
-        self._present = Steps(self._next, steps)
+        self.input = x
+        self.present = ModelCall(self.calls, Steps(self._next, steps), batch)
         if self._next == 0:
             self.samples += batch
         elif batch != self._batch:
@@ -81,20 +168,43 @@ class SampleAxis:
         if self.timesteps is not None:
             self._next = (self._next + steps) % self.timesteps
 
-    def _steps_and_batch(self, x: Tensor) -> tuple[int, int]:
+    def end_call(self) -> None:
+        """Let go of the root's input."""
+        self.input = None
+
+    def _announced_call(self) -> tuple[int, int]:
+        assert self._announced is not None
+        if self._calls_left == 0:
+            raise SnnprofError(
+                f"call {self.calls + 1} of the model was not announced: say expect(samples, "
+                "timesteps) before every call or sequence"
+            )
+        self._calls_left -= 1
+        return self._announced
+
+    def _steps_and_batch(self, x: Tensor | None) -> tuple[int, int]:
+        if x is None:
+            raise SnnprofError("the model was called without a tensor: no batch to read")
         if self._root is not None:
             steps, batch = self._root.steps_and_batch(x)
             self._agree(self._root.timesteps)
             return steps, batch
-        if x.dim() <= self._batch_dim:
+        layout, shape = self._layout, tuple(x.shape)
+        if x.dim() <= max(layout.batch_dim, layout.time_dim or 0):
+            asked = f'layout="{self._name}" takes {layout.shape}'
+            if self._name is None:
+                asked = f"batch_dim={self._batch_dim}"
+            raise SnnprofError(f"{asked}, but the model's input has shape {shape}")
+        batch = x.shape[layout.batch_dim]
+        if layout.time_dim is None:
+            return self.timesteps or 1 if layout.whole else 1, batch
+        steps = x.shape[layout.time_dim]
+        if steps == 0:
             raise SnnprofError(
-                f"batch_dim={self._batch_dim}, but the model's input has shape {tuple(x.shape)}"
+                f"the model's input has shape {shape}: no time step in {layout.shape}"
             )
-        batch = x.shape[self._batch_dim]
-        if self._stepwise or self._batch_dim != 1:
-            return 1, batch
-        self._agree(x.shape[0])
-        return x.shape[0], batch
+        self._agree(steps)
+        return steps, batch
 
     def _agree(self, timesteps: int) -> None:
         if self.timesteps is None and self.calls == 0:
@@ -105,39 +215,82 @@ class SampleAxis:
                 "count sequences of different length with separate counters"
             )
 
-    @property
-    def several(self) -> bool:
-        """True if the present call holds several time steps."""
-        return self._present.length > 1
+    def check_complete(self, samples: int | None = None) -> None:
+        """Raise SnnprofError where the counts are not those of whole sequences.
 
-    def steps_of(self, x: Tensor) -> Steps | None:
-        """The time steps in a layer's input; None if unknown.
-
-        Several steps are recognised where the first dimension is T * B, or the first two are
-        T and B: time-major, as every multi-step library lays it out.
+        Args:
+            samples: how many must have been counted; None: any number.
         """
-        if self.timesteps is None:
-            return _ONE_STEP
-        steps = self._present.length
-        if steps == 1:
-            return self._present
-        rows = x.shape[0]
-        flat = rows == steps * self._batch
-        split = rows == steps and x.dim() > 2 and x.shape[1] == self._batch
-        return self._present if flat or split else None
-
-    def check_complete(self) -> None:
-        """Raise SnnprofError where nothing ran, or the last sequence is not finished."""
+        if samples is not None:
+            _check_whole("samples", samples)
         if self.calls == 0:
             raise SnnprofError("the model was never called inside the counter: nothing to report")
         if self.samples == 0:
             raise SnnprofError("the model was only called with empty batches: nothing to report")
+        self._check_all_came()
         if self._next != 0:
             raise SnnprofError(
                 f"the model was called {self.calls} times with timesteps={self.timesteps}: "
                 f"the last sequence stopped after {self._next} steps; call it "
                 f"{self.timesteps} times for every batch"
             )
+        if samples is not None and samples != self.samples:
+            raise SnnprofError(
+                f"{self.samples} samples were counted, {samples} were expected: "
+                f"{self._how_it_was_read()}"
+            )
+
+    def _check_all_came(self) -> None:
+        if self._calls_left:
+            raise SnnprofError(
+                f"{self._calls_left} of the announced calls of the model did not come: say "
+                "expect(samples, timesteps, calls=...) with the number of calls that follow"
+            )
+
+    def _how_it_was_read(self) -> str:
+        """What the number of samples rests on, and how to change it."""
+        if self._announced:
+            return "they are those of expect(samples, timesteps); announce what is fed"
+        if self._root is not None:
+            return (
+                f"{type(self._root).__name__} states itself what its input holds; see what is fed"
+            )
+        if self._name is not None:
+            return f'layout="{self._name}" reads {self._layout.shape}; others are {_WAYS}'
+        shape = self._layout.shape
+        told = f"batch_dim={self._batch_dim}"
+        if self._one_step_is_all or not self._layout.whole:
+            told += f", timesteps={self.timesteps}"
+        return f"no layout was given, {told} reads {shape}; give layout= one of {_WAYS}"
+
+
+def _layout(name: str | None, batch_dim: int, timesteps: int | None) -> Layout:
+    """The layout of that name, or the one that the other two tell.
+
+    Raises:
+        SnnprofError: an unknown name, another batch dimension, or a missing T.
+    """
+    if name is None:
+        if batch_dim == 1 and timesteps is None:
+            return LAYOUTS["time-first"]
+        shape = "[B, ...]" if batch_dim == 0 else f"its batch in dimension {batch_dim}"
+        return replace(LAYOUTS["step"], batch_dim=batch_dim, shape=shape)
+    if not isinstance(name, str) or name not in LAYOUTS:
+        raise known("layout", name, LAYOUTS)
+    layout = LAYOUTS[name]
+    if batch_dim not in (0, layout.batch_dim):
+        raise SnnprofError(
+            f'layout="{name}" is {layout.shape}, and batch_dim={batch_dim} says otherwise: give '
+            "one of them"
+        )
+    if layout.time_dim is None and timesteps is None:
+        raise SnnprofError(f'layout="{name}" needs timesteps: T does not show in {layout.shape}')
+    return layout
+
+
+def _check_whole(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise SnnprofError(f"{name}={value!r}: must be a whole number, at least 1")
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:

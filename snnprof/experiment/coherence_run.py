@@ -16,7 +16,6 @@ from snnprof.core.environment import describe
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.settings import (
-    BATCH_SIZE,
     LEARNING_RATE,
     NO_PROGRESS,
     Progress,
@@ -28,8 +27,9 @@ from snnprof.experiment.trainer import check_batch, count_steps, train_epochs
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.step_memory import OutOfMemory
 from snnprof.results import CoherenceResult, CoherenceSweep
-from snnprof.training.adapters import SteppedModel, adapt
+from snnprof.training.adapters import adapt
 from snnprof.training.losses import LOSSES
+from snnprof.training.stepped_model import SteppedModel
 
 MODEL = "vgg5"
 NEURON = "hdlif"
@@ -43,7 +43,7 @@ def run_coherence(
     timesteps: int | Sequence[int] = 4,
     data: str = "digits",
     image_size: int | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     layers: str | None = None,
     loss: str = "sum",
     online_loss: str | None = None,
@@ -69,7 +69,7 @@ def run_coherence(
         weights, **variants: likewise.
         timesteps: T, one or several: a network each, from the same seed.
         data, image_size, seed, device, checkpoint: as :func:`snnprof.run`.
-        batch_size: samples of the measurement, and of a training step.
+        batch_size: samples of the measurement, and of a training step; None as there.
         layers, loss, online_loss, one_layer_at_a_time: as :func:`snnprof.coherence`; losses by
             name.
         epochs: of training before the measurement; 0 for none.
@@ -107,8 +107,9 @@ def run_coherence(
     )
     check_batch(settings.data, settings.recipe)  # measured on, also without training
     rows = plan_rows(settings)
-    for row in rows:  # a name that is wrong: now, not after training
-        chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
+    with torch.random.fork_rng():
+        for row in rows:  # a name that is wrong: now, not after training
+            chosen_layers(neuron_layers(in_one_call(adapt(row.setup.build()))), layers)
 
     measure = partial(
         coherence,
@@ -144,8 +145,12 @@ def _course(
 ) -> Iterator[CoherenceResult]:
     """The measurements of one network: untrained, after each epoch or at the end, as asked for."""
     epochs = settings.recipe.epochs
+    steps = count_steps(settings.data, settings.recipe)
     row.make(
-        settings.device, settings.seed, count_steps(settings.data, settings.recipe), timed=False
+        settings.device,
+        settings.seed,
+        lambda optimizer: settings.recipe.schedule(optimizer, steps),
+        timed=False,
     )
     if row.meter is None:
         raise _failed(row, settings)
@@ -191,7 +196,7 @@ def in_one_call(stepped: SteppedModel) -> nn.Module:
     return stepped.model if whole else Unrolled(stepped)
 
 
-def _check_training(epochs: int, batch_size: int, during_training: bool) -> None:
+def _check_training(epochs: int, batch_size: int | None, during_training: bool) -> None:
     if during_training and not epochs:
         raise SnnprofError("during_training with epochs=0: there is no training; give epochs")
     if batch_size == 1:

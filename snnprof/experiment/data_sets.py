@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.registry import Registry
+from snnprof.experiment.data import Batch, Data
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Images [N, C, H, W] in float32 and labels [N].
+class Dataset(Data):
+    """Images [N, C, H, W] in float32 and labels [N], all in memory.
 
     Attributes:
         labelled: False if the labels mean nothing, so that an accuracy would not either.
@@ -52,6 +53,36 @@ class Dataset:
     @property
     def image_size(self) -> int:
         return self.train_images.shape[-1]
+
+    @property
+    def shape(self) -> dict[str, int]:
+        return {
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "image_size": self.image_size,
+        }
+
+    @property
+    def images(self) -> int:
+        return len(self.train_labels)
+
+    def first(self, batch_size: int) -> Batch:
+        return self.train_images[:batch_size], self.train_labels[:batch_size]
+
+    def steps(self, batch_size: int) -> int:
+        """Training steps of an epoch: incomplete batches are dropped, so that all are alike."""
+        return self.images // batch_size
+
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        order = torch.randperm(self.images, generator=generator).to(self.train_labels.device)
+        for chosen in order.split(batch_size):
+            if len(chosen) == batch_size:
+                yield self.train_images[chosen], self.train_labels[chosen]
+
+    def test(self, batch_size: int) -> Iterator[Batch]:
+        return zip(
+            self.test_images.split(batch_size), self.test_labels.split(batch_size), strict=True
+        )
 
 
 # From (image size in pixels or None, seed) to the data.

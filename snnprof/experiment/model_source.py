@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError, is_out_of_memory, known
+from snnprof.experiment.own_function import find_function, keywords_of, name_of
 from snnprof.models import MODELS, create
-from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.adapters import SteppedModel, adapt
-from snnprof.training.step_runner import as_sequence
+from snnprof.training.stepped_model import SteppedModel
 
 
 class ModelSource:
@@ -68,82 +62,38 @@ class ModelSource:
             )
         return built
 
-    def check(self, images: Tensor, labels: Tensor, timesteps: int, **settings: Any) -> None:
-        """Run a model of somebody else's once, on a few images, before anything depends on it.
-
-        Raises:
-            SnnprofError: it fails, gives something else than [T, B, classes] (step by step:
-                [B, classes]), or is made for another number of time steps.
-        """
-        if self.ours:
-            return
-        stepped = adapt(self(timesteps=timesteps, **settings))
-        model = stepped.model.to(images.device).eval()
-        if isinstance(model, SpikingNetwork) and model.timesteps != timesteps:
-            raise SnnprofError(
-                f"model {self.name!r} is made for {model.timesteps} time steps, and {timesteps} "
-                f"were asked for: give its builder a parameter 'timesteps', or use "
-                f"timesteps={model.timesteps}"
-            )
-        try:
-            with torch.no_grad():
-                stepped.reset()
-                stepped.run_sequence(as_sequence(images, labels, timesteps))
-        except SnnprofError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            shape = (timesteps, *images.shape)
-            raise self._error(f"it failed on an input of shape {shape}", error) from error
-
     def _error(self, what: str, error: BaseException) -> SnnprofError:
         return SnnprofError(f"model {self.name!r}: {what}: {one_line(error)}")
 
 
-def find_builder(model: str) -> ModelSource:
+def find_builder(model: str | Callable[..., Any]) -> ModelSource:
     """Where a model comes from.
 
     Args:
-        model: a name of :func:`snnprof.models.list_models`, or ``package.module:function``.
+        model: a name of :func:`snnprof.models.list_models`, ``package.module:function``, or a
+            function.
 
     Returns:
         What makes it from the keywords of :func:`snnprof.models.create`. Somebody's own
-        function gets those that it has parameters for. It returns a torch.nn.Module from
-        [T, B, C, H, W] to [T, B, classes], a model of a library that
-        :mod:`snnprof.training.adapters` knows, or a :func:`snnprof.stepwise` model.
+        function gets those that it has parameters for. It returns a torch.nn.Module that takes
+        its time steps in one of the layouts (:mod:`snnprof.training.layouts`), or a
+        :func:`snnprof.stepwise` model.
 
     Raises:
         SnnprofError: no such module or function, or it cannot be imported.
     """
-    if ":" not in model:
+    if isinstance(model, nn.Module):
+        raise SnnprofError(
+            f"model is a {type(model).__name__}: every row trains one of its own, so give the "
+            "function that makes it"
+        )
+    if isinstance(model, str) and ":" not in model:
         if model not in MODELS:
             raise known("model", model, MODELS)
         return ModelSource(model, partial(create, model), None, ours=True)
-    module_name, _, attribute = model.partition(":")
-    function = _imported(model, module_name, attribute)
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError as error:
-        raise SnnprofError(
-            f"model {model!r}: {attribute!r} tells no parameters: wrap it"
-        ) from error
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    names = frozenset(p.name for p in parameters)
-    return ModelSource(model, function, None if takes_all else names, ours=False)
-
-
-def _imported(model: str, module_name: str, attribute: str) -> Callable[..., Any]:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as python -m has it; a console script does not
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever their module raises is theirs to mend
-        raise SnnprofError(
-            f"model {model!r}: cannot import {module_name!r}: {one_line(error)}"
-        ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise SnnprofError(f"model {model!r}: {module_name!r} has no function {attribute!r}")
-    return function  # type: ignore[no-any-return]
+    if not isinstance(model, str) and not callable(model):
+        raise SnnprofError(f"model={model!r}: give a name, or package.module:function")
+    function = find_function("model", model) if isinstance(model, str) else model
+    # As the command line would name it.
+    name = model if isinstance(model, str) else f"{model.__module__}:{name_of(model)}"
+    return ModelSource(name, function, keywords_of(f"model {name!r}", function), ours=False)

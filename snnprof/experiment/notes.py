@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from snnprof.experiment.data_sets import Dataset
+from snnprof.experiment.metrics import ACCURACY
 from snnprof.experiment.settings import Settings
 from snnprof.experiment.training_run import WARMUP_STEPS
 from snnprof.profiling.profile import WARMUP
@@ -18,8 +18,9 @@ _FEW = 4  # timed steps: of fewer, quartiles say nothing
 def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     """The sentences, in order."""
     yield f"Data: {settings.data.description}."
+    yield from _layouts(rows)
     yield from _training(rows, settings)
-    yield from _guessing(rows, settings.data)
+    yield from _guessing(rows, settings)
     if rows[0].execution:
         yield f"Training steps: {rows[0].execution}. Counts and accuracy: full precision."
     yield from _time(rows, settings)
@@ -42,33 +43,87 @@ def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
         yield f"Traces: tensorboard --logdir {settings.trace}."
 
 
+def _layouts(rows: Sequence[ReportRow]) -> Iterator[str]:
+    """How networks of the user's own take their time steps."""
+    found = {row.layout: row for row in rows if ":" in row.model or row.layout != "time-first"}
+    for layout in found:
+        if layout is not None:
+            yield f"Layout: {layout} ({_LAYOUTS[layout]})."
+
+
+_LAYOUTS = {
+    "step": "[B, ...], one call per time step",
+    "time-first": "[T, B, ...]",
+    "batch-first": "[B, T, ...]",
+    "inside": "[B, ...], T runs in its forward",
+}
+
+
 def _training(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     recipe, first = settings.recipe, rows[0]
     if first.checkpoint is not None:
         yield f"Weights loaded from {first.checkpoint}."
     if recipe.epochs:
         yield (
-            f"Training: epochs {recipe.epochs}, batch {recipe.batch_size}, SGD (learning rate "
-            f"{recipe.learning_rate:g}, Nesterov momentum {recipe.momentum:g}, weight decay "
-            f"{recipe.weight_decay:g}), cosine annealing, seed {settings.seed}; one run per row, "
-            "incomplete batches dropped."
+            f"Training: epochs {recipe.epochs}, batch {recipe.batch_size}, {recipe.words}, seed "
+            f"{settings.seed}; one run per row, incomplete batches dropped."
         )
+        yield from _loading(rows)
     elif first.checkpoint is None and ":" not in first.model:
         yield (
             "The weights are untrained (0 epochs): no accuracy is given, and batch norms that "
             "have seen no data may leave layers silent."
         )
+    if recipe.epochs or settings.repeats is not None:
+        yield from _losses(rows, settings)
+    if settings.metric is not None and settings.metric.note:
+        yield f"{settings.metric.note}."
 
 
-def _guessing(rows: Sequence[ReportRow], data: Dataset) -> Iterator[str]:
-    """Rows whose accuracy is within three standard errors of a guess."""
-    chance = 1 / data.num_classes
-    error = math.sqrt(chance * (1 - chance) / len(data.test_labels))
-    likely = chance + 3 * error
-    if likely >= 1:  # too few images to tell
-        return
+def _loading(rows: Sequence[ReportRow]) -> Iterator[str]:
+    seconds = next((row.loading_s for row in rows if row.loading_s is not None), None)
+    if seconds is not None:
+        yield (
+            f"Loading a batch took {1000 * seconds:.3g} ms (median), for all rows together; no "
+            "step time holds it."
+        )
+
+
+_LOSSES = {
+    "sum": "cross-entropy of the outputs summed over time",
+    "step": "mean over time of each time step's cross-entropy",
+    "tet": "TET (Deng et al., ICLR 2022), weight 0.001, target 1",
+    "tet of each step": "TET of each time step (Deng et al., ICLR 2022), weight 0.001, target 1",
+    "mse": "mean square error of the outputs averaged over time",
+    "mse of each step": "mean square error of each time step's outputs",
+}
+
+
+def _losses(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
+    """What each row was trained on, and how it takes its time steps."""
+    modes: dict[str, list[str]] = {}
     for row in rows:
-        if row.accuracy is not None and row.accuracy <= likely:
+        modes.setdefault(row.loss_name or "", []).append(row.mode or "")
+    parts = []
+    for name, of in modes.items():
+        words = _LOSSES.get(name, f"{name}, the user's own")
+        parts.append(f"{', '.join(dict.fromkeys(of))}: {words}")
+    yield f"Loss: {'; '.join(parts)}."
+
+
+def _guessing(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
+    """Rows whose accuracy is within three standard errors of a guess."""
+    classes = settings.data.shape.get("num_classes")
+    by_accuracy = settings.metric is not None and settings.metric.name == ACCURACY
+    if classes is None or not by_accuracy:
+        return
+    chance = 1 / classes
+    for row in rows:
+        samples = 0 if row.counts is None else row.counts.samples
+        if row.accuracy is None or not samples:
+            continue
+        likely = chance + 3 * math.sqrt(chance * (1 - chance) / samples)
+        if row.accuracy <= likely < 1:  # else there are too few images to tell
             yield (
                 f"{row.name}: {row.accuracy:.1%} is no better than guessing "
                 f"({chance:.1%}), so its counts are of a network that has learnt nothing: try "

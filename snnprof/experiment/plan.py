@@ -2,59 +2,123 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
+from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS
 from snnprof.results import ReportRow
+from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import specification
-from snnprof.training.adapters import SteppedModel
-from snnprof.training.step_runner import StepSetup
+from snnprof.training.found_layout import FoundLayout
+from snnprof.training.losses import CROSS_ENTROPIES, USUAL, find_loss
+from snnprof.training.modes import find_mode
+from snnprof.training.sequences import time_dim
+from snnprof.training.step_runner import StepRunner, StepSetup
+from snnprof.training.step_trial import settled
+from snnprof.training.stepped_model import SteppedModel
 
 
 def plan_rows(settings: Settings) -> list[TrainingRun]:
-    """The rows, in the order asked for; each model has been made once, to see that it can be.
+    """The rows, in the order asked for; each has been tried on a few samples.
 
     Raises:
         SnnprofError: a wrong name or value, a setting that somebody's own builder does not
             have, a model that does not do what it must, a checkpoint of another one.
     """
     _check_variants(settings)
-    planned = []
-    for neuron in settings.neurons:
-        for timesteps in settings.timesteps:
-            build, loading = _checked_build(settings, neuron, timesteps)
-            names = _names(settings, neuron)
-            planned += [
-                TrainingRun(
-                    setup=StepSetup(
-                        build=build,
-                        mode=mode,
-                        timesteps=timesteps,
-                        optimizer=settings.recipe.optimizer,
-                        amp=settings.amp,
-                        compile=settings.compile,
-                        channels_last=settings.channels_last,
-                    ),
-                    row=ReportRow(
-                        **names,
-                        mode=mode.name,
-                        timesteps=timesteps,
-                        checkpoint=settings.checkpoint,
-                    ),
-                    notes=(*loading, *_trained_otherwise(settings, names, timesteps)),
-                )
-                for mode in settings.modes
-            ]
-    return planned
+    return [
+        run
+        for neuron in settings.neurons
+        for timesteps in settings.timesteps
+        for run in _rows_of(settings, neuron, timesteps)
+    ]
+
+
+def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[TrainingRun]:
+    """The rows of one network: it takes its time steps alike in every mode."""
+    build, loading = _checked_build(settings, neuron, timesteps)
+    setup = StepSetup(
+        build=build,
+        timesteps=timesteps,
+        optimizer=settings.recipe.optimizer,
+        amp=settings.amp,
+        compile=settings.compile,
+        channels_last=settings.channels_last,
+        layout=settings.layout,
+    )
+    names = _names(settings, neuron)
+    for mode in settings.modes:
+        setup = _tried(settings, replace(setup, mode=mode, loss=settings.loss or USUAL))
+        row = ReportRow(
+            **names,
+            mode=mode.name,
+            timesteps=timesteps,
+            layout=setup.layout_found.name,
+            loss_name=_loss_name(setup),
+            checkpoint=settings.checkpoint,
+        )
+        yield TrainingRun(setup, row, (*loading, *_trained_otherwise(settings, names, timesteps)))
+
+
+def _tried(settings: Settings, setup: StepSetup) -> StepSetup:
+    """The setup after a training step and an evaluation of a few samples."""
+    try:
+        setup = settled(setup, settings.batch, settings.device)
+        _check_outputs(settings, setup.layout_found)
+        if not settings.source.ours:
+            _try_evaluation(settings, setup)
+    except SnnprofError as error:
+        if settings.source.ours:
+            raise
+        raise SnnprofError(f"model {settings.source.name!r}: {error}") from error
+    return setup
+
+
+def _check_outputs(settings: Settings, found: FoundLayout) -> None:
+    """Raise SnnprofError for a network with fewer outputs than the data have classes."""
+    classes = settings.data.shape.get("num_classes")
+    by_class = settings.loss is None or find_loss(settings.loss).name in CROSS_ENTROPIES
+    outputs = found.output_shape[0] if found.output_shape else None
+    if by_class and classes is not None and outputs is not None and outputs < classes:
+        raise SnnprofError(
+            f"it has {outputs} outputs, and the data {classes} classes: give its builder a "
+            f"parameter 'num_classes', or let it have {classes} outputs"
+        )
+
+
+def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
+    """Count a few test samples: what fails in it, a metric too, fails before any training."""
+    x, labels = next(iter(settings.data.test(settings.recipe.batch_size)))
+    dim = time_dim(x, labels, setup.timesteps, setup.layout_name)
+    few = x[:2] if dim != 0 else x[:, :2]
+    some = labels[:2] if isinstance(labels, Tensor) else labels
+    metric = settings.metric if few.shape != x.shape and isinstance(labels, Tensor) else None
+    steps = setup.timesteps
+    assert steps is not None, "every row has its T"
+    with torch.random.fork_rng():
+        runner = StepRunner(setup, setup.make(), settings.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluate(runner.stepped, setup.layout_found, steps, [(few, some)], metric)
+
+
+def _loss_name(setup: StepSetup) -> str:
+    """The loss of a row: modes that run step by step have that of each time step."""
+    loss, mode = find_loss(setup.loss), find_mode(setup.mode)
+    if mode.whole:
+        return loss.name
+    return "step" if loss.name in ("sum", "step") else f"{loss.name} of each step"
 
 
 def _checked_build(
@@ -65,19 +129,21 @@ def _checked_build(
     Returns:
         What makes it again, and sentences on how its weights were loaded.
     """
-    data = settings.data
     given = {
         "neuron": neuron,
         "weights": settings.weights,
-        "num_classes": data.num_classes,
-        "in_channels": data.in_channels,
-        "image_size": data.image_size,
+        **settings.data.shape,
         **settings.variants,
     }
-    settings.source.check(data.test_images[:2], data.test_labels[:2], timesteps, **given)
     build = partial(_build, settings, timesteps=timesteps, **given)
     with torch.random.fork_rng():
-        _, loading = _built(settings, timesteps=timesteps, **given)
+        built, loading = _built(settings, timesteps=timesteps, **given)
+    if isinstance(built, SpikingNetwork) and built.timesteps != timesteps:
+        raise SnnprofError(
+            f"model {settings.source.name!r} is made for {built.timesteps} time steps, and "
+            f"{timesteps} were asked for: give its builder a parameter 'timesteps', or use "
+            f"timesteps={built.timesteps}"
+        )
     return build, loading
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from snnprof.core.environment import describe
 from snnprof.experiment.interruption import UntilInterrupted
@@ -11,9 +12,7 @@ from snnprof.experiment.isolation import run_isolated
 from snnprof.experiment.notes import notes_on
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.settings import (
-    BATCH_SIZE,
     EPOCHS,
-    LEARNING_RATE,
     NEURON,
     NO_PROGRESS,
     WEIGHTS,
@@ -34,22 +33,32 @@ from snnprof.experiment.training_run import TrainingRun
 from snnprof.experiment.weight_folder import check_weight_folder, save_weights
 from snnprof.results import Report
 from snnprof.results.scaling import growth
+from snnprof.training.layouts import AUTO
+from snnprof.training.losses import Loss, StepLoss
 
 
 def run(
-    model: str = "vgg5",
+    model: str | Callable[..., Any] = "vgg5",
     *,
     neuron: str | Sequence[str] = NEURON,
     weights: str = WEIGHTS,
     modes: str | Sequence[str] = ("stbp", "online"),
     timesteps: int | Sequence[int] = 4,
-    data: str = "digits",
+    data: object = "digits",
     image_size: int | None = None,
+    layout: str = AUTO,
+    loss: str | StepLoss | Loss | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    optimizer: str | Callable[..., Any] | None = None,
+    schedule: str | Callable[..., Any] | None = None,
     epochs: int = EPOCHS,
-    batch_size: int | str = BATCH_SIZE,
-    learning_rate: float = LEARNING_RATE,
+    steps: int | None = None,
+    batch_size: int | str | None = None,
+    workers: int = 0,
+    learning_rate: float | None = None,
     energy: str | Sequence[str] = ("operands",),
     repeats: int | None = None,
+    latency: bool = False,
     amp: str | None = None,
     compile: bool = False,
     channels_last: bool = False,
@@ -67,20 +76,37 @@ def run(
     """Train a network in each mode, time it, count and price it, and put it side by side.
 
     Args:
-        model: one of ours, or ``package.module:function`` (see
+        model: one of ours, ``package.module:function``, or a function that makes it (see
             :func:`~snnprof.experiment.model_source.find_builder`).
         neuron: a neuron or several, with variants: ``"hdlif+four_bit"``.
         weights, **variants: as :func:`snnprof.models.create`.
         modes: a training mode or several.
         timesteps: T, or several. Every neuron in every mode at every T is a row.
-        data: "digits" or "random".
+        data: "digits", "random", ``package.module:function``, or a function or an object that
+            gives train and test (see :func:`~snnprof.experiment.own_data.own_data`).
         image_size: pixels; None for the data's own.
+        layout: how the model takes its time steps: "step", "time-first", "batch-first",
+            "inside", or "auto", which finds out by trying two samples.
+        loss: "sum", "step", "tet", "mse", ``package.module:function``, or a function of outputs
+            and labels (see :func:`snnprof.profile_step`); None for "sum" of modes that train on
+            whole sequences and "step" of the others.
+        metric: "accuracy", "none", ``package.module:function``, or a function of the outputs
+            summed over time and labels to the mean over the batch, which is a column of its
+            name; None for accuracy where the labels are classes.
+        optimizer: from parameters to an optimiser; None for SGD with Nesterov momentum.
+        schedule: from an optimiser and the number of training steps to a scheduler, told of
+            every step; None for cosine annealing of our SGD, and none of another optimiser.
         epochs: 0 does not train.
-        batch_size: samples per step; "auto" for the most that fit in memory.
-        learning_rate: at the start of the annealing.
+        steps: training steps of an epoch, for loaders without a length; they are read again
+            when they end.
+        batch_size: samples per step; "auto" for the most that fit in memory; None for 64, or
+            for what loaders bring.
+        workers: processes that load a map-style data set.
+        learning_rate: of our SGD, at the start; None for 0.1.
         energy: a convention or several to price under.
         repeats: time so many steps of every row in a pass of its own (and memory in another,
             one row at a time); None times the training itself.
+        latency: time inference on the first training batch, too.
         amp: "bf16" or "fp16" for mixed precision.
         compile: run the forward pass of training steps through torch.compile.
         channels_last: weights and images in that memory format.

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
-from snnprof.experiment.data_sets import Dataset, load
+from snnprof.experiment.data import Batch, Data
+from snnprof.experiment.data_sets import load
+from snnprof.experiment.metrics import Metric, find_metric
 from snnprof.experiment.model_source import ModelSource, find_builder
+from snnprof.experiment.own_data import Loading, own_data
+from snnprof.experiment.own_function import find_function, name_of, their_errors
 from snnprof.experiment.trainer import Recipe, count_steps
 from snnprof.results import CoherenceSweep
+from snnprof.training.layouts import AUTO, LAYOUTS
+from snnprof.training.losses import Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode
+from snnprof.training.sequences import samples_in, time_dim
 
 NEURON, WEIGHTS = "lif", "fp32"
 EPOCHS = 8
 BATCH_SIZE = 64
 LEARNING_RATE = 0.1
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,16 @@ class Settings:
         neurons, weights, modes, timesteps, checkpoint, seed: as of :func:`snnprof.run`, each of
             several once.
         variants: of every neuron, and options of the network.
-        data: loaded, on the device.
+        data: whose batches come on the device.
+        batch: the first training batch: inputs and labels.
         recipe: of the training.
+        layout: how the model takes its time steps, or "auto".
+        loss: of every row; None for that of its mode.
+        metric: of the outputs on the test samples; None for none.
         amp, compile, channels_last: how training steps run, as of :func:`snnprof.run`.
         energy: conventions to price the counts under.
         repeats: timed steps in a pass of their own; None times the training itself.
+        latency: time inference too.
         joules_s: seconds of the GPU's energy counter per row; None for none.
         trace: folder for traces; None for none.
         save: folder for trained weights; None for none.
@@ -83,15 +93,20 @@ class Settings:
     checkpoint: str | None
     seed: int
     variants: Mapping[str, object]
-    data: Dataset
+    data: Data
+    batch: Batch
     recipe: Recipe
     device: torch.device
     progress: Progress
+    layout: str = AUTO
+    loss: str | Loss | None = None
+    metric: Metric | None = None
     amp: str | None = None
     compile: bool = False
     channels_last: bool = False
     energy: tuple[str, ...] = ()
     repeats: int | None = None
+    latency: bool = False
     joules_s: float | None = None
     trace: Path | None = None
     save: Path | None = None
@@ -100,36 +115,52 @@ class Settings:
     notes: tuple[str, ...] = ()
 
     @property
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """The first training images, and their labels."""
-        size = self.recipe.batch_size
-        return self.data.train_images[:size], self.data.train_labels[:size]
-
-    @property
     def batch_size(self) -> int:
         """Samples of a training step: no more than there are."""
-        return len(self.batch[1])
+        return samples_of(self.batch)
+
+    def with_batch_size(self, size: int) -> Settings:
+        """The same settings with batches of another size."""
+        recipe = replace(self.recipe, batch_size=size)
+        return replace(self, recipe=recipe, batch=self.data.first(size))
+
+
+def samples_of(batch: Batch) -> int:
+    """Samples of a batch."""
+    x, labels = batch
+    counted = samples_in(labels)
+    if counted is not None:
+        return counted
+    return x.shape[1] if time_dim(x, labels, None, AUTO) == 0 else len(x)
 
 
 def check_settings(
     *,
-    model: str,
+    model: str | Callable[..., Any],
     neuron: str | Sequence[str],
     weights: str,
     modes: str | Sequence[str],
     timesteps: int | Sequence[int],
-    data: str,
+    data: object,
     image_size: int | None,
     epochs: int,
-    batch_size: int | str,
-    learning_rate: float,
+    batch_size: int | str | None,
+    learning_rate: float | None,
     seed: int,
     device: str,
     checkpoint: str | Path | None,
     variants: Mapping[str, object],
     progress: Progress,
+    layout: str = AUTO,
+    loss: str | StepLoss | Loss | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    optimizer: str | Callable[..., Any] | None = None,
+    schedule: str | Callable[..., Any] | None = None,
+    steps: int | None = None,
+    workers: int = 0,
     energy: str | Sequence[str] = (),
     repeats: int | None = None,
+    latency: bool = False,
     amp: str | None = None,
     compile: bool = False,
     channels_last: bool = False,
@@ -143,17 +174,24 @@ def check_settings(
     Raises:
         SnnprofError: a wrong name or value, or more samples in a batch than there are images.
     """
-    if not isinstance(model, str):
-        raise SnnprofError(f"model={model!r}: give a name, or package.module:function")
     source = find_builder(model)  # first: its module may register modes, data and the like
     named = _check_names(neuron, modes, timesteps)
+    if layout != AUTO:
+        LAYOUTS.find(layout)
     where = choose_device(device)
-    recipe = Recipe(epochs, _samples(batch_size), learning_rate)
     conventions = once_each(energy)
     _check_measuring(conventions, repeats, measure_energy)
-    layout = torch.channels_last if channels_last else torch.preserve_format
-    loaded = load(data, image_size, seed).to(where, layout)
+    chosen_loss = _loss(loss)
+    own_recipe = _own_recipe(optimizer, schedule, learning_rate)
+    size = _samples(batch_size)
+    Recipe(epochs, size or BATCH_SIZE, own_recipe["learning_rate"])  # refuses wrong numbers
+    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    loading = Loading(size, workers, steps, seed)
+    loaded = _loaded(data, image_size, loading, named["timesteps"]).to(where, memory_format)
+    recipe = Recipe(epochs, loaded.batch_size or size or BATCH_SIZE, **own_recipe)
     count_steps(loaded, recipe)
+    with their_errors("the first training batch"):
+        batch = loaded.first(recipe.batch_size)
     return Settings(
         **named,
         source=source,
@@ -162,7 +200,11 @@ def check_settings(
         seed=seed,
         variants=variants,
         data=loaded,
+        batch=batch,
         recipe=recipe,
+        layout=layout,
+        loss=chosen_loss,
+        metric=find_metric(metric, batch[1], loaded.labelled),
         device=where,
         progress=progress,
         amp=amp,
@@ -170,12 +212,80 @@ def check_settings(
         channels_last=channels_last,
         energy=conventions,
         repeats=repeats,
+        latency=latency,
         joules_s=measure_energy,
         trace=None if trace is None else Path(trace),
         save=None if save is None else Path(save),
         strict=strict,
-        automatic_batch=batch_size == AUTO,
+        automatic_batch=_is_automatic(batch_size, loaded),
+        notes=loaded.notes,
     )
+
+
+def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: Any) -> Data:
+    """The data of a name, of ``package.module:function``, or of what the user gave."""
+    if loading.steps is not None and loading.steps < 1:
+        raise SnnprofError(f"steps={loading.steps}: must be at least 1")
+    if loading.workers < 0:
+        raise SnnprofError(f"workers={loading.workers}: must be 0 or more")
+    if isinstance(data, str) and ":" not in data:
+        if loading.steps is not None:
+            raise SnnprofError(
+                f"steps={loading.steps}: data {data!r} has an end, its epochs are whole passes: "
+                "leave steps out"
+            )
+        return load(data, image_size, loading.seed)
+    given = find_function("data", data) if isinstance(data, str) else data
+    settings = {"image_size": image_size, "timesteps": timesteps[0], "seed": loading.seed}
+    with their_errors(f"data {data if isinstance(data, str) else name_of(data)!r}"):
+        return own_data(given, loading, **settings)
+
+
+def _loss(given: str | StepLoss | Loss | None) -> str | Loss | None:
+    """The loss that was asked for; ``package.module:function`` is imported."""
+    if given is None:
+        return None
+    if isinstance(given, str) and ":" in given:
+        given = find_function("loss", given)
+    return find_loss(given)
+
+
+def _own_recipe(
+    optimizer: str | Callable[..., Any] | None,
+    schedule: str | Callable[..., Any] | None,
+    learning_rate: float | None,
+) -> dict[str, Any]:
+    """Functions for the optimiser and the schedule, and the learning rate."""
+    given = {"optimizer": optimizer, "schedule": schedule}
+    for name, function in given.items():
+        if isinstance(function, str):
+            if ":" not in function:
+                raise SnnprofError(f"{name}={function!r}: give package.module:function")
+            given[name] = find_function(name, function)
+        elif function is not None and not callable(function):
+            raise SnnprofError(f"{name}={function!r}: give a function, or package.module:function")
+    make = given["optimizer"]
+    if make is not None and learning_rate is not None:
+        raise SnnprofError(
+            f"learning_rate={learning_rate} would be ignored: optimizer {name_of(make)!r} has its "
+            "own; leave it out"
+        )
+    return {
+        "learning_rate": LEARNING_RATE if learning_rate is None else learning_rate,
+        "own_optimizer": make,
+        "own_schedule": given["schedule"],
+    }
+
+
+def _is_automatic(batch_size: int | str | None, data: Data) -> bool:
+    if batch_size != AUTO:
+        return False
+    if data.batch_size is not None:
+        raise SnnprofError(
+            f"batch_size='auto': {data.description} brings batches of {data.batch_size}: leave it "
+            "out"
+        )
+    return True
 
 
 def _check_names(
@@ -215,9 +325,10 @@ def _check_measuring(energy: Sequence[str], repeats: int | None, joules_s: float
         )
 
 
-def _samples(batch_size: int | str) -> int:
-    if batch_size == AUTO:
-        return BATCH_SIZE  # until it is known what fits
+def _samples(batch_size: int | str | None) -> int | None:
+    """Samples of a batch; None where none were asked for, or as many as fit."""
+    if batch_size is None or batch_size == AUTO:
+        return None
     if isinstance(batch_size, str):
         raise SnnprofError(f"batch_size={batch_size!r}: must be a whole number, or 'auto'")
     return batch_size

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import price
+from snnprof.experiment.metrics import ACCURACY, Metric
+from snnprof.experiment.own_table import model_figures
 from snnprof.experiment.settings import Settings
-from snnprof.experiment.trainer import count_steps, evaluate, train_in_turn
+from snnprof.experiment.trainer import Recipe, count_steps, evaluate, train_in_turn
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.batch_size import SHARE, free_bytes, largest_batch
 from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
-from snnprof.quantization.size import size_bytes
 from snnprof.results import StepProfile
-from snnprof.spiking.neuron_equations import neuron_ops
-from snnprof.training.adapters import SteppedModel
+from snnprof.training.stepped_model import SteppedModel
 
 
 def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
@@ -31,10 +35,10 @@ def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
     if not settings.automatic_batch:
         return settings
     limit = SHARE * free_bytes(settings.device)
-    images = len(settings.data.train_labels)
-
-    def with_batch(size: int) -> Settings:
-        return replace(settings, recipe=replace(settings.recipe, batch_size=size))
+    images = settings.data.images
+    if images is None:
+        raise SnnprofError("batch_size='auto': the training images were not counted: give a number")
+    with_batch = settings.with_batch_size
 
     def memory_of(size: int) -> list[StepProfile | Failure]:
         found: list[StepProfile | Failure] = []
@@ -71,8 +75,18 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
                 execution=run.setup.execution,
             )
             if not run.row.failure:
-                run.make(settings.device, settings.seed, steps, timed)
-    train_in_turn(runs, settings.data, recipe, settings.seed, settings.progress.advance)
+                run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
+    taken = partial(
+        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
+    )
+    trained = attempt_all(taken, settings.device, SnnprofError)
+    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
+        for run in runs:
+            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
+
+
+def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:
+    return recipe.schedule(optimizer, steps)
 
 
 def profile(runs: Sequence[TrainingRun], settings: Settings) -> None:
@@ -107,21 +121,31 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
-    model = stepped.model
-    counts, accuracy = evaluate(stepped, run.timesteps, settings.data, settings.recipe.batch_size)
+    counts, figure = evaluate(
+        stepped,
+        run.setup.layout_found,
+        run.timesteps,
+        settings.data.test(settings.recipe.batch_size),
+        settings.metric,
+    )
     if settings.strict and counts.non_finite:
         raise SnnprofError(f"NaN or infinity in the input of {', '.join(counts.non_finite)}")
     trained = settings.recipe.epochs > 0 or run.brings_weights
     run.record(
-        parameters=sum(p.numel() for p in model.parameters()),
-        size_bytes=size_bytes(model),
-        paper_size_bytes=size_bytes(model, "paper"),
-        accuracy=accuracy if trained else None,
+        **_merit(settings.metric, figure if trained else None),
+        loading_s=statistics.median(run.loading_s) if run.loading_s else None,
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
-        neuron_ops=neuron_ops(model),
         loss=run.loss,
+        **model_figures(stepped.model),
     )
+
+
+def _merit(metric: Metric | None, figure: float | None) -> dict[str, Any]:
+    """The accuracy; a metric of the user's own is a column of its name."""
+    if metric is None:
+        return {}
+    return {"accuracy": figure} if metric.name == ACCURACY else {"more": {metric.name: figure}}
 
 
 def measure_joules(runs: Sequence[TrainingRun], settings: Settings) -> None:

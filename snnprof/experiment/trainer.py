@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
-from snnprof.experiment.data_sets import Dataset
+from snnprof.experiment.data import Batch, Data
+from snnprof.experiment.metrics import Metric
+from snnprof.experiment.own_function import name_of
 from snnprof.experiment.training_run import TrainingRun
-from snnprof.profiling.step_meter import Batch
 from snnprof.results import CountResult
-from snnprof.training.adapters import SteppedModel
-from snnprof.training.step_runner import as_sequence
+from snnprof.training.found_layout import FoundLayout
+from snnprof.training.sequences import as_sequence
+from snnprof.training.stepped_model import SteppedModel
+
+MakeSchedule = Callable[[Optimizer, int], LRScheduler]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: SGD with Nesterov momentum and cosine annealing, as the HD-LIF authors do.
+    """How to train: by default SGD with Nesterov momentum and cosine annealing.
 
-    The learning rate is ours: theirs, 0.01, is for 300 epochs.
+    As the HD-LIF authors do; the learning rate is ours: theirs, 0.01, is for 300 epochs.
+
+    Attributes:
+        epochs, batch_size, learning_rate: as of :func:`snnprof.run`.
+        momentum, weight_decay: of SGD.
+        own_optimizer: from parameters to an optimiser, in place of SGD.
+        own_schedule: from an optimiser and the number of steps to a scheduler, which is told of
+            every step; None for cosine annealing of SGD, and for none of one's own optimiser.
     """
 
     epochs: int
@@ -32,6 +46,8 @@ class Recipe:
     learning_rate: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    own_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None
+    own_schedule: MakeSchedule | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -43,36 +59,69 @@ class Recipe:
         if not 0 < self.learning_rate < math.inf:
             raise SnnprofError(f"learning_rate={self.learning_rate}: must be above 0, and finite")
 
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """SGD with these settings."""
-        return torch.optim.SGD(
-            parameters,
-            lr=self.learning_rate,
-            momentum=self.momentum,
-            nesterov=True,
-            weight_decay=self.weight_decay,
+    @property
+    def words(self) -> str:
+        """The optimiser and the schedule, for a sentence."""
+        optimizer = (
+            f"SGD (learning rate {self.learning_rate:g}, Nesterov momentum {self.momentum:g}, "
+            f"weight decay {self.weight_decay:g})"
+            if self.own_optimizer is None
+            else f"optimiser {name_of(self.own_optimizer)}"
         )
+        if self.own_schedule is not None:
+            return f"{optimizer}, schedule {name_of(self.own_schedule)}"
+        annealed = "cosine annealing" if self.own_optimizer is None else "no schedule"
+        return f"{optimizer}, {annealed}"
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """The optimiser of these parameters.
+
+        Raises:
+            SnnprofError: one's own function makes something else.
+        """
+        if self.own_optimizer is None:
+            return torch.optim.SGD(
+                parameters,
+                lr=self.learning_rate,
+                momentum=self.momentum,
+                nesterov=True,
+                weight_decay=self.weight_decay,
+            )
+        made = self.own_optimizer(parameters)
+        if not isinstance(made, Optimizer):
+            raise SnnprofError(
+                f"optimizer {name_of(self.own_optimizer)!r} returned a {type(made).__name__}, not "
+                "a torch.optim.Optimizer"
+            )
+        return made
+
+    def schedule(self, optimizer: Optimizer, steps: int) -> LRScheduler | None:
+        """What changes the learning rate over so many training steps; None for nothing."""
+        if self.own_schedule is not None:
+            return self.own_schedule(optimizer, steps)
+        return CosineAnnealingLR(optimizer, max(1, steps)) if self.own_optimizer is None else None
 
 
-def check_batch(data: Dataset, recipe: Recipe) -> None:
+def check_batch(data: Data, recipe: Recipe) -> None:
     """Raise SnnprofError for a batch of more samples than there are training images."""
-    images = len(data.train_labels)
-    if recipe.batch_size > images:
+    images = data.images
+    if data.batch_size is None and images is not None and recipe.batch_size > images:
         raise SnnprofError(
             f"batch_size={recipe.batch_size} is more than the {images} training images"
         )
 
 
-def count_steps(data: Dataset, recipe: Recipe) -> int:
+def count_steps(data: Data, recipe: Recipe) -> int:
     """Training steps per row: incomplete batches are dropped, so that all steps are alike."""
-    if recipe.epochs:
-        check_batch(data, recipe)
-    return recipe.epochs * (len(data.train_labels) // recipe.batch_size)
+    if not recipe.epochs:
+        return 0
+    check_batch(data, recipe)
+    return recipe.epochs * data.steps(recipe.batch_size)
 
 
 def train_in_turn(
     runs: Sequence[TrainingRun],
-    data: Dataset,
+    data: Data,
     recipe: Recipe,
     seed: int,
     advance: Callable[[], None],
@@ -84,7 +133,7 @@ def train_in_turn(
 
 def train_epochs(
     runs: Sequence[TrainingRun],
-    data: Dataset,
+    data: Data,
     recipe: Recipe,
     seed: int,
     advance: Callable[[], None],
@@ -98,49 +147,65 @@ def train_epochs(
     for epoch in range(recipe.epochs):
         if all(run.meter is None for run in runs):  # none is left to train
             return
-        for number, batch in enumerate(_batches(data, recipe.batch_size, generator)):
+        batches = data.epoch(recipe.batch_size, generator)
+        for number, (batch, loading_s) in enumerate(_with_loading_time(batches)):
             turn = number % len(runs)
             for run in (*runs[turn:], *runs[:turn]):
                 run.step(batch)
+                run.loading_s.append(loading_s)
                 advance()
         for run in runs:
             run.end_epoch(epoch)
         yield epoch + 1
 
 
-def _batches(data: Dataset, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    images, labels = data.train_images, data.train_labels
-    order = torch.randperm(len(labels), generator=generator).to(labels.device)
-    for chosen in order.split(size):
-        if len(chosen) == size:
-            yield images[chosen], labels[chosen]
+def _with_loading_time(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """The batches, and the seconds that each took to come."""
+    start = time.perf_counter()
+    for batch in batches:
+        yield batch, time.perf_counter() - start
+        start = time.perf_counter()
 
 
 @torch.no_grad()
 def evaluate(
-    stepped: SteppedModel, timesteps: int, data: Dataset, batch_size: int
+    stepped: SteppedModel,
+    found: FoundLayout,
+    timesteps: int,
+    batches: Iterable[Batch],
+    metric: Metric | None,
 ) -> tuple[CountResult, float | None]:
-    """Count on the test images; share of them classified correctly, if labels mean anything.
+    """Count on test batches, and the metric's mean over them.
 
-    In full precision, not compiled. The class is the one with the largest output summed over
-    time.
+    In full precision, not compiled. Samples counted are compared with samples fed.
+
+    Args:
+        stepped: the model, in its layout.
+        found: the layout.
+        timesteps: T.
+        batches: inputs and labels, on the model's device.
+        metric: of the outputs summed over time; None for none.
     """
     stepped.model.eval()
-    whole = stepped.sequence is not None
-    counter = (
-        SopCounter(stepped.model, batch_dim=1)
-        if whole
-        else SopCounter(stepped.model, timesteps=timesteps)
-    )
-    correct = 0
+    samples, total, counted = 0, 0.0, 0
+    counter = _counter(stepped, found, timesteps)
     # Weights that a quantiser computes are the same for every batch: computed once.
     with counter, parametrize.cached():
-        for images, labels in zip(
-            data.test_images.split(batch_size), data.test_labels.split(batch_size), strict=True
-        ):
+        for x, labels in batches:
+            sequence = as_sequence(x, labels, timesteps, found.asked)
             stepped.reset()
-            logits = stepped.run_sequence(as_sequence(images, labels, timesteps))
-            correct += int((logits.sum(0).argmax(1) == labels).sum())
+            if found.name is None:  # by a way of the user's own, whose inputs tell nothing
+                counter.expect(sequence.shape[1], timesteps, found.calls)
+            outputs = stepped.run_sequence(sequence)
+            samples += sequence.shape[1]
+            if metric is not None:
+                score, number = metric.score(outputs.sum(0), labels)
+                total, counted = total + score, counted + number
     stepped.model.train()
-    accuracy = correct / len(data.test_labels) if data.labelled else None
-    return counter.result(), accuracy
+    return counter.result(samples=samples), total / counted if counted else None
+
+
+def _counter(stepped: SteppedModel, found: FoundLayout, timesteps: int) -> SopCounter:
+    if found.name is not None:
+        return SopCounter(stepped.model, layout=found.name, timesteps=timesteps)
+    return SopCounter(stepped.model, timesteps=timesteps)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.profiling.phase_timer import PhaseTimer
@@ -41,6 +42,7 @@ class TrainingRun:
         notes: what has to be said of this row alone.
         traceback: of the error that the row failed with; empty without one.
         saved: file with its weights; None before they are saved.
+        loading_s: seconds that every batch took to be loaded.
     """
 
     def __init__(self, setup: StepSetup, row: ReportRow, notes: Iterable[str] = ()) -> None:
@@ -51,6 +53,7 @@ class TrainingRun:
         self.notes = [*notes]
         self.traceback = ""
         self.saved: Path | None = None
+        self.loading_s: list[float] = []
 
     @property
     def name(self) -> str:
@@ -59,6 +62,7 @@ class TrainingRun:
 
     @property
     def timesteps(self) -> int:
+        assert self.row.timesteps is not None  # every row of a run is planned with its T
         return self.row.timesteps
 
     @property
@@ -83,9 +87,13 @@ class TrainingRun:
         done = attempt_all(action, device)
         if not isinstance(done, Failure):
             return done
-        self.meter = None
-        self.fail(f"{done.reason} while {doing}" if doing else done.reason, done.traceback)
+        self.end(f"{done.reason} while {doing}" if doing else done.reason, done.traceback)
         return None
+
+    def end(self, reason: str, traceback: str = "") -> None:
+        """Say why the row failed, and leave it out of what follows."""
+        self.meter = None
+        self.fail(reason, traceback)
 
     def fail(self, reason: str, traceback: str = "") -> None:
         """Say in the row why figures are missing; of several reasons, the first."""
@@ -93,7 +101,13 @@ class TrainingRun:
             self.traceback = traceback
             self.record(failure=reason)
 
-    def make(self, device: torch.device, seed: int, steps: int, timed: bool) -> None:
+    def make(
+        self,
+        device: torch.device,
+        seed: int,
+        schedule: Callable[[Optimizer], LRScheduler | None],
+        timed: bool,
+    ) -> None:
         """Make the model and its optimiser; a row that fails says why.
 
         A :class:`SnnprofError` is raised, of what can be mended: nothing is trained yet.
@@ -101,7 +115,7 @@ class TrainingRun:
         Args:
             device: where to train.
             seed: of the time steps that the mode draws.
-            steps: training steps to come: the learning rate is annealed over them.
+            schedule: makes what changes the learning rate at every step, or None.
             timed: take time and memory of the training itself.
         """
         made = attempt_all(partial(self._make, device, seed, timed), device, SnnprofError)
@@ -109,7 +123,7 @@ class TrainingRun:
             self.fail(made.reason, made.traceback)
             return
         self.meter = made
-        self._scheduler = CosineAnnealingLR(made.runner.optimizer, max(1, steps))
+        self._scheduler = schedule(made.runner.optimizer)
 
     def _make(self, device: torch.device, seed: int, timed: bool) -> StepMeter:
         timer = PhaseTimer(device) if timed else None
@@ -131,7 +145,8 @@ class TrainingRun:
             meter.measure_memory(batch)
         else:
             meter.time_step(batch)
-        self._scheduler.step()
+        if self._scheduler is not None:
+            self._scheduler.step()
 
     def end_epoch(self, epoch: int) -> None:
         """Note the mean loss of the epoch; a training that has diverged ends the row."""
@@ -140,8 +155,7 @@ class TrainingRun:
         losses, what = self.meter.take_losses()
         self.loss = statistics.fmean(losses)
         if what is not None:
-            self.meter = None
-            self.fail(
+            self.end(
                 f"diverged: {what} (epoch {epoch + 1}): look for NaN in the data, or try a lower "
                 "learning_rate"
             )

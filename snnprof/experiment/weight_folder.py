@@ -20,7 +20,7 @@ from snnprof.experiment.safetensors_file import to_bytes
 from snnprof.experiment.settings import Settings
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import ReportRow
-from snnprof.training.adapters import SteppedModel
+from snnprof.training.stepped_model import SteppedModel
 
 _NOT_IN_NAMES = re.compile(r"[^\w.+=-]+")
 
@@ -115,10 +115,13 @@ def _settings(row: ReportRow, settings: Settings, given: Mapping[str, Any]) -> d
         "weights": row.weights,
         "modes": row.mode,
         "timesteps": row.timesteps,
-        "batch_size": settings.recipe.batch_size,
+        "batch_size": settings.recipe.batch_size if given["batch_size"] else None,
         "variants": network_variants(settings),
     }
-    alike = ("data", "image_size", "learning_rate", "epochs", "seed", "checkpoint")
+    alike = (
+        "data", "image_size", "layout", "loss", "metric", "learning_rate", "epochs", "seed",
+        "checkpoint",
+    )  # fmt: skip
     return {
         name: value
         for name, value in (*of_row.items(), *((name, given[name]) for name in alike))

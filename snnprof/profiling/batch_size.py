@@ -72,5 +72,6 @@ def _needed(profiles: Sequence[StepProfile | Failure]) -> int | None:
     found = [profile for profile in profiles if isinstance(profile, StepProfile)]
     if len(found) < len(profiles):
         return None
-    activations = max((p.peak_bytes - p.static_bytes for p in found), default=0)
-    return sum(p.static_bytes for p in found) + activations
+    static = [p.peak_bytes if p.static_bytes is None else p.static_bytes for p in found]
+    above = (p.peak_bytes - s for p, s in zip(found, static, strict=True))
+    return sum(static) + max(above, default=0)

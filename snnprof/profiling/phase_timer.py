@@ -55,7 +55,8 @@ class PhaseTimer:
     """Times whole steps and their phases; every repetition is kept.
 
     A phase that comes several times in a step (a backward pass per time step) is summed over
-    the step. Phases outside :meth:`step` are not timed.
+    the step. A phase inside another one is its own time and not the outer one's. Phases outside
+    :meth:`step` are not timed, and a step that failed is not kept.
 
     Args:
         device: where the work runs.
@@ -65,31 +66,60 @@ class PhaseTimer:
     def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
         self._ticks: _Ticks = _EventTicks(device) if device.type == "cuda" else _ClockTicks(clock)
         self._steps: list[list[tuple[str, int, int]]] = []
+        self._parts: list[tuple[str, int, int]] = []  # of the step that runs
+        self._open: list[tuple[str, int]] = []  # the innermost runs, those before it are paused
         self._running = False
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """One repetition."""
-        self._steps.append([])
+        self._parts, self._open = [], []
         self._running = True
         try:
-            with self.phase(STEP):
-                yield
+            start = self._ticks.mark()
+            yield
+            self._parts.append((STEP, start, self._ticks.mark()))
+            self._steps.append(self._parts)
         finally:
             self._running = False
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A part of it: "forward", "backward" or "optimizer"."""
-        if not self._running:
-            yield
-            return
-        start = self._ticks.mark()
+        self.begin(name)
         yield
-        self._steps[-1].append((name, start, self._ticks.mark()))
+        self.end(name)
+
+    def begin(self, name: str) -> None:
+        """Begin a phase; one that runs is paused."""
+        if not self._running:
+            return
+        now = self._ticks.mark()
+        self._keep_part(now)
+        self._open.append((name, now))
+
+    def end(self, name: str) -> None:
+        """End a phase, and all that began inside it; one that never began is let pass."""
+        if not self._running or all(name != begun for begun, _ in self._open):
+            return
+        now = self._ticks.mark()
+        self._keep_part(now)
+        while self._open.pop()[0] != name:
+            pass
+        if self._open:
+            self._open[-1] = (self._open[-1][0], now)
+
+    def _keep_part(self, now: int) -> None:
+        if self._open:
+            self._parts.append((*self._open[-1], now))
 
     def seconds(self, name: str = STEP) -> tuple[float, ...]:
-        """Seconds per repetition, of the whole step or of a phase. Waits for the GPU."""
+        """Seconds per repetition, of the whole step or of a phase. Waits for the GPU.
+
+        Empty where the phase never came.
+        """
+        if not any(phase == name for marks in self._steps for phase, _, _ in marks):
+            return ()
         return tuple(
             sum(self._ticks.seconds(start, end) for phase, start, end in marks if phase == name)
             for marks in self._steps

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
@@ -18,10 +16,13 @@ from snnprof.profiling.phase_timer import Clock, PhaseTimer
 from snnprof.profiling.step_memory import Attempt, Failure, OutOfMemory, attempt
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import StepProfile
-from snnprof.training.adapters import SteppedModel
-from snnprof.training.batch_run import NO_RECORDER, StepLoss
+from snnprof.training.batch_run import NO_RECORDER
+from snnprof.training.layouts import AUTO
+from snnprof.training.losses import USUAL, Loss, StepLoss
 from snnprof.training.modes import find_mode
 from snnprof.training.step_runner import MakeOptimizer, StepRunner, StepSetup, sgd
+from snnprof.training.step_trial import settled
+from snnprof.training.stepped_model import SteppedModel
 
 WARMUP = 5
 REPEATS = 30
@@ -43,18 +44,20 @@ def profile_step(
     amp: str | None = None,
     compile: bool = False,
     channels_last: bool = False,
-    loss: StepLoss = F.cross_entropy,
+    loss: str | Loss | StepLoss = USUAL,
+    layout: str = AUTO,
     seed: int = 0,
 ) -> StepProfile:
     """Profile one training step of a model in a mode.
 
     Args:
-        build: makes a fresh model (a network of ours, of a known library, any module from
-            [K, B, ...] to [K, B, classes], or :func:`~snnprof.training.adapters.stepwise`); it
-            is called twice, for memory and for time. A model is left as it is: a deep copy of
-            it is profiled.
-        batch: inputs and classes [B]. Inputs [B, C, H, W] or [B, features] are repeated T
-            times; others are sequences [T, B, ...].
+        build: makes a fresh model (a network of ours, of a known library, any module that takes
+            its time steps in a layout, or :func:`~snnprof.training.stepped_model.stepwise`); it
+            is called for memory, for time, and for every layout that is tried. A model is left
+            as it is: deep copies of it are profiled.
+        batch: inputs and labels (classes [B], or whatever the loss takes). Inputs [B, C, H, W]
+            or [B, features] are repeated T times; others are sequences [T, B, ...] or
+            [B, T, ...].
         mode: one of :func:`~snnprof.training.modes.mode_names`.
         timesteps: T; None for the model's own, or that of the sequence.
         optimizer: makes the optimiser; SGD with Nesterov momentum if not given.
@@ -65,8 +68,12 @@ def profile_step(
         amp: "bf16" or "fp16".
         compile: run the forward pass through torch.compile.
         channels_last: weights and images in that memory format.
-        loss: of logits [B, classes] and classes [B]; for the published one of OTTT, see
+        loss: "sum", "step", "tet", "mse", or a function of outputs and labels: of the outputs
+            summed over time, [B, classes] (step by step: of each time step), or if it does not
+            take these, of all of them, [T, B, classes]. For the published one of OTTT, see
             :func:`~snnprof.training.batch_run.cross_entropy_and_mse`.
+        layout: how the model takes its time steps, a name of
+            :data:`~snnprof.training.layouts.LAYOUTS`; "auto" finds out by trying.
         seed: of the model's making and of the time steps that a mode draws.
 
     Returns:
@@ -76,7 +83,7 @@ def profile_step(
         SnnprofError: a wrong name or value; K > T; a batch that does not fit; a model that
             keeps its graph between steps; a loss that is not finite; too little memory.
     """
-    setup = StepSetup(build, mode, timesteps, optimizer, amp, compile, channels_last, loss)
+    setup = StepSetup(build, mode, timesteps, optimizer, amp, compile, channels_last, loss, layout)
     (profile,) = profile_steps(
         [setup], batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
     )
@@ -136,6 +143,7 @@ def try_profiles(
     where = choose_device(device)
     devices = range(torch.cuda.device_count()) if where.type == "cuda" else ()
     with torch.random.fork_rng(devices):
+        setups = [settled(setup, batch, where) for setup in setups]
         untimed = []
         for setup in setups:
             untimed.append(memory_profile(setup, batch, where, seed, attempt))
@@ -225,11 +233,12 @@ class _Trial:
         timer: PhaseTimer | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        model = _make(setup.build)
+        model = setup.make()
         runner = StepRunner(setup, model, device, recorder=timer or NO_RECORDER, seed=seed)
         self.meter = StepMeter(runner, device, timer)
-        images, labels = (tensor.to(device) for tensor in batch)
-        self.batch = (setup.lay_out(images), labels)
+        images, labels = batch
+        on_device = labels.to(device) if isinstance(labels, Tensor) else labels
+        self.batch = (setup.lay_out(images.to(device)), on_device)
 
     def check_finite(self) -> None:
         """Raise SnnprofError for a loss or a parameter that is not; outside the timed steps."""
@@ -239,21 +248,3 @@ class _Trial:
                 f"mode {self.meter.runner.mode.name!r}: {what}: look for NaN in the batch, or try "
                 "a lower learning rate"
             )
-
-
-def _make(
-    build: Callable[[], nn.Module | SteppedModel] | nn.Module,
-) -> nn.Module | SteppedModel:
-    if not callable(build):
-        raise SnnprofError(
-            f"build is a {type(build).__name__}: give a function that makes the model, or a module"
-        )
-    if not isinstance(build, nn.Module):
-        return build()
-    try:
-        return copy.deepcopy(build)
-    except RuntimeError as error:
-        raise SnnprofError(
-            f"{type(build).__name__} cannot be copied ({error}): call snnprof.reset(model) first, "
-            "or give a function that builds it"
-        ) from error

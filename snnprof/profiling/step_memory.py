@@ -11,7 +11,7 @@ from traceback import format_exception
 from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.optim import Optimizer
 
@@ -19,7 +19,7 @@ from snnprof.core.error_line import one_line
 from snnprof.core.errors import is_out_of_memory
 from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
-from snnprof.training.adapters import SteppedModel
+from snnprof.training.stepped_model import SteppedModel
 
 Returned = TypeVar("Returned")
 
@@ -117,36 +117,49 @@ def step_memory(
     optimizer.zero_grad(set_to_none=True)
     stepped.reset()
     held = _bytes_of(
-        chain(stepped.model.parameters(), stepped.model.buffers(), _state(optimizer), inputs)
+        chain(
+            stepped.model.parameters(), stepped.model.buffers(), optimizer_state(optimizer), inputs
+        )
     )
     if device.type == "cuda":
         rise, reserved, result = _cuda_rise(step, device)
     else:
         rise, result = _cpu_rise(step)
         reserved = None
-    # Where the mode has freed them already, they are as large as what they belong to.
-    gradients = (p for p in stepped.model.parameters() if p.requires_grad)
-    static = _bytes_of(chain(stepped.model.parameters(), _state(optimizer)))
-    static += sum(p.numel() * p.element_size() for p in gradients)
-    return StepMemory(held + rise, reserved, static), result
+    return StepMemory(held + rise, reserved, static_bytes(stepped.model, optimizer)), result
 
 
-def _state(optimizer: Optimizer) -> Iterator[object]:
+def static_bytes(model: nn.Module, optimizer: Optimizer) -> int:
+    """Bytes of the parameters, their gradients and the optimiser's state."""
+    # Where a step has freed the gradients, they are as large as what they belong to.
+    gradients = (p for p in model.parameters() if p.requires_grad)
+    held = _bytes_of(chain(model.parameters(), optimizer_state(optimizer)))
+    return held + sum(p.numel() * p.element_size() for p in gradients)
+
+
+def optimizer_state(optimizer: Optimizer) -> Iterator[object]:
+    """Every value that the optimiser keeps of its parameters."""
     return (value for held in optimizer.state.values() for value in held.values())
 
 
 def _bytes_of(values: Iterable[object]) -> int:
     """Bytes of tensors, each once: of a part of something larger, only the part."""
-    spans = sorted(_span(value) for value in values if isinstance(value, Tensor) and value.numel())
+    return covered_bytes(
+        span(value) for value in values if isinstance(value, Tensor) and value.numel()
+    )
+
+
+def covered_bytes(spans: Iterable[tuple[int, int]]) -> int:
+    """How many addresses lie in one span or more."""
     total = reached = 0
-    for begin, end in spans:
+    for begin, end in sorted(spans):
         total += max(0, end - max(begin, reached))
         reached = max(reached, end)
     return total
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
-    """Addresses from the first byte to behind the last."""
+def span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses from the first byte to behind the last, of a tensor that has elements."""
     last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     begin = tensor.data_ptr()
     return begin, begin + (last + 1) * tensor.element_size()
@@ -164,16 +177,23 @@ def _cuda_rise(step: Callable[[], Tensor], device: torch.device) -> tuple[int, i
 
 
 def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
-    # The profiler's C++ side logs messages for its developers to standard error.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+    with allocation_profiler() as profiler:
         result = step()
     level = highest = 0
     for change in _allocations(profiler):
         level += change
         highest = max(highest, level)
     return highest, result
+
+
+def allocation_profiler(record_operands: bool = False) -> torch.profiler.profile:
+    """A profiler of what is allocated and freed and, if asked, of each operator's tensors."""
+    # The profiler's C++ side logs messages for its developers to standard error.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    return torch.profiler.profile(
+        activities=activities, profile_memory=True, record_shapes=record_operands
+    )
 
 
 def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:

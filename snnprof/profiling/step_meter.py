@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from snnprof.profiling.step_memory import StepMemory, step_memory
 from snnprof.results import StepProfile
 from snnprof.training.step_runner import StepRunner
 
-Batch = tuple[Tensor, Tensor]  # inputs and classes [B]
+Batch = tuple[Tensor, Any]  # inputs and labels, of the kind that the loss takes
 
 
 class StepMeter:

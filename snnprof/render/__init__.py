@@ -15,14 +15,16 @@ from snnprof.render import (
     scaling_figure,
     step_table,
 )
+from snnprof.render.figures_by_name import as_dict
 from snnprof.render.operator_table import write_tables
 from snnprof.render.output_files import save
 from snnprof.render.table import frame
 from snnprof.results.base import Views, bind_views
 
-bind_views(Views(frame=frame, save=save, trace_tables=write_tables))
+bind_views(Views(frame=frame, save=save, trace_tables=write_tables, as_dict=as_dict))
 
 __all__ = [
+    "as_dict",
     "coherence_figure",
     "coherence_table",
     "count_table",

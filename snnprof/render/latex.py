@@ -6,7 +6,10 @@ from snnprof.render.output_formats import output_format
 from snnprof.render.table import text_frame, view
 from snnprof.results import Result
 
-_ESCAPES = str.maketrans({c: f"\\{c}" for c in "%&_#$"})
+_ESCAPES = str.maketrans(
+    {c: f"\\{c}" for c in "%&_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 @output_format(".tex")

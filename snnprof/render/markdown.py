@@ -11,6 +11,12 @@ from snnprof.results import Result
 def markdown(result: Result) -> str:
     """The formatted table, its title as a heading."""
     table = view(result)
-    body = text_frame(table).to_markdown(index=False, disable_numparse=True)
+    cells = text_frame(table).map(_escape).rename(columns=_escape)
+    body = cells.to_markdown(index=False, disable_numparse=True)
     notes = "\n".join(f"- {note}" for note in table.notes)
     return f"# {table.title}\n\n{body}\n\n{notes}\n"
+
+
+def _escape(text: str) -> str:
+    """A bar would begin the next cell."""
+    return text.replace("|", r"\|")

@@ -9,6 +9,7 @@ from snnprof.render.count_table import count_notes
 from snnprof.render.energy_table import energy_notes
 from snnprof.render.number_format import (
     integer,
+    number,
     percent,
     ratio,
     relative,
@@ -17,6 +18,7 @@ from snnprof.render.number_format import (
 )
 from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
 from snnprof.results import (
+    Cell,
     Growth,
     Report,
     ReportRow,
@@ -30,7 +32,23 @@ _SHORT = 40  # characters of a failure that a cell takes
 
 @records.register
 def _(result: Report) -> list[dict[str, Any]]:
-    return [_row_record(row, result) for row in result.rows]
+    own = dict.fromkeys(own_columns(result))
+    return [_row_record(row, result) | own | row.more for row in result.rows]
+
+
+def own_columns(report: Report) -> Sequence[str]:
+    """Names of the columns that are the user's own."""
+    return _unique(name for row in report.rows for name in row.more)
+
+
+def our_columns() -> frozenset[str]:
+    """Names of our columns, in tables and for programs; those of energies are not among them."""
+    row = ReportRow("")
+    execution = ReportRow("", execution="a", not_measured="a", batch_size=1)
+    mixed = Report((row, execution))
+    cells = [_row_cells(row, mixed, device) for device in ("CPU", "GPU", "")]
+    names = {name for found in cells for name in found} | {"batch", "device"}
+    return frozenset(names | _row_record(row, mixed).keys())
 
 
 def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
@@ -60,8 +78,15 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "epochs": row.epochs,
         "execution": row.execution,
         "failure": row.failure,
-        "device": report.environment.get("device"),
+        "device": _device(row, report),
     }
+
+
+def _device(row: ReportRow, report: Report) -> str | None:
+    """The device in full where the environment is of its kind, else the kind alone."""
+    where = report.environment.get("device")
+    of_kind = where is not None and where.lower().startswith(row.device or "")
+    return where if of_kind else row.device
 
 
 def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
@@ -93,19 +118,30 @@ def _measured_j(row: ReportRow) -> float | None:
 
 
 def _ratio(row: ReportRow, report: Report, figure: str) -> float | None:
-    """A figure of a row, relative to that of the first row of the same T that has it."""
-    alike = (getattr(other, figure) for other in report.rows if other.timesteps == row.timesteps)
+    """A figure of a row, relative to that of the first row of the same conditions that has it."""
+    alike = (getattr(other, figure) for other in report.rows if other.conditions == row.conditions)
     return relative(getattr(row, figure), next((y for y in alike if y is not None), None))
 
 
 @view.register
 def _(result: Report) -> View:
-    device = "GPU" if result.environment.get("device", "").startswith("CUDA") else "CPU"
-    rows = [_row_cells(row, result, device) for row in result.rows]
+    device = _heading(result)
+    own = own_columns(result)
+    rows = [_row_cells(row, result, device) | _own_cells(row, own) for row in result.rows]
     columns = tuple(dict.fromkeys(heading for row in rows for heading in row))
     cells = tuple(tuple(row.get(heading, "") for heading in columns) for row in rows)
-    title = "Training modes side by side (SOPs, NOPs and energy per sample)"
+    what = "Training modes" if any(row.mode for row in result.rows) else "Networks"
+    title = f"{what} side by side (SOPs, NOPs and energy per sample)"
     return View(title, columns, cells, tuple(report_notes(result)))
+
+
+def _heading(report: Report) -> str:
+    """The device, in the headings of time and memory; empty where there are several."""
+    kinds = {row.device for row in report.rows if row.device is not None}
+    if len(kinds) > 1:
+        return ""
+    (kind,) = kinds or {report.environment.get("device", "").lower()[:4]}
+    return "GPU" if kind.startswith("cuda") else "CPU"
 
 
 def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
@@ -113,12 +149,13 @@ def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
     counts = row.counts
     tables = _unique(energy.table for other in report.rows for energy in other.energies)
     energies = {energy.table: energy.total_j for energy in row.energies}
+    where = f", {device}" if device else ""
     cells = {
         "model": row.model,
         "neuron": row.neuron or "",
         "weights": row.weights or "",
-        "mode": row.mode,
-        "T": str(row.timesteps),
+        "mode": row.mode or "",
+        "T": "" if row.timesteps is None else str(row.timesteps),
         "parameters": integer(row.parameters),
         "size (MB)": scaled(row.size_bytes, MEGA),
         "size, paper (MB)": scaled(row.paper_size_bytes, MEGA),
@@ -127,16 +164,31 @@ def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
         "SOPs (M)": scaled(None if counts is None else counts.per_sample("synops"), MEGA),
         **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
         "NOPs (M)": scaled(row.neuron_ops, MEGA),
-        f"step time, {device} (ms)": _time_or_failure(row),
+        f"step time{where} (ms)": _time_or_failure(row),
         "time ratio": ratio(_ratio(row, report, "step_median_s")),
-        f"peak memory, {device} (MiB)": scaled(row.peak_bytes, MIB),
+        f"peak memory{where} (MiB)": scaled(row.peak_bytes, MIB),
         "memory ratio": ratio(_ratio(row, report, "peak_bytes")),
     }
+    profiled = [other for other in report.rows if other.profile is not None]
+    if len({other.samples_per_step for other in profiled}) > 1:
+        cells["batch"] = integer(row.samples_per_step)
+    if len({other.device for other in profiled}) > 1:
+        cells["device"] = row.device or ""
     if any(other.execution for other in report.rows):
         cells["training step"] = row.execution
     if any(other.measured or other.not_measured for other in report.rows):
         cells["measured energy, training (mJ)"] = scaled(_measured_j(row), MILLI)
     return cells
+
+
+def _own_cells(row: ReportRow, names: Sequence[str]) -> dict[str, str]:
+    return {name: _own_cell(row.more.get(name)) for name in names}
+
+
+def _own_cell(value: Cell) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return value if isinstance(value, str) else integer(value)
 
 
 def _time_or_failure(row: ReportRow) -> str:
@@ -158,7 +210,8 @@ def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
 
 
 def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
-    who = found.mode if alone or found.neuron is None else f"{found.neuron} {found.mode}"
+    named = (found.model, None if alone else found.neuron, found.mode)
+    who = " ".join(part for part in named if part) or "all rows"
     first, last = found.timesteps[0], found.timesteps[-1]
     change = f"{ratio(found.ratio)} from T={first} to T={last}"
     if found.spread <= FLAT:
@@ -179,6 +232,7 @@ def report_notes(report: Report) -> Iterator[str]:
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
             "state and inputs included. Ratios are to the first row of the same T."
         )
+    yield from _conditions(report)
     yield (
         "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "
         "scales); beside it as the HD-LIF paper accounts: 1/4 byte per 1-bit, 3/8 byte per "
@@ -194,7 +248,25 @@ def report_notes(report: Report) -> Iterator[str]:
     yield from _unique(
         note for row in report.rows if row.counts is not None for note in count_notes(row.counts)
     )
-    yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
+    if report.environment:
+        yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
+
+
+def _conditions(report: Report) -> Iterator[str]:
+    """Rows that no ratio compares, and rows of which it is not known whether they are alike."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    profiled = [row for row in report.rows if row.profile is not None]
+    for row in profiled:
+        groups.setdefault((row.samples_per_step, row.device), []).append(row.name)
+    if len(groups) > 1:
+        listed = "; ".join(
+            f"batch {'not stated' if batch is None else batch} on {device}: {', '.join(names)}"
+            for (batch, device), names in groups.items()
+        )
+        yield f"Ratios compare rows of the same batch size and device only. {listed}."
+    unknown = [row.name for row in profiled if row.timesteps is None]
+    if unknown and len(profiled) > 1:
+        yield f"T is not stated of {', '.join(unknown)}: ratios take it to be the same in these."
 
 
 def _unique(values: Iterator[str]) -> Sequence[str]:

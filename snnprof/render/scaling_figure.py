@@ -10,13 +10,15 @@ from snnprof.core.errors import SnnprofError
 from snnprof.render.figures import drawn, picture
 from snnprof.render.table import MIB, MILLI
 from snnprof.results import Report, ReportRow, quartiles
+from snnprof.results.scaling import series
 
 _MARKERS = "os^Dvpx*"
+_MODE = (False, False, True, False, False)  # its place among the words of a series
 
 
 @picture.register
 def _(report: Report, suffix: str) -> bytes:
-    if len({row.timesteps for row in report.rows if row.profile is not None}) < 2:
+    if len({row.timesteps for row in _drawn(report)}) < 2:
         raise SnnprofError(
             "a picture of time and memory over T needs steps measured at several T: "
             "--timesteps 1,2,4,8 --repeats 20"
@@ -41,7 +43,7 @@ def _draw(report: Report, pyplot: Any) -> Any:
         )  # fmt: skip
     memory.set_ylabel("peak memory of a training step (MiB)")
     time.set_ylabel("time of a training step (ms)")
-    ticks = sorted({row.timesteps for row in report.rows})
+    ticks = sorted({row.timesteps or 0 for row in _drawn(report)})
     for axes in (memory, time):
         axes.set_xlabel("time steps T")
         axes.set_xticks(ticks, [str(t) for t in ticks])
@@ -49,16 +51,27 @@ def _draw(report: Report, pyplot: Any) -> Any:
         axes.grid(alpha=0.3)
     handles, labels = memory.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
-    figure.supxlabel(f"{report.rows[0].model}; {device}", fontsize=7)
+    models = dict.fromkeys(row.model for row in _drawn(report))
+    under = "; ".join(text for text in (*models, device) if text)
+    figure.supxlabel(under if len(models) == 1 else device, fontsize=7)
     return figure
 
 
+def _drawn(report: Report) -> list[ReportRow]:
+    """The measured rows, T ascending; those of which T is not known have no place."""
+    measured = [r for r in report.rows if r.profile is not None and r.timesteps is not None]
+    return sorted(measured, key=lambda row: row.timesteps or 0)
+
+
 def _series(report: Report) -> dict[str, list[ReportRow]]:
-    """The measured rows of each neuron and mode, T ascending."""
-    neurons = {row.neuron for row in report.rows}
-    found: dict[str, list[ReportRow]] = {}
-    for row in sorted(report.rows, key=lambda row: row.timesteps):
-        if row.profile is not None:
-            name = row.mode if len(neurons) == 1 else f"{row.neuron}, {row.mode}"
-            found.setdefault(name, []).append(row)
-    return found
+    """The measured rows of each line, named by what the lines differ in, and by the mode."""
+    found = series(_drawn(report))
+    differ = [len(set(values)) > 1 for values in zip(*found, strict=True)]
+    return {
+        ", ".join(
+            word
+            for word, shown, is_mode in zip(words, differ, _MODE, strict=True)
+            if word and (shown or is_mode)
+        ): rows
+        for words, rows in found.items()
+    }

@@ -1,4 +1,4 @@
-"""One training step."""
+"""One training step; one call in inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from snnprof.render.number_format import (
     spread,
 )
 from snnprof.render.table import MIB, MILLI, View, records, view
-from snnprof.results import StepProfile, quartiles
+from snnprof.results import InferenceProfile, StepProfile, quartiles
+
+_SEEN_FROM_OUTSIDE = (
+    "The step was seen from outside. Forward: calls of the model. Backward: from the model's "
+    "output on. Optimiser: its step. The rest, such as the loss, is in no phase. Peak counts what "
+    "stood before the step only where the step touches it.",
+)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 @records.register
@@ -42,9 +52,9 @@ def _(result: StepProfile) -> list[dict[str, Any]]:
 @view.register
 def _(result: StepProfile) -> View:
     cells = {
-        "mode": result.mode,
-        "T": str(result.timesteps),
-        "batch": str(result.batch_size),
+        "mode": _text(result.mode),
+        "T": _text(result.timesteps),
+        "batch": _text(result.batch_size),
         "forward (ms)": spread(result.forward_s, MILLI),
         "backward (ms)": spread(result.backward_s, MILLI),
         "optimiser (ms)": spread(result.optimizer_s, MILLI),
@@ -54,12 +64,47 @@ def _(result: StepProfile) -> View:
         "reserved (MiB)": scaled(result.reserved_bytes, MIB),
         "static (MiB)": scaled(result.static_bytes, MIB),
         "activation (MiB)": scaled(result.activation_bytes, MIB),
-        "backward passes": str(result.backward_passes),
-        "optimiser steps": str(result.optimizer_steps),
+        "backward passes": _text(result.backward_passes),
+        "optimiser steps": _text(result.optimizer_steps),
     }
     notes = (
         f"Time: median (first-third quartile) of {len(result.step_s)} steps, {result.device}.",
         "Memory: allocator bytes of one step of its own. Static: parameters, gradients, optimiser "
         "state. Activation: peak - static, inputs and buffers included.",
+        *(_SEEN_FROM_OUTSIDE if result.mode is None else ()),
+        *result.notes,
     )
     return View("One training step", tuple(cells), (tuple(cells.values()),), notes)
+
+
+@records.register
+def _(result: InferenceProfile) -> list[dict[str, Any]]:
+    first, middle, third = quartiles(result.latency_s) or (None, None, None)
+    return [
+        {
+            "device": result.device,
+            "batch_size": result.batch_size,
+            "latency_median_s": middle,
+            "latency_q1_s": first,
+            "latency_q3_s": third,
+            "repeats": len(result.latency_s),
+            "samples_per_s": result.samples_per_s,
+            "peak_bytes": result.peak_bytes,
+        }
+    ]
+
+
+@view.register
+def _(result: InferenceProfile) -> View:
+    cells = {
+        "batch": str(result.batch_size),
+        "latency (ms)": spread(result.latency_s, MILLI),
+        "samples/s": number(result.samples_per_s),
+        "peak (MiB)": scaled(result.peak_bytes, MIB),
+    }
+    notes = (
+        f"Latency: one call of the model, from rest, in evaluation mode, without gradients; median "
+        f"(first-third quartile) of {len(result.latency_s)} calls, {result.device}.",
+        "Memory: allocator bytes of one call of its own; parameters, buffers and inputs included.",
+    )
+    return View("Inference", tuple(cells), (tuple(cells.values()),), notes)

@@ -62,12 +62,14 @@ def scalars(row: ReportRow) -> dict[str, float | None]:
         "training/peak memory, bytes": row.peak_bytes,
         "training/accuracy": row.accuracy,
         "training/loss": row.loss,
+        **{f"own/{name}": x for name, x in row.more.items() if isinstance(x, int | float)},
     }
 
 
 def run_name(row: ReportRow) -> str:
-    """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard; T is its step."""
-    return row.name.removesuffix(f" T{row.timesteps}").replace("/", "-")
+    """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard, and a folder's; T is its step."""
+    name = row.name.removesuffix(f" T{row.timesteps}").replace("/", "-")
+    return name.replace(".", "-") if name in (".", "..") else name
 
 
 def coherence_scalars(result: CoherenceResult) -> dict[str, float | None]:
@@ -131,8 +133,8 @@ def _(sweep: CoherenceSweep) -> dict[str, Points]:
 @_runs.register
 def _(report: Report) -> dict[str, Points]:
     runs: dict[str, Points] = {}
-    for row in sorted(report.rows, key=lambda row: row.timesteps):
-        runs.setdefault(run_name(row), []).append((row.timesteps, scalars(row)))
+    for row in sorted(report.rows, key=lambda row: row.timesteps or 0):
+        runs.setdefault(run_name(row), []).append((row.timesteps or 0, scalars(row)))
     return runs
 
 

@@ -7,24 +7,34 @@ functions behind :meth:`CountResult.to_frame` and :meth:`CountResult.save` are h
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
 from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
-from snnprof.results.report import Growth, Report, ReportRow
-from snnprof.results.steps import StepProfile, quartiles
+from snnprof.results.report import Cell, Growth, Report, ReportRow
+from snnprof.results.steps import InferenceProfile, StepProfile, quartiles
 
 SCHEMA_VERSION = 2
 
-Result = CoherenceResult | CoherenceSweep | CountResult | EnergyResult | Report | StepProfile
+Result = (
+    CoherenceResult
+    | CoherenceSweep
+    | CountResult
+    | EnergyResult
+    | InferenceProfile
+    | Report
+    | StepProfile
+)
 
 __all__ = [
     "COUNT_COLUMNS",
     "SCHEMA_VERSION",
     "SOFTMAX_PRODUCT",
     "ReportRow",
+    "Cell",
     "CoherenceResult",
     "CoherenceSweep",
     "CountResult",
     "EnergyResult",
     "EnergyRow",
     "Growth",
+    "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
     "MeasuredEnergy",

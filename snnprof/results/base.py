@@ -28,11 +28,13 @@ class Views:
         frame: a result as a pandas DataFrame.
         save: writes a result to a path, in the format of its suffix.
         trace_tables: writes tables of a trace's operators, by name, into a folder.
+        as_dict: the numbers of a result by name, flat (True) or nested.
     """
 
     frame: Callable[[Any], pd.DataFrame]
     save: Callable[[Any, str | Path], None]
     trace_tables: TraceTables
+    as_dict: Callable[[Any, bool], dict[str, Any]]
 
 
 _bound: Views | None = None
@@ -71,3 +73,18 @@ class Viewed:
             SnnprofError: unknown suffix, or the file cannot be written.
         """
         views().save(self, path)
+
+
+class Numbered(Viewed):
+    """A result whose numbers can be logged."""
+
+    __slots__ = ()
+
+    def to_dict(self: Any, *, flat: bool = False) -> dict[str, Any]:
+        """The numbers by name, units in the names; what was not measured is left out.
+
+        Args:
+            flat: one level, for W&B or MLflow: ``"<row>/<figure>"``, ``"layer/<name>/synops"``;
+                else dicts by row or by layer.
+        """
+        return views().as_dict(self, flat)

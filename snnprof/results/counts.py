@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from snnprof.results.base import Viewed
+from snnprof.results.base import Numbered
 
 # The product of softmax weights and values in scaled_dot_product_attention.
 SOFTMAX_PRODUCT = "sdpa.av"
@@ -68,7 +68,7 @@ COUNT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class CountResult(Viewed):
+class CountResult(Numbered):
     """Synaptic operations of a model over a measurement.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snnprof.results.base import Viewed
+from snnprof.results.base import Numbered
 
 EVIDENCE = "measured, board-wide"
 
@@ -27,7 +27,7 @@ class EnergyRow:
 
 
 @dataclass(frozen=True)
-class EnergyResult(Viewed):
+class EnergyResult(Numbered):
     """Counts priced under one named convention.
 
     Attributes:

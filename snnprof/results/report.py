@@ -5,23 +5,26 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-from snnprof.results.base import Viewed
+from snnprof.results.base import Numbered
 from snnprof.results.counts import CountResult
 from snnprof.results.energy import EnergyResult, MeasuredEnergy
 from snnprof.results.steps import StepProfile
 
+# A cell of a user's own column; None is an empty one.
+Cell = str | int | float | None
+
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One model trained in one mode, or only counted (``epochs`` 0).
+    """One model trained in one mode, or only counted (``epochs`` 0); or anything put together.
 
     Attributes:
         model: its name, with options: ``"sew_resnet18+connect=iand"``.
         neuron, weights: as asked for, variants included; None where somebody else's
             builder decides it.
-        mode: the training mode.
-        timesteps: T.
-        parameters: number of trainable parameters.
+        mode: the training mode; None where it was not said.
+        timesteps: T; None where it is not known.
+        parameters: number of parameters, trainable or not.
         size_bytes: bytes of the weights packed, as they would be stored.
         paper_size_bytes: bytes of the weights as the HD-LIF paper accounts for them.
         accuracy: share of test samples classified correctly.
@@ -37,15 +40,19 @@ class ReportRow:
         checkpoint: file that the weights came from before any training.
         execution: settings of the step that are not the defaults: precision, compilation, memory
             format.
+        layout: how the model takes its time steps; None where the user's own function does it.
+        loss_name: the loss it was trained on.
+        loading_s: seconds that a training batch took to be loaded, beside the step: the median.
         failure: why figures are missing, in one line, e.g. "out of memory"; None where all went
             well.
+        more: columns of the user's own, by name; shown after ours.
     """
 
     model: str
-    neuron: str | None
-    weights: str | None
-    mode: str
-    timesteps: int
+    neuron: str | None = None
+    weights: str | None = None
+    mode: str | None = None
+    timesteps: int | None = None
     parameters: int | None = None
     size_bytes: float | None = None
     paper_size_bytes: float | None = None
@@ -61,13 +68,33 @@ class ReportRow:
     loss: float | None = None
     checkpoint: str | None = None
     execution: str = ""
+    layout: str | None = None
+    loss_name: str | None = None
+    loading_s: float | None = None
     failure: str | None = None
+    more: dict[str, Cell] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """``"vgg5 lif fp32 stbp T4"``; what is not known is left out."""
-        parts = (self.model, self.neuron, self.weights, self.mode, f"T{self.timesteps}")
+        time = None if self.timesteps is None else f"T{self.timesteps}"
+        parts = (self.model, self.neuron, self.weights, self.mode, time)
         return " ".join(part for part in parts if part)
+
+    @property
+    def device(self) -> str | None:
+        """Kind of device that the training step ran on; None where none was measured."""
+        return None if self.profile is None else self.profile.device
+
+    @property
+    def samples_per_step(self) -> int | None:
+        """Samples of the training step that was measured, or else of the training."""
+        return self.batch_size if self.profile is None else self.profile.batch_size
+
+    @property
+    def conditions(self) -> tuple[object, ...]:
+        """T, batch size and device: rows in which they are the same can be compared."""
+        return self.timesteps, self.samples_per_step, self.device
 
     @property
     def step_s(self) -> tuple[float, ...]:
@@ -87,7 +114,7 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth of a quantity of one neuron and mode with T: a straight line.
+    """Growth of a quantity of one network, neuron and mode with T: a straight line.
 
     Attributes:
         neuron, mode: of the rows of the report.
@@ -99,10 +126,11 @@ class Growth:
             for two points.
         ratio: value at the largest T / at the smallest.
         spread: largest value / smallest.
+        model: of the rows, where the report has several.
     """
 
     neuron: str | None
-    mode: str
+    mode: str | None
     quantity: str
     timesteps: tuple[int, ...]
     slope: float
@@ -110,10 +138,11 @@ class Growth:
     r_squared: float | None
     ratio: float
     spread: float
+    model: str | None = None
 
 
 @dataclass(frozen=True)
-class Report(Viewed):
+class Report(Numbered):
     """Rows side by side, and notes on them.
 
     Attributes:

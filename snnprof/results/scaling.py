@@ -14,22 +14,38 @@ _LEAST_POINTS = 3
 
 
 def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
-    """Memory and time over T, of every neuron and mode that ran with several T.
+    """Memory and time over T, of every network, neuron and mode that ran with several T.
 
     A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
-    the first. T = 1 is left out where two others remain: it carries no state.
+    the first. T = 1 is left out where two others remain: it carries no state. Rows of another
+    batch size or device are no points of the same line.
     """
-    series: dict[tuple[str | None, str], list[ReportRow]] = {}
-    for row in rows:
-        series.setdefault((row.neuron, row.mode), []).append(row)
-    for (neuron, mode), of_series in series.items():
+    several = len({row.model for row in rows}) > 1
+    for of_series in series(rows).values():
+        first = of_series[0]
         for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
             figures = ((row.timesteps, getattr(row, figure)) for row in of_series)
-            points = [(t, y) for t, y in figures if y is not None]
+            points = [(t, y) for t, y in figures if t is not None and y is not None]
             found = fit(sorted(points))
             if found is not None:
                 values = [y for t, y in points if t in found[0]]
-                yield Growth(neuron, mode, quantity, *found, spread=max(values) / min(values))
+                yield Growth(
+                    first.neuron,
+                    first.mode,
+                    quantity,
+                    *found,
+                    spread=max(values) / min(values),
+                    model=first.model if several else None,
+                )
+
+
+def series(rows: Sequence[ReportRow]) -> dict[tuple[str | None, ...], list[ReportRow]]:
+    """The rows that differ in T alone, by model, neuron, mode, batch size and device, as words."""
+    found: dict[tuple[str | None, ...], list[ReportRow]] = {}
+    for row in rows:
+        batch = None if row.samples_per_step is None else f"batch {row.samples_per_step}"
+        found.setdefault((row.model, row.neuron, row.mode, batch, row.device), []).append(row)
+    return found
 
 
 def fit(

@@ -10,19 +10,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from snnprof.core.errors import SnnprofError
 from snnprof.results import (
     SCHEMA_VERSION,
-    CoherenceResult,
-    CoherenceSweep,
-    CountResult,
-    EnergyResult,
-    Report,
     Result,
-    StepProfile,
 )
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (CoherenceResult, CoherenceSweep, CountResult, EnergyResult, Report, StepProfile)
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Result)}
 
 
 def to_json(result: Result) -> str:
@@ -60,17 +51,22 @@ def from_json(text: str) -> Result:
     return result
 
 
+def _is_made(field: dataclasses.Field[Any]) -> bool:
+    """True where the default is made anew: an empty dict."""
+    return field.default_factory is not dataclasses.MISSING
+
+
 def _decode(expected: Any, value: Any) -> Any:
     """Rebuild nested frozen dataclasses and tuples from what JSON made of them."""
     if value is None:
         return None
     if dataclasses.is_dataclass(expected):
         hints = get_type_hints(expected)
-        # A file from before an optional field was added lacks it: not measured.
+        # A file from before a field was added lacks it: not measured, no notes.
         names = [
             field.name
             for field in dataclasses.fields(expected)
-            if field.name in value or field.default is not None
+            if field.name in value or not (field.default in (None, ()) or _is_made(field))
         ]
         return expected(**{name: _decode(hints[name], value[name]) for name in names})  # type: ignore[operator]
     origin, arguments = get_origin(expected), get_args(expected)

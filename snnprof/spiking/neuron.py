@@ -133,7 +133,12 @@ def check_leak(leak: float) -> None:
 
 @register_neuron(Neuron)
 def _stated_by_itself(neuron: Neuron) -> NeuronEquations:
-    return replace(neuron.equations(), operations=neuron.operations, membrane=neuron.membrane)
+    return replace(
+        neuron.equations(),
+        operations=neuron.operations,
+        operations_per_step=neuron.operations_per_step,
+        membrane=neuron.membrane,
+    )
 
 
 def states_itself(module: nn.Module) -> TypeGuard[Neuron]:

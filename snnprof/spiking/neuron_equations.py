@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
-from snnprof.core.registry import ByClass
+from snnprof.core.registry import ByClass, Registry
 
-# (membrane after the last reset or None at rest, current, time step) to (charged membrane,
-# spike, membrane after the reset)
+# (state after the last reset or None at rest, current, time step) to (charged membrane, spike,
+# state after the reset)
 StepEquation = Callable[[Tensor | None, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 # One number for all time steps, or a function from a slice of them to [K], one number each.
 StepParameter = float | Tensor | Callable[[slice], Tensor]
+
+
+@dataclass(frozen=True)
+class NeuronCall:
+    """How a layer of neurons is called that takes more, or something else, than [T, B, ...].
+
+    Attributes:
+        take: from the arguments of a call to its currents [K, B, ...] and the state it is handed,
+            None at rest and where ``keeps_state``.
+        give: from the spikes [K, B, ...] and the state after them to what the call returns.
+        keeps_state: the layer keeps its state between calls; False where it is handed it.
+    """
+
+    take: Callable[..., tuple[Tensor, Tensor | None]]
+    give: Callable[[Tensor, Tensor], Any]
+    keeps_state: bool = True
+
+
+SEQUENCES = NeuronCall(lambda x: (x, None), lambda spikes, state: spikes)
+SINGLE_STEPS = NeuronCall(lambda x: (x.unsqueeze(0), None), lambda spikes, state: spikes[0])
 
 
 @dataclass(frozen=True)
@@ -29,40 +49,99 @@ class NeuronEquations:
     Attributes:
         step: (membrane after the last reset or None at rest, current, time step) to (membrane
             before the reset, spike, membrane after the reset), in torch operations that
-            autograd follows, surrogate included.
+            autograd follows, surrogate included. A neuron with more state than its membrane
+            stacks it behind the membrane, [states, B, ...], in what it returns last and is given
+            next.
         threshold: it fires where the membrane before the reset is at least this: a number, or
             a function from a slice of time steps to [K]. None: where its spike is not 0.
         leak: dm_t/dm_{t-1} where step t-1 is silent: a number, or a function from a slice of
             time steps to [K]; 0 for a stateless neuron. None: not stated.
         multi_step: it takes [T, B, ...]; False if it is called once per time step with
             [B, ...].
+        call: how it is called, where neither of these says it.
         identity: True if ds/dm is 1 where it fires (or ``passes``) and 0 elsewhere, and no
             gradient passes a reset, as Theorem 4.2 needs.
         name: of the neuron; None for its class.
         operations: neuron operations (NOPs) per sample of the last run; None before it, or
             if not stated.
+        operations_per_step: NOPs per neuron and time step, for
+            :class:`~snnprof.spiking.neuron_operations.NeuronOperations` to count them; None if
+            not stated.
         membrane: the present membrane potential, after the reset, as many numbers as spikes
-            of one time step; None at rest, or if not stated.
+            of one time step, or a function from what its last call returned to that; None at
+            rest, or if not stated.
         passes: from the membrane before the reset to where ds/dm is 1, booleans; None: where
             it fires.
         reason: why the identity is not claimed; None for no reason given.
+        spiking: False for an integrator whose output is its membrane: its state is cut with
+            those of the neurons, but it has no trace and no row.
+        unknown: why a field is not stated, for the error that asks for it.
     """
 
     step: StepEquation | None = None
     threshold: StepParameter | None = 1.0
     leak: StepParameter | None = None
     multi_step: bool = True
+    call: NeuronCall | None = None
     identity: bool = False
     name: str | None = None
     operations: int | None = None
-    membrane: Tensor | None = None
+    operations_per_step: int | None = None
+    membrane: Tensor | Callable[[Any], Tensor] | None = None
     passes: Callable[[Tensor], Tensor] | None = None
     reason: str | None = None
+    spiking: bool = True
+    unknown: str | None = None
+
+    @property
+    def called(self) -> NeuronCall:
+        """How it is called."""
+        if self.call is not None:
+            return self.call
+        return SEQUENCES if self.multi_step else SINGLE_STEPS
 
 
 EquationsOf = Callable[[Any], NeuronEquations]
 _EquationsOf = TypeVar("_EquationsOf", bound=EquationsOf)
 NEURON_EQUATIONS: ByClass[EquationsOf] = ByClass("neuron")
+
+
+@dataclass(frozen=True)
+class NamedEquations:
+    """The equations of another library's class, known without loading the library.
+
+    Attributes:
+        equations_of: from a module of the class to its equations.
+        methods: what computes them. They hold for a derived class that defines none anew.
+    """
+
+    equations_of: EquationsOf
+    methods: frozenset[str]
+
+
+# By "module.Class", as the class itself says: snnprof loads no library to know its neurons.
+NAMED_EQUATIONS: Registry[NamedEquations] = Registry("neuron class")
+
+
+def equations_of_class(
+    *names: str, methods: Iterable[str] = ("forward",)
+) -> Callable[[_EquationsOf], _EquationsOf]:
+    """Decorator that states the equations of another library's classes by their names.
+
+    Args:
+        *names: "module.Class" as the class says itself.
+        methods: what computes the equations in that class.
+
+    Raises:
+        ValueError: a class has been registered already.
+    """
+
+    def add(equations: _EquationsOf) -> _EquationsOf:
+        for name in names:
+            NAMED_EQUATIONS.register(name)(NamedEquations(equations, frozenset(methods)))
+        return equations
+
+    return add
 
 
 def register_neuron(kind: type[nn.Module]) -> Callable[[_EquationsOf], _EquationsOf]:
@@ -80,13 +159,39 @@ def register_neuron(kind: type[nn.Module]) -> Callable[[_EquationsOf], _Equation
 def equations_of(module: nn.Module) -> NeuronEquations | None:
     """The equations that the module's class states; None if it states none.
 
+    The nearest class that is registered says it, by itself or by its name. What a library's class
+    says holds for a derived one as long as that defines nothing anew of what computes it.
+
     Raises:
         SnnprofError: the registered function returned something else.
     """
-    kind = NEURON_EQUATIONS.nearest(module)
-    if kind is None:
-        return None
-    equations = NEURON_EQUATIONS[kind](module)
+    derived: list[type] = []
+    replaced: str | None = None
+    for kind in type(module).__mro__:
+        if kind in NEURON_EQUATIONS:
+            return _checked(NEURON_EQUATIONS[kind](module), kind)
+        named = NAMED_EQUATIONS.get(f"{kind.__module__}.{kind.__qualname__}")
+        if named is not None:
+            anew = _defined_anew(derived, named.methods)
+            if not anew:
+                equations = _checked(named.equations_of(module), kind)
+                return equations if replaced is None else replace(equations, unknown=replaced)
+            # What a more general class says may still hold.
+            replaced = replaced or f"{', '.join(anew)} replaces {kind.__name__}'s"
+        else:
+            derived.append(kind)
+    return None if replaced is None else NeuronEquations(unknown=replaced)
+
+
+def _defined_anew(classes: Iterable[type], methods: frozenset[str]) -> list[str]:
+    return [
+        f"{kind.__name__}.{name}"
+        for kind in classes
+        for name in sorted(methods & vars(kind).keys())
+    ]
+
+
+def _checked(equations: object, kind: type) -> NeuronEquations:
     if not isinstance(equations, NeuronEquations):
         raise SnnprofError(
             f"register_neuron({kind.__name__}): its function returned "
@@ -104,9 +209,11 @@ def not_stated(module: nn.Module, what: str, who: str) -> SnnprofError:
         who: needs it.
     """
     name = type(module).__name__
+    equations = equations_of(module)
+    why = "" if equations is None or equations.unknown is None else f" ({equations.unknown})"
     return SnnprofError(
-        f"{name} states no {what}, which {who} needs: return NeuronEquations({what}=...) from the "
-        f"function that @snnprof.register_neuron({name}) registers"
+        f"{name} states no {what}{why}, which {who} needs: return NeuronEquations({what}=...) "
+        f"from the function that @snnprof.register_neuron({name}) registers"
     )
 
 
@@ -139,10 +246,13 @@ def number(value: StepParameter, step: int) -> float | Tensor:
 def neuron_ops(model: nn.Module) -> int | None:
     """Neuron operations (NOPs) per sample of the last run.
 
-    3 per neuron and time step (charge, fire, reset), 1 for a stateless (parallel) neuron;
-    neurons of other libraries count what they state by :func:`register_neuron`. None if the
-    model has no neuron that states them, or has not run.
+    3 per neuron and time step (charge, fire, reset), 1 for a stateless (parallel) neuron. None
+    if the model has no neuron that states them, has not run, or has neurons of another library
+    that do not keep count: :class:`~snnprof.spiking.neuron_operations.NeuronOperations` counts
+    those as they run.
     """
-    equations = (equations_of(module) for module in model.modules())
-    stated = [e.operations for e in equations if e is not None and e.operations is not None]
-    return sum(stated) if stated else None
+    stated = [(m, e) for m in model.modules() if (e := equations_of(m)) is not None]
+    known = [e.operations for _, e in stated if e.operations is not None]
+    # Known by name alone: it keeps no count.
+    uncounted = any(e.operations is None and NEURON_EQUATIONS.nearest(m) is None for m, e in stated)
+    return sum(known) if known and not uncounted else None

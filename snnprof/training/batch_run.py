@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from snnprof.core.errors import SnnprofError
-from snnprof.training.adapters import SteppedModel, kept_graphs
+from snnprof.training.kept_graphs import kept_graphs
+from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
+from snnprof.training.stepped_model import SteppedModel
 
-StepLoss = Callable[[Tensor, Tensor], Tensor]  # logits [B, classes], target [B] -> scalar
 Around = Callable[[], AbstractContextManager[object]]
 
 
@@ -53,9 +54,10 @@ class BatchRun:
     Args:
         stepped: the model.
         sequence: [T, B, ...].
-        target: classes, [B].
+        target: classes [B], or whatever the loss takes; None for none.
         optimizer: over the model's parameters.
-        loss: of the logits of one time step (STBP: of their sum).
+        loss: a name of :data:`~snnprof.training.losses.LOSSES`, or a function of the outputs of
+            one time step (STBP: of their sum), [B, classes], and the target.
         recorder: told of every phase.
         generator: draws the time steps of ``sltt-K`` and ``random-bp``; None for torch's own.
         autocast: dtype of mixed precision; None for none.
@@ -78,7 +80,7 @@ class BatchRun:
         target: Tensor,
         optimizer: Optimizer,
         *,
-        loss: StepLoss = F.cross_entropy,
+        loss: str | Loss | StepLoss = USUAL,
         recorder: Recorder = NO_RECORDER,
         generator: torch.Generator | None = None,
         autocast: torch.dtype | None = None,
@@ -90,11 +92,11 @@ class BatchRun:
         self.stepped = stepped
         self.sequence = sequence
         self.timesteps = len(sequence)
-        self.batch_size = len(target)
+        self.batch_size = sequence.shape[1]
         self.forwards = self.backward_passes = self.optimizer_steps = 0
         self._target = target
         self._optimizer = optimizer
-        self._loss = loss
+        self._loss = find_loss(loss)
         self._recorder = recorder
         self._generator = generator
         self._autocast = autocast
@@ -141,7 +143,7 @@ class BatchRun:
             return self.forward(x)
 
     def forward_sequence(self) -> Tensor:
-        """All time steps with their graph: logits [T, B, classes]."""
+        """All time steps with their graph: [T, B, classes], or [1, B, classes] if averaged."""
         self.forwards += self.timesteps
         with self._recorder.phase("forward"), self._precision():
             return self.stepped.run_sequence(self.sequence)
@@ -165,9 +167,20 @@ class BatchRun:
             raise _keeps_graph(growing)
 
     def loss(self, logits: Tensor) -> Tensor:
-        """The loss of logits [B, classes]."""
+        """The loss of one time step's outputs, [B, classes]."""
+        return self._scalar(self._loss.at_step, logits)
+
+    def loss_of_sequence(self, outputs: Tensor) -> Tensor:
+        """The loss of all outputs, as :meth:`forward_sequence` gives them."""
+        return self._scalar(self._loss, outputs)
+
+    def _scalar(self, function: StepLoss, outputs: Tensor) -> Tensor:
         with self._recorder.phase("forward"), self._precision():
-            loss = self._loss(logits, self._target)
+            loss = function(outputs, self._target)
+        if not isinstance(loss, Tensor):
+            raise SnnprofError(
+                f"loss {self._loss.name!r} returned a {type(loss).__name__}, not a scalar tensor"
+            )
         if loss.dim():
             raise SnnprofError(
                 f"the loss has shape {tuple(loss.shape)}: a scalar is needed, such as its mean"

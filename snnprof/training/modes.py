@@ -19,6 +19,9 @@ from snnprof.training.presynaptic_traces import dynamic_traces, leaky_traces
 TrainOnBatch = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
 MODES: Registry[TrainOnBatch] = Registry("mode")
 
+# Those that take one loss of a whole sequence; the others take that of each time step.
+WHOLE_SEQUENCE: set[TrainOnBatch] = set()
+
 # Modes with a number behind them: "sltt-2" is FAMILIES["sltt"](2).
 FAMILIES: Registry[Callable[[int], TrainOnBatch]] = Registry("family of modes")
 
@@ -36,6 +39,11 @@ class Mode:
     name: str
     train: TrainOnBatch
     least_timesteps: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """True if it takes the loss of a whole sequence, not of each time step."""
+        return self.train in WHOLE_SEQUENCE
 
     def __call__(self, run: BatchRun) -> Tensor:
         """Train on one batch; its loss, detached.
@@ -101,14 +109,17 @@ def _find(name: str) -> Mode:
 def stbp(run: BatchRun) -> Tensor:
     """Spatio-temporal backpropagation: all T steps forward, then once back through time.
 
-    The loss is that of the outputs summed over time, as the HD-LIF authors train (Wu et al.,
-    2018, for the method).
+    The loss is that of the outputs summed over time, as the HD-LIF authors train, unless another
+    is given (Wu et al., 2018, for the method).
     """
     run.begin()
-    loss = run.loss(run.forward_sequence().sum(0))
+    loss = run.loss_of_sequence(run.forward_sequence())
     run.backward(loss)
     run.update()
     return loss.detach()
+
+
+WHOLE_SEQUENCE.add(stbp)
 
 
 @MODES.register("online")

@@ -25,6 +25,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.spiking.neuron_equations import NeuronEquations, equations_of, not_stated, number
 from snnprof.training.batch_run import BatchRun
+from snnprof.training.stepped_model import first_of
 
 TRACED = "traces (modes ottt, ottt-step, ndot)"
 
@@ -90,7 +91,11 @@ def dynamic_traces(run: BatchRun) -> Iterator[None]:
 
 @contextmanager
 def _traces(run: BatchRun, step: TraceStep, keep_membrane: bool) -> Iterator[None]:
-    neurons = [m for m in run.stepped.model.modules() if equations_of(m) is not None]
+    neurons = [
+        m
+        for m in run.stepped.model.modules()
+        if (equations := equations_of(m)) is not None and equations.spiking
+    ]
     if not neurons:
         raise SnnprofError(
             f"{TRACED} need the leak of the neurons, and no layer of this model states it: return "
@@ -123,16 +128,17 @@ def _hooks(step: TraceStep, keep_membrane: bool) -> tuple[Callable[..., Any], Ca
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(forward_ad.unpack_dual(x)[0] if isinstance(x, Tensor) else x for x in inputs)
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], spikes: Tensor) -> Tensor:
+    def after(module: nn.Module, inputs: tuple[Any, ...], out: Any) -> Any:
+        spikes: Tensor = first_of(out)
         now = spikes.detach()
         with torch.no_grad():
             leak = _leak(module, trace.steps)
-            left = _membrane(module, leak) if keep_membrane else None
+            left = _membrane(module, leak, out) if keep_membrane else None
             trace.values = now if trace.values is None else step(trace, leak, left, now)
             trace.membrane = None if left is None else left.clone()
             trace.steps += 1
         dual: Tensor = forward_ad.make_dual(spikes, trace.values)
-        return dual
+        return dual if spikes is out else (dual, *out[1:])
 
     return before, after
 
@@ -151,9 +157,17 @@ def _leak(neuron: nn.Module, step: int) -> float | Tensor:
     return number(leak, step)
 
 
-def _membrane(neuron: nn.Module, leak: float | Tensor) -> Tensor | None:
-    """The membrane potential after the reset; None for a stateless neuron, whose leak is 0."""
+def _membrane(neuron: nn.Module, leak: float | Tensor, out: Any) -> Tensor | None:
+    """The membrane potential after the reset; None for a stateless neuron, whose leak is 0.
+
+    Args:
+        neuron: the layer.
+        leak: of this time step.
+        out: what its call returned.
+    """
     membrane = _stated(neuron).membrane
+    if callable(membrane):
+        membrane = membrane(out)
     if membrane is None and leak != 0:
         raise not_stated(neuron, "membrane", "ndot")
     return None if membrane is None else membrane.detach()

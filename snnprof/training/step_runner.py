@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.training.adapters import SteppedModel, adapt
-from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder, StepLoss
+from snnprof.training.adapters import adapt
+from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder
+from snnprof.training.found_layout import FoundLayout
+from snnprof.training.layouts import AUTO, LAYOUTS, laid_out
+from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode
+from snnprof.training.sequences import as_sequence
+from snnprof.training.stepped_model import SteppedModel
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 AMP: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,7 +43,9 @@ class StepSetup:
         amp: "bf16" or "fp16" for mixed precision; None for full.
         compile: run the forward pass through torch.compile.
         channels_last: weights and images in that memory format.
-        loss: of logits [B, classes] and classes [B].
+        loss: a name of :data:`~snnprof.training.losses.LOSSES`, or a function of outputs
+            [B, classes] (summed over time, or of one time step) and targets.
+        layout: how the model takes its time steps; "auto" until it is found out.
 
     Raises:
         SnnprofError: an unknown mode or amp, or too few time steps for the mode.
@@ -50,12 +58,41 @@ class StepSetup:
     amp: str | None = None
     compile: bool = False
     channels_last: bool = False
-    loss: StepLoss = F.cross_entropy
+    loss: str | Loss | StepLoss = USUAL
+    layout: str | FoundLayout = AUTO
 
     def __post_init__(self) -> None:
         find_mode(self.mode, self.timesteps)
+        find_loss(self.loss)
         if self.amp is not None and self.amp not in AMP:
             raise known("amp", self.amp, AMP)
+
+    @property
+    def layout_found(self) -> FoundLayout:
+        """The layout, once it has been found out."""
+        assert isinstance(self.layout, FoundLayout), "settled() finds it"
+        return self.layout
+
+    def make(self) -> nn.Module | SteppedModel:
+        """A fresh model; a deep copy, where a model was given.
+
+        Raises:
+            SnnprofError: neither a function nor a model, or one that cannot be copied.
+        """
+        if not callable(self.build):
+            raise SnnprofError(
+                f"build is a {type(self.build).__name__}: give a function that makes the model, or "
+                "a module"
+            )
+        if not isinstance(self.build, nn.Module):
+            return self.build()
+        try:
+            return copy.deepcopy(self.build)
+        except RuntimeError as error:
+            raise SnnprofError(
+                f"{type(self.build).__name__} cannot be copied ({error}): call "
+                "snnprof.reset(model) first, or give a function that builds it"
+            ) from error
 
     @property
     def execution(self) -> str:
@@ -66,6 +103,11 @@ class StepSetup:
             "channels last" if self.channels_last else "",
         )
         return ", ".join(part for part in parts if part)
+
+    @property
+    def layout_name(self) -> str:
+        """The layout as it was asked for, which also says how batches are laid out."""
+        return self.layout if isinstance(self.layout, str) else self.layout.asked
 
     def lay_out(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in the memory format; anything else as it is."""
@@ -108,7 +150,7 @@ class StepRunner:
     ) -> None:
         self.setup = setup
         self.mode = find_mode(setup.mode)
-        self.stepped = adapt(model)
+        self.stepped = _laid_out(adapt(model), setup.layout)
         module = self.stepped.model
         layout = torch.channels_last if setup.channels_last else torch.preserve_format
         module.to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -127,14 +169,14 @@ class StepRunner:
         self._generator = torch.Generator().manual_seed(seed)
         self._scaler = torch.amp.GradScaler(device.type, enabled=setup.amp == "fp16")
 
-    def run(self, images: Tensor, labels: Tensor, watch: bool = False) -> Tensor:
+    def run(self, images: Tensor, labels: Any, watch: bool = False) -> Tensor:
         """One training step; its loss, detached.
 
         Args:
-            images, labels: see :func:`as_sequence`.
+            images, labels: see :func:`~snnprof.training.sequences.as_sequence`.
             watch: look for graphs that the model keeps between time steps.
         """
-        sequence = as_sequence(images, labels, self._timesteps)
+        sequence = as_sequence(images, labels, self._timesteps, self.setup.layout_name)
         amp = self.setup.amp
         self.last = BatchRun(
             self._running,
@@ -151,7 +193,7 @@ class StepRunner:
         self.mode.check(len(sequence))
         return self.mode(self.last)
 
-    def warm(self, images: Tensor, labels: Tensor, watch: bool = False) -> Tensor:
+    def warm(self, images: Tensor, labels: Any, watch: bool = False) -> Tensor:
         """One training step that notes whether there was an update.
 
         fp16's scaler lowers its factor on the loss, without an update, until no gradient
@@ -178,31 +220,10 @@ class StepRunner:
         return None
 
 
-def as_sequence(x: Tensor, labels: Tensor, timesteps: int | None) -> Tensor:
-    """The inputs as [T, B, ...].
-
-    Args:
-        x: [B, features] or [B, C, H, W], which is repeated T times without taking memory; or
-            [T, B, ...]. Four dimensions of which the first is B are images: a sequence
-            [T, B, C, L] with T = B needs another shape.
-        labels: [B].
-        timesteps: T; None for that of the sequence.
-
-    Raises:
-        SnnprofError: the shapes do not fit each other or T, or T is not known.
-    """
-    if labels.dim() != 1 or not len(labels):
-        raise SnnprofError(f"labels of shape {tuple(labels.shape)}: classes [B] are needed")
-    batch = len(labels)
-    if x.dim() in (2, 4) and len(x) == batch:
-        if timesteps is None:
-            raise SnnprofError("an image batch has no time steps: give timesteps=T")
-        return x.expand(timesteps, *x.shape)
-    if x.dim() < 3 or x.shape[1] != batch:
-        raise SnnprofError(
-            f"inputs of shape {tuple(x.shape)} with {batch} labels: [B, C, H, W] or [T, B, ...] "
-            "is needed"
-        )
-    if timesteps is not None and len(x) != timesteps:
-        raise SnnprofError(f"timesteps={timesteps}, but the sequence has {len(x)}")
-    return x
+def _laid_out(stepped: SteppedModel, layout: str | FoundLayout) -> SteppedModel:
+    """The model in its layout; as its library suggests as long as none was found."""
+    if isinstance(layout, FoundLayout):
+        return layout.apply(stepped)
+    if layout == AUTO or layout == stepped.layout:
+        return stepped
+    return laid_out(stepped, layout, LAYOUTS.find(layout).output_dim)

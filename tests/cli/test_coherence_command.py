@@ -93,12 +93,12 @@ def test_a_network_and_a_table_per_t(tmp_path: Path) -> None:
 
 def test_layers_losses_variants_and_a_pass_per_layer(tmp_path: Path) -> None:
     shared = ["--timesteps=2", "--batch-size=4", "--variant=four_bit", "--weights=1.5bit"]
-    shared += ["--loss=per-step", "--online-loss=sum"]
+    shared += ["--loss=step", "--online-loss=sum"]
     done(*shared, f"-o{tmp_path / 'all.json'}")
     done(*shared, "--layers=features.*", "--one-layer-at-a-time", f"-o{tmp_path / 'some.json'}")
     (whole,), (some,) = (read(tmp_path / name).results for name in ("all.json", "some.json"))
     assert some.rows == whole.rows[:3]
-    assert (whole.loss, whole.online_loss) == ("per-step", "sum")
+    assert (whole.loss, whole.online_loss) == ("step", "sum")
     assert {row.neuron for row in whole.rows} == {"hdlif+four_bit"}
     sweep = read(tmp_path / "all.json")
     assert (sweep.neuron, sweep.weights) == ("hdlif+four_bit", "1.5bit")
@@ -302,7 +302,7 @@ def test_pictures(tmp_path: Path) -> None:
         (["--variant=mode=stbp"], "give NAME or NAME=VALUE"),
         (["--mode=bptt"], "unknown mode 'bptt'"),
         (["--mode=sltt-3", "--timesteps=4,2"], "K = 3 is more than the T = 2"),
-        (["--loss=hinge"], "unknown loss 'hinge'; known: per-step, sum"),
+        (["--loss=hinge"], "unknown loss 'hinge'; known: mse, step, sum, tet"),
         (["--online-loss=hinge"], "unknown loss 'hinge'"),
         (["--data=mnist"], "unknown data set 'mnist'"),
         (["--layers=conv*"], "layers='conv*' matches no neuron layer; known: features.1"),
@@ -401,7 +401,13 @@ def test_variants() -> None:
 
 def test_help_teaches() -> None:
     text = " ".join(call("--help").stdout.split())
-    for phrase in ("--timesteps", "per-step, sum", "Examples:", "--during-training", "sltt-K"):
+    for phrase in (
+        "--timesteps",
+        "mse, step, sum, tet",
+        "Examples:",
+        "--during-training",
+        "sltt-K",
+    ):
         assert phrase in text
 
 

@@ -195,8 +195,8 @@ def test_the_arms_are_what_the_training_modes_run(neuron: str) -> None:
         grads[mode] = {
             n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None
         }
-    result = coherence(network, x, y, online_loss="per-step")
-    assert (result.loss, result.online_loss) == ("sum", "per-step")
+    result = coherence(network, x, y, online_loss="step")
+    assert (result.loss, result.online_loss) == ("sum", "step")
     assert any("different losses" in remark for remark in result.remarks)
     for row in result.rows:
         (weight,) = row.weights

@@ -101,7 +101,7 @@ def test_a_layer_in_two_places_is_said() -> None:
         ({"loss": lambda o, y: 1.0}, "the loss is float"),
         ({"loss": lambda o, y: o}, "one number"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss is nan"),
-        ({"loss": "mse"}, "unknown loss 'mse'; known: per-step, sum"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, step, sum, tet"),
         ({"layers": "block*"}, "matches no neuron layer; known: features.1"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_loss_of_the_weights_alone_is_none() -> None:
     [
         (torch.arange(5), "6 class numbers"),
         (torch.full((6,), 10), "classes 0 to 9"),
-        (torch.zeros(6, 10), "6 class numbers"),
+        (torch.zeros(6, 9), "6 class numbers"),
     ],
 )
 def test_targets_that_do_not_fit(y: Tensor, message: str) -> None:
@@ -173,7 +173,7 @@ def test_losses_by_hand() -> None:
     outputs = torch.tensor([[[1.0, 3.0]], [[2.0, 5.0]]])  # [T = 2, B = 1, 2 classes]
     y = torch.tensor([1])
     one, two = (F.cross_entropy(o, y) for o in outputs)
-    assert LOSSES["per-step"](outputs, y) == pytest.approx(float(one + two) / 2, rel=1e-6)
+    assert LOSSES["step"](outputs, y) == pytest.approx(float(one + two) / 2, rel=1e-6)
     summed = F.cross_entropy(torch.tensor([[3.0, 8.0]]), y)
     assert LOSSES["sum"](outputs, y) == pytest.approx(float(summed), rel=1e-6)
 

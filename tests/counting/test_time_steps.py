@@ -80,14 +80,22 @@ def test_rates_of_steps_are_absent_where_the_layout_is_not_known():
     assert result.rows[0].firing_rate_by_step is None
 
 
-def test_rates_of_steps_are_absent_where_steps_are_looped_over_inside():
-    row = count_row(Loop(nn.Linear(3, 2)), spikes(4, 3, 3), batch_dim=1)
-    assert row.firing_rate_by_step is None  # never a wrong number
+def test_rates_of_steps_where_steps_are_looped_over_inside():
+    x = spikes(4, 3, 3)
+    row = count_row(Loop(nn.Linear(3, 2)), x, x, batch_dim=1)
+    assert close(row.firing_rate_by_step, x.double().mean((1, 2)))
 
 
-def test_rates_of_steps_are_not_given_where_a_layer_runs_in_a_loop_over_time():
-    # T = B = C: a step [B, C, H, W] looks like a sequence [T, B, ...].
-    row = count_row(Loop(nn.Conv2d(4, 2, 3)), spikes(4, 4, 4, 6, 6), batch_dim=1)
+def test_rates_of_steps_where_a_convolution_runs_in_a_loop_over_time():
+    # T = B = C: a step [B, C, H, W] is no sequence [T, B, ...], a convolution has one of these.
+    x = spikes(4, 4, 4, 6, 6)
+    row = count_row(Loop(nn.Conv2d(4, 2, 3)), x, batch_dim=1)
+    assert close(row.firing_rate_by_step, x.double().mean((1, 2, 3, 4)))
+
+
+def test_rates_of_steps_are_absent_where_a_looped_step_looks_like_a_sequence():
+    # T = B = N: a step [B, N, features] may be [T, B, features]; never a wrong number.
+    row = count_row(Loop(nn.Linear(3, 2)), spikes(4, 4, 4, 3), batch_dim=1)
     assert row.firing_rate_by_step is None
 
 

@@ -19,8 +19,8 @@ from snnprof.experiment.trainer import evaluate
 from snnprof.profiling.batch_size import largest_batch
 from snnprof.profiling.step_memory import OutOfMemory
 from snnprof.results import MeasuredEnergy, StepProfile
-from snnprof.training.adapters import SteppedModel
 from snnprof.training.modes import mode_names
+from snnprof.training.stepped_model import SteppedModel
 
 from ..support.commands import call, refused
 

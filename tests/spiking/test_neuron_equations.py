@@ -15,9 +15,10 @@ from snnprof.spiking.network import PerStep
 from snnprof.spiking.neuron_equations import NEURON_EQUATIONS, equations_of, numbers
 from snnprof.spiking.neuron_registry import neuron_maker
 from snnprof.spiking.surrogates import surrogate_spike
-from snnprof.training.adapters import SteppedModel, adapt, stepwise
+from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
+from snnprof.training.stepped_model import SteppedModel, stepwise
 
 STEPS, BATCH, NEURONS = 4, 3, 6
 

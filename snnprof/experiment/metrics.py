@@ -1,0 +1,106 @@
+"""Figures of merit on the test samples: accuracy, or a function of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from snnprof.core.errors import SnnprofError, known
+from snnprof.experiment.own_function import find_function, name_of
+
+ACCURACY, NONE = "accuracy", "none"
+# (outputs summed over time [B, ...], labels) -> sum over what is counted, and how many those are
+Score = Callable[[Tensor, Any], tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit.
+
+    Attributes:
+        name: its column.
+        score: of one batch.
+        note: what has to be said of it.
+    """
+
+    name: str
+    score: Score
+    note: str | None = None
+
+
+def find_metric(
+    given: str | Callable[..., Any] | None, labels: Any, labelled: bool
+) -> Metric | None:
+    """The metric that was asked for; None for none.
+
+    Args:
+        given: "accuracy", "none", ``package.module:function``, or a function of the outputs
+            summed over time, [B, ...], and labels, to their mean over the batch; None for
+            accuracy where the labels are classes.
+        labels: of the first batch.
+        labelled: whether they mean anything.
+
+    Raises:
+        SnnprofError: an unknown name; accuracy of what are no classes.
+    """
+    if given == NONE or (given in (None, ACCURACY) and not labelled):
+        return None
+    if given is None or given == ACCURACY:
+        note = _kind_of_classes(labels)
+        if note is None and given == ACCURACY:
+            raise SnnprofError(
+                "metric 'accuracy' needs classes, one-hot or soft labels: give metric='none' or a "
+                "function of outputs and labels (--metric package.module:function)"
+            )
+        return None if note is None else Metric(ACCURACY, accuracy, note or None)
+    if isinstance(given, str):
+        if ":" not in given:
+            raise known("metric", given, (ACCURACY, NONE, "package.module:function"))
+        given = find_function("metric", given)
+    if not callable(given):
+        raise SnnprofError(f"metric={given!r}: give 'accuracy', 'none' or a function")
+    name = name_of(given)
+    return Metric(name, _mean_by(given, name), f"{name}: its mean over the test samples")
+
+
+def _kind_of_classes(labels: Any) -> str | None:
+    """What is said of an accuracy by these labels, maybe nothing; None: they are no classes."""
+    if not isinstance(labels, Tensor):
+        return None
+    if not labels.is_floating_point():
+        return "Accuracy: share of pixels, by dense labels" if labels.dim() > 2 else ""
+    shares = labels.dim() == 2 and labels.shape[1] > 1 and bool((labels >= 0).all())
+    if shares and bool(((labels.sum(1) - 1).abs() < 1e-3).all()):
+        return "Accuracy: by the largest of each sample's soft labels"
+    return None
+
+
+def accuracy(outputs: Tensor, labels: Tensor) -> tuple[float, int]:
+    """Labels whose class has the largest output, and how many labels there are.
+
+    Args:
+        outputs: summed over time, [B, classes] or [B, classes, H, W].
+        labels: classes [B] or [B, H, W], or shares [B, classes].
+    """
+    if labels.shape == outputs.shape:
+        labels = labels.argmax(1)
+    right = int((outputs.argmax(1) == labels).sum())
+    return right, labels.numel()
+
+
+def _mean_by(function: Callable[..., Any], name: str) -> Score:
+    def score(outputs: Tensor, labels: Any) -> tuple[float, int]:
+        found = function(outputs, labels)
+        if isinstance(found, Tensor) and found.numel() == 1:
+            found = found.item()
+        if not isinstance(found, int | float):
+            raise SnnprofError(
+                f"metric {name!r} returned a {type(found).__name__}: a number is needed, the mean "
+                "over the batch"
+            )
+        return found * len(outputs), len(outputs)
+
+    return score

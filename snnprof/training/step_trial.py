@@ -1,0 +1,199 @@
+"""One training step on a few samples, before anything is trained, measured or counted.
+
+A layout that does not fit, labels that the loss cannot take and a mode that the model cannot be
+run in are found here, on models made for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from snnprof.core.error_line import one_line
+from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.spiking.network import SpikingNetwork
+from snnprof.training.find_layout import OURS, find_layout
+from snnprof.training.found_layout import FoundLayout
+from snnprof.training.layouts import AUTO
+from snnprof.training.losses import (
+    CROSS_ENTROPIES,
+    Loss,
+    check_classes,
+    find_loss,
+)
+from snnprof.training.modes import MODES, find_mode
+from snnprof.training.sequences import as_sequence, time_dim
+from snnprof.training.step_runner import StepRunner, StepSetup
+from snnprof.training.stepped_model import SteppedModel
+
+_SAMPLES = 3
+
+
+def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> StepSetup:
+    """The setup with its layout and its loss found out, after one training step on few samples.
+
+    Our networks with losses and modes of ours are known, and are not tried.
+
+    Args:
+        setup: as it was asked for.
+        batch: inputs and labels.
+        device: where to train.
+
+    Raises:
+        SnnprofError: no layout fits, the loss cannot take these outputs and labels, or the step
+            fails.
+    """
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        built = setup.make()
+        model = built.model if isinstance(built, SteppedModel) else built
+        if setup.timesteps is None and isinstance(model, SpikingNetwork):
+            setup = replace(setup, timesteps=model.timesteps)
+        known = _is_known(setup, model)
+        asked, setup = setup, replace(setup, compile=False)
+        if isinstance(model, SpikingNetwork) and setup.layout == AUTO and built is model:
+            setup = replace(setup, layout=OURS)
+        x, y = _few(setup, *batch, device)
+        del built, model
+        if isinstance(setup.layout, str):
+            setup = replace(setup, layout=_found(setup, x, y))
+        if not known:
+            setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
+            _run_once(setup, x, y, device)
+    return replace(setup, compile=asked.compile)
+
+
+def _is_known(setup: StepSetup, model: nn.Module) -> bool:
+    ours = isinstance(model, SpikingNetwork) and type(model).__module__.startswith("snnprof.")
+    return ours and not find_loss(setup.loss).own and find_mode(setup.mode).name in MODES
+
+
+def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor, Any]:
+    """The first samples of a batch, on the device; of all if there are fewer."""
+    sequence = as_sequence(x, y, setup.timesteps, setup.layout_name)
+    dim = time_dim(x, y, setup.timesteps, setup.layout_name)
+    samples = _SAMPLES - (len(sequence) == _SAMPLES)  # T and B must not look alike
+    few = sequence[:, :samples].to(device)
+    batch = sequence.shape[1]
+
+    def first_labels(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        of_samples = value.dim() > 0 and len(value) == batch
+        return (value[:samples] if of_samples else value).to(device)
+
+    labels = tree_map(first_labels, y)
+    return (few[0] if dim is None else few), labels
+
+
+def _found(setup: StepSetup, x: Tensor, y: Any) -> FoundLayout:
+    assert isinstance(setup.layout, str), "what is found is not looked for again"
+    sequence, repeated = _sequence(setup, x, y)
+    dims = None
+    if isinstance(y, Tensor):
+        dims = max(1, y.dim() - 1 if y.is_floating_point() or y.dim() == 2 else y.dim())
+    return find_layout(setup.make, sequence, setup.layout, repeated, dims)
+
+
+def _sequence(setup: StepSetup, x: Tensor, y: Any) -> tuple[Tensor, bool]:
+    """A few samples as [T, B, ...], and whether they are images that are repeated."""
+    labels = y if isinstance(y, Tensor) else None
+    repeated = time_dim(x, labels, setup.timesteps, "time-first") is None
+    return as_sequence(x, labels, setup.timesteps), repeated
+
+
+def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> Loss:
+    """The loss, in the form that takes the model's outputs.
+
+    Raises:
+        SnnprofError: it takes neither; labels that it cannot take.
+    """
+    loss = find_loss(setup.loss)
+    runner = StepRunner(setup, setup.make(), device)
+    sequence, _ = _sequence(setup, x, y)
+    outputs = _guarded(
+        f"it failed on an input of shape {tuple(sequence.shape)}",
+        partial(runner.stepped.run_sequence, sequence),
+        runner.stepped.model,
+    )
+    if loss.needs_steps and len(outputs) != len(sequence) and find_mode(setup.mode).whole:
+        raise SnnprofError(
+            f"loss {loss.name!r} needs the outputs of every time step, and "
+            f"{type(runner.stepped.model).__name__} averages them over time: use loss 'sum', or "
+            "let its forward return [T, B, classes]"
+        )
+    if not loss.own:
+        if not isinstance(y, Tensor):
+            raise SnnprofError(f"loss {loss.name!r} needs labels, and there are none: give loss=f")
+        if loss.name in CROSS_ENTROPIES:
+            check_classes(outputs, y)
+        return loss
+    if loss.of_step is None:
+        return loss
+    function, reasons = loss.of_step, []
+    forms = (loss, Loss(loss.name, function, needs_steps=len(outputs) > 1, own=True))
+    for form in forms:
+        refused = _why_not(form, outputs, y)
+        if refused is None:
+            return form
+        reasons.append(refused)
+    shape = tuple(outputs.shape)
+    raise SnnprofError(
+        f"loss {loss.name!r} takes neither outputs summed over time, {shape[1:]}, nor those of all "
+        f"time steps, {shape}, with labels {_shape(y)}: {reasons[0]}; {reasons[1]}"
+    )
+
+
+def _why_not(loss: Loss, outputs: Tensor, y: Any) -> str | None:
+    """Why a loss of one's own cannot be computed; None if it can."""
+    try:
+        with warnings.catch_warnings():
+            # Broadcasting targets to outputs is a mistake that torch only warns of.
+            warnings.filterwarnings("error", "Using a target size")
+            found = loss(outputs, y)
+    except Exception as error:  # whatever somebody's function makes of them
+        if is_out_of_memory(error):
+            raise
+        return one_line(error)
+    if not isinstance(found, Tensor) or found.dim():
+        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        return f"it returned {what}, a scalar tensor is needed"
+    if not bool(found.isfinite()):
+        return f"it returned {found.item()}"
+    return None
+
+
+def _shape(y: Any) -> object:
+    return tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+
+
+def _run_once(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> None:
+    """Train on the few samples once."""
+    runner = StepRunner(setup, setup.make(), device)
+    name = runner.mode.name
+    loss = _guarded(
+        f"a training step in mode {name!r} failed",
+        partial(runner.run, x, y, watch=True),
+        runner.stepped.model,
+    )
+    if not bool(loss.isfinite()):
+        raise SnnprofError(
+            f"mode {name!r}: the loss is {loss.item()} at step 1: look for NaN in the batch"
+        )
+
+
+def _guarded(what: str, action: Any, model: nn.Module) -> Any:
+    try:
+        return action()
+    except SnnprofError:
+        raise
+    except Exception as error:  # whatever somebody's model makes of it
+        if is_out_of_memory(error):
+            raise
+        raise SnnprofError(f"{type(model).__name__}: {what}: {one_line(error)}") from error

@@ -1,0 +1,261 @@
+"""How a model takes its time steps: the same network in every layout, and what must be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import snnprof
+from snnprof.training.adapters import adapt
+from snnprof.training.find_layout import find_layout
+
+from ..support import networks
+from ..support.networks import LoopInside, RepeatInside, Step, TimeFirst
+
+Make = Callable[[int], nn.Module]
+
+
+def always(kind: Callable[[], nn.Module]) -> Make:
+    """A network that is the same for every T."""
+    return lambda timesteps: kind()
+
+
+NETWORKS: dict[str, tuple[Make, str, int | None, bool]] = {
+    "step": (always(Step), "step", None, False),
+    "time-first": (always(TimeFirst), "time-first", 0, False),
+    "batch-first": (always(networks.BatchFirst), "batch-first", 1, False),
+    "time-first averaged": (
+        always(networks.AveragingTimeFirst),
+        "time-first",
+        None,
+        False,
+    ),
+    "batch-first averaged": (
+        always(networks.AveragingBatchFirst),
+        "batch-first",
+        None,
+        False,
+    ),
+    "repeat inside": (RepeatInside, "inside", None, False),
+    "loop inside": (LoopInside, "inside", 0, True),
+}
+
+
+def images(timesteps: int, samples: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(samples, 6, generator=generator).expand(timesteps, samples, 6)
+
+
+@pytest.mark.parametrize("timesteps", [2, 3, 4, 7])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layout_is_found(name: str, timesteps: int) -> None:
+    make, layout, output_dim, several = NETWORKS[name]
+    found = find_layout(lambda: make(timesteps), images(timesteps))
+    assert (found.name, found.output_dim, found.first_of_several) == (layout, output_dim, several)
+    assert found.output_shape == (3,)
+    assert found.found
+    assert not found.remarks
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layout_gives_the_same_outputs(name: str) -> None:
+    """The networks differ in where T stands alone: mean over time, by the one that is stepped."""
+    make, *_ = NETWORKS[name]
+    x = 10 * images(4)
+    with torch.no_grad():
+        expected = adapt(Step())
+        expected.reset()
+        by_hand = torch.stack([expected.model(current) for current in x]).mean(0)
+        found = find_layout(lambda: make(4), x)
+        stepped = found.apply(adapt(make(4)))
+        stepped.reset()
+        out = stepped.run_sequence(x)
+    torch.testing.assert_close(out.mean(0), by_hand)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_layout_that_is_given_is_the_one_that_is_used(name: str) -> None:
+    make, layout, *_ = NETWORKS[name]
+    found = find_layout(lambda: make(4), images(4), layout)
+    assert (found.name, found.found, found.asked) == (layout, False, layout)
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "message"),
+    [
+        (TimeFirst, "batch-first", r"layout 'batch-first' does not fit: .*mixes samples"),
+        (networks.BatchFirst, "time-first", r"layout 'time-first' does not fit: .*mixes samples"),
+        (Step, "inside", r"runs 1 time step inside, and timesteps=4 was asked for"),
+        (RepeatInside, "step", r"runs 4 time steps inside each of the 4 calls, 16 in all"),
+        (Step, "batch", r"unknown layout 'batch'; known: batch-first, inside, step, time-first"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_one_line(
+    make: Callable[[], nn.Module], layout: str, message: str
+) -> None:
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        find_layout(make, images(4), layout)
+
+
+def test_another_number_of_steps_inside_is_named() -> None:
+    with pytest.raises(snnprof.SnnprofError, match=r"runs 6 time steps inside.*timesteps=6"):
+        find_layout(lambda: RepeatInside(6), images(4), "inside")
+
+
+def stepped(make: Callable[[], nn.Module], **ways: Any) -> Callable[[], Any]:
+    def build() -> Any:
+        model = make()
+        return snnprof.stepwise(
+            model,
+            reset=getattr(getattr(model, "neurons", None), "reset", lambda: None),
+            detach=lambda: None,
+            **{key: way(model) for key, way in ways.items()},
+        )
+
+    return build
+
+
+def test_t_steps_inside_each_of_t_calls_are_refused() -> None:
+    """Case 2: the advised ``stepwise`` ran 16 steps, reported as 4."""
+    with pytest.raises(snnprof.SnnprofError, match=r"runs 4 time steps inside each of the 4 calls"):
+        find_layout(stepped(RepeatInside), images(4))
+
+
+def test_a_step_of_ones_own_is_taken_as_it_is() -> None:
+    """Case 5: the module sees [1, B, ...], whatever it does with it."""
+
+    class Carrying(TimeFirst):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neurons = networks.Keeping()
+
+    build = stepped(Carrying, step=lambda model: lambda x: model(x.unsqueeze(0))[0])
+    found = find_layout(build, images(4))
+    assert (found.name, found.calls, found.steps_alone) == (None, 4, True)
+    with pytest.raises(snnprof.SnnprofError, match="leave layout out"):
+        find_layout(build, images(4), "step")
+
+
+def test_a_step_that_never_calls_the_model_is_refused() -> None:
+    """Case 6: forward hooks would see nothing run."""
+    with pytest.raises(snnprof.SnnprofError, match=r"never calls the model itself.*leave step out"):
+        find_layout(stepped(Step, step=lambda model: model.body), images(4))
+
+
+def test_a_network_that_mixes_samples_is_refused() -> None:
+    class Centring(Step):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x - x.mean(0))
+
+    with pytest.raises(snnprof.SnnprofError, match="step: it mixes samples"):
+        find_layout(Centring, images(4))
+
+
+def test_mixing_that_only_later_samples_see_is_found() -> None:
+    """Neurons that integrate over the batch: sample 0 comes first, and sees none of the others."""
+
+    class OverTheBatch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = TimeFirst()
+
+        def forward(self, x: Tensor) -> Tensor:  # [B, features], taken for [T, features]
+            out: Tensor = self.net(x.unsqueeze(1)).squeeze(1)
+            return out
+
+    with pytest.raises(snnprof.SnnprofError, match="mixes samples"):
+        find_layout(OverTheBatch, images(1), "step")
+
+
+def test_a_state_that_stays_is_refused_and_told() -> None:
+    class Forgetless(Step):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neurons.reset = lambda: None  # type: ignore[method-assign, assignment]
+
+    with pytest.raises(snnprof.SnnprofError, match=r"does not return to rest.*method reset\(\)"):
+        find_layout(Forgetless, images(4), "step")
+
+
+def test_a_reset_that_makes_new_weights_is_refused() -> None:
+    class Resetting(Step):
+        def reset(self) -> None:
+            self.first.reset_parameters()
+
+    with pytest.raises(snnprof.SnnprofError, match=r"its reset\(\) changes its weights"):
+        find_layout(Resetting, images(4), "step")
+
+
+def test_a_network_that_is_silent_before_its_batch_norm_is_settled() -> None:
+    """Untrained batch norms divide by 1: without the statistics of the samples nothing fires."""
+
+    class Quiet(TimeFirst):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(16)
+
+        def body(self, x: Tensor) -> Tensor:
+            hidden = self.norm(self.first(x / 1000).flatten(0, 1)).unflatten(0, x.shape[:2])
+            out: Tensor = self.second(self.neurons(2 * hidden))
+            return out
+
+    assert find_layout(Quiet, images(4)).remarks == ()
+    assert find_layout(Quiet, images(4)).name == "time-first"
+
+
+def test_a_dense_network_is_said_to_have_no_state() -> None:
+    found = find_layout(
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), images(4)
+    )
+    assert "without state" in found.remarks[0]
+
+
+def test_whole_sequences_that_cannot_be_stepped() -> None:
+    """States made anew in every call: the step-by-step outputs are those of the first step."""
+    assert not find_layout(TimeFirst, images(4)).steps_alone
+    with pytest.raises(snnprof.SnnprofError, match=r"cannot be trained step by step.*'stbp'"):
+        find_layout(TimeFirst, images(4)).apply(adapt(TimeFirst())).run_step(images(4)[0])
+
+
+def test_averages_of_whole_sequences_can_be_stepped_where_the_state_stays() -> None:
+    class Carrying(nn.Module):
+        """[T, B, features] to [B, classes], its membrane kept between calls."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = Step()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.one(current) for current in x]).mean(0)
+
+    found = find_layout(Carrying, images(4))
+    assert (found.name, found.output_dim, found.steps_alone) == ("time-first", None, True)
+
+
+def test_the_trial_leaves_the_random_state_and_the_model() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    find_layout(TimeFirst, images(4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_labels_say_how_many_dimensions_an_output_has() -> None:
+    found = find_layout(TimeFirst, images(4), output_dims=1)
+    assert found.output_shape == (3,)
+    with pytest.raises(snnprof.SnnprofError, match=r"outputs are \(3,\) per sample.*3 dimensions"):
+        find_layout(TimeFirst, images(4), "time-first", output_dims=3)
+
+
+def test_nothing_fits() -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sum()
+
+    with pytest.raises(snnprof.SnnprofError) as caught:
+        find_layout(Wrong, images(4))
+    for name in ("time-first: from (4, 2, 6) it makes ()", "batch-first:", "step:", "inside:"):
+        assert name in str(caught.value)
