@@ -164,7 +164,9 @@ from snnprof.training.step_runner import AMP
     help="Keep each row's trained weights in DIR, a .safetensors file per row with its settings "
     "and figures; --checkpoint FILE runs it again.",
 )
-@click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
+@click.option(
+    "--strict", is_flag=True, help="NaN or infinity in a layer's input makes the row fail."
+)
 @click.option(
     "-o",
     "--output",
