@@ -209,10 +209,10 @@ def run_command(
     with warnings_once(), ProgressBar("measuring", shown=works) as bar:
         progress = Progress(bar.expect, bar.step_done, failed=show_traceback)
         report = run(neuron=neurons, progress=progress, **settings)
+        if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
+            raise _nothing_measured(report)  # one line: warnings are of what is in a table
     if taken is not None:
         report = replace(report, notes=(*report.notes, taken))
-    if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
-        raise _nothing_measured(report)
     unsaved = _write(report, files, settings["trace"])
     show(report)
     if unsaved:
