@@ -77,17 +77,14 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
                 execution=run.setup.execution,
             )
             if not run.row.failure:
-                schedule = partial(_schedule, recipe, steps)
-                run.make(settings.device, settings.seed, schedule, timed)
-    progress = settings.progress.advance
-    ended = attempt_all(
-        partial(train_in_turn, runs, settings.data, recipe, settings.seed, progress),
-        settings.device,
+                run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
+    taken = partial(
+        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
     )
-    if isinstance(ended, Failure):  # the data: what a row does is attempted by itself
+    trained = attempt_all(taken, settings.device)
+    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
         for run in runs:
-            run.meter = None
-            run.fail(ended.reason, ended.traceback)
+            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
 
 
 def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:
