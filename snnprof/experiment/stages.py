@@ -23,12 +23,14 @@ from snnprof.experiment.settings import Settings
 from snnprof.experiment.trainer import Recipe, count_steps, evaluate, train_in_turn
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.batch_size import SHARE, free_bytes, largest_batch
+from snnprof.profiling.inference import profile_sequences
 from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
 from snnprof.results import StepProfile
 from snnprof.spiking.neuron_operations import NeuronOperations
+from snnprof.training.sequences import as_sequence
 from snnprof.training.stepped_model import SteppedModel
 
 
@@ -152,6 +154,19 @@ def _merit(metric: Metric | None, figure: float | None) -> dict[str, Any]:
     if metric is None:
         return {}
     return {"accuracy": figure} if metric.name == ACCURACY else {"more": {metric.name: figure}}
+
+
+def time_inference(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Latency of the first training batch, in evaluation mode, one row after another."""
+    x, labels = settings.batch
+    for run in runs:
+        if settings.latency and run.meter is not None:
+            sequence = as_sequence(x, labels, run.timesteps, run.setup.layout_name)
+            stepped = run.meter.runner.stepped
+            timed = run.attempt(
+                partial(profile_sequences, stepped, sequence), settings.device, "timing inference"
+            )
+            run.record(inference=timed)
 
 
 def measure_joules(runs: Sequence[TrainingRun], settings: Settings) -> None:
