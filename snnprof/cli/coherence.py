@@ -53,9 +53,9 @@ from snnprof.training.modes import mode_names
 )
 @click.option(
     "--batch-size",
-    default=BATCH_SIZE,
-    show_default=True,
-    help="Samples of the measurement, and of a training step.",
+    type=int,
+    help="Samples of the measurement, and of a training step. "
+    f"[default: {BATCH_SIZE}, or what a loader of your own brings]",
 )
 @click.option("--layers", metavar="PATTERN", help="Report the neurons of that name: 'blocks.*'.")
 @click.option(

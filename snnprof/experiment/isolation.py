@@ -65,7 +65,7 @@ def run_isolated(
     return replace(
         report,
         environment=describe(settings.device),
-        notes=(*report.notes, *settings.notes),
+        notes=tuple(dict.fromkeys((*report.notes, *settings.notes))),
     )
 
 
