@@ -58,6 +58,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
         layout=settings.layout,
     )
     names = _names(settings, neuron)
+    notes = (*loading, *_trained_otherwise(settings, names, timesteps))
     for mode in settings.modes:
         setup = _tried(settings, replace(setup, mode=mode, loss=settings.loss or USUAL))
         row = ReportRow(
@@ -68,7 +69,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             loss_name=_loss_name(setup),
             checkpoint=settings.checkpoint,
         )
-        yield TrainingRun(setup, row, (*loading, *_trained_otherwise(settings, names, timesteps)))
+        yield TrainingRun(setup, row, notes)
 
 
 def _tried(settings: Settings, setup: StepSetup) -> StepSetup:

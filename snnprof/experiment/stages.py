@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -75,14 +76,16 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
                 execution=run.setup.execution,
             )
             if not run.row.failure:
-                run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
-    taken = partial(
-        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
+                schedule = partial(_schedule, recipe, steps)
+                run.make(settings.device, settings.seed, schedule, timed)
+    progress = settings.progress.advance
+    ended = attempt_all(
+        partial(train_in_turn, runs, settings.data, recipe, settings.seed, progress),
+        settings.device,
     )
-    trained = attempt_all(taken, settings.device, SnnprofError)
-    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
+    if isinstance(ended, Failure):  # the data: what a row does is attempted by itself
         for run in runs:
-            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
+            run.end(ended.reason, ended.traceback)
 
 
 def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:
@@ -121,13 +124,16 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
-    counts, figure = evaluate(
-        stepped,
-        run.setup.layout_found,
-        run.timesteps,
-        settings.data.test(settings.recipe.batch_size),
-        settings.metric,
-    )
+    with warnings.catch_warnings():
+        if settings.strict:  # then it is an error, and need not be a warning too
+            warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
+        counts, figure = evaluate(
+            stepped,
+            run.setup.layout_found,
+            run.timesteps,
+            settings.data.test(settings.recipe.batch_size),
+            settings.metric,
+        )
     if settings.strict and counts.non_finite:
         raise SnnprofError(f"NaN or infinity in the input of {', '.join(counts.non_finite)}")
     trained = settings.recipe.epochs > 0 or run.brings_weights

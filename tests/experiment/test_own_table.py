@@ -88,7 +88,7 @@ def test_it_is_what_run_says_of_the_same_network(tmp_path: Path) -> None:
         "vgg5", model=net, counts=theirs.counts, neuron="lif", weights="fp32", mode="stbp",
         energy="spikformer",
     )  # fmt: skip
-    assert replace(theirs, batch_size=None, neuron_ops=None) == one
+    assert replace(theirs, batch_size=None, neuron_ops=None, layout=None, loss_name=None) == one
     net(torch.rand(1, 1, 8, 8))
     assert snnprof.row("vgg5", model=net).neuron_ops == theirs.neuron_ops
     assert snnprof.row("vgg5", model=net).timesteps == 2

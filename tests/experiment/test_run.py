@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -13,7 +13,6 @@ from torch import nn
 import snnprof
 from snnprof.energy.measured_joules import Measurement
 from snnprof.experiment import data_sets
-from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.run import run
 from snnprof.experiment.trainer import evaluate
 from snnprof.profiling.batch_size import largest_batch
@@ -192,8 +191,8 @@ def test_memory_that_runs_out_later_stops_no_run(
     def fail(*_: object, **__: object) -> NoReturn:
         raise torch.OutOfMemoryError("as an allocator would")
 
-    def fail_first(stepped: SteppedModel, timesteps: int, data: Dataset, size: int) -> object:
-        return fail() if timesteps == 2 else evaluate(stepped, timesteps, data, size)
+    def fail_first(stepped: SteppedModel, found: object, timesteps: int, *rest: Any) -> object:
+        return fail() if timesteps == 2 else evaluate(stepped, found, timesteps, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(
         f"snnprof.experiment.stages.{phase}", fail_first if phase == "evaluate" else fail
@@ -267,7 +266,7 @@ def test_a_loss_that_is_no_scalar_is_one_sentence() -> None:
         return snnprof.models.create("vgg5", timesteps=1, in_channels=1, image_size=8)
 
     batch = torch.randn(4, 1, 8, 8), torch.arange(4)
-    with pytest.raises(snnprof.SnnprofError, match=r"the loss has shape \(4, 10\)"):
+    with pytest.raises(snnprof.SnnprofError, match=r"it returned \(3, 10\), a scalar"):
         snnprof.profile_step(build, batch, loss=lambda logits, _: logits, device="cpu")
 
 
@@ -375,7 +374,7 @@ class Flat(nn.Module):
         return self.fc(x.flatten(-3))
 class Wrong(Flat):
     def forward(self, x):
-        return super().forward(x).mean(0)
+        return super().forward(x).mean()
 def plain():
     return Flat()
 def wrong():
@@ -420,8 +419,8 @@ def builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("fixed", ["--variant=wings"], "has no parameter 'wings'"),
         ("raises", [], "some_builders.py:10: RuntimeError: no luck"),
         ("needs", [], "its builder failed: TypeError"),
-        ("wrong", [], "[T, B, classes] is needed"),
-        ("forgetful", ["--mode=online"], "(4, 2, 1, 8, 8)"),
+        ("wrong", [], "no layout fits for samples [T, B, 1, 8, 8], T = 4"),
+        ("forgetful", ["--mode=online"], "does not return to rest"),
         ("silent", [], "no parameters: nothing to train"),
     ],
 )
