@@ -30,6 +30,7 @@ from snnprof.results import (
 from snnprof.results.limits import assert_energy_below, assert_peak_below, assert_sops_below
 from snnprof.spiking.neuron import reset
 from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
+from snnprof.spiking.neuron_operations import NeuronOperations
 from snnprof.training.step_runner import StepSetup
 from snnprof.training.stepped_model import stepwise
 
@@ -43,6 +44,7 @@ __all__ = [
     "LayerCoherence",
     "LayerCount",
     "NeuronEquations",
+    "NeuronOperations",
     "Report",
     "ReportRow",
     "SnnprofError",

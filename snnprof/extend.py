@@ -22,7 +22,12 @@ from snnprof.quantization.quantizers import SCHEMES, Scheme
 from snnprof.quantization.size import ACCOUNTINGS
 from snnprof.render.output_formats import output_format
 from snnprof.spiking.neuron import Neuron
-from snnprof.spiking.neuron_equations import NeuronEquations, register_neuron
+from snnprof.spiking.neuron_equations import (
+    NeuronCall,
+    NeuronEquations,
+    equations_of_class,
+    register_neuron,
+)
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.spiking.surrogates import SURROGATES
 from snnprof.training.adapters import ADAPTERS
@@ -37,6 +42,7 @@ loss = LOSSES.register
 mode_family = FAMILIES.register
 neuron = NEURONS.register
 neuron_equations = register_neuron
+neuron_equations_by_name = equations_of_class
 size_accounting = ACCOUNTINGS.register
 surrogate = SURROGATES.register
 training_mode = MODES.register
@@ -49,6 +55,7 @@ __all__ = [
     "Codec",
     "Dataset",
     "Neuron",
+    "NeuronCall",
     "NeuronEquations",
     "Product",
     "Scheme",
@@ -61,6 +68,7 @@ __all__ = [
     "mode_family",
     "neuron",
     "neuron_equations",
+    "neuron_equations_by_name",
     "output_format",
     "pack_bits",
     "pack_trits",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,7 @@ class GradientPair:
 
     Args:
         model: the network, left as it is.
+        run: the network over x, from rest.
         layers: its layers of neurons.
         x, y: input and targets.
         stbp_loss, online_loss: of (the model's output, y).
@@ -88,6 +90,7 @@ class GradientPair:
     def __init__(
         self,
         model: nn.Module,
+        run: Callable[[Tensor], Any],
         layers: dict[str, NeuronLayer],
         x: Tensor,
         y: Tensor,
@@ -95,6 +98,7 @@ class GradientPair:
         online_loss: OutputsLoss,
     ) -> None:
         self.model = model
+        self.run = run
         self.layers = layers
         self.x = x
         self.y = y
@@ -127,7 +131,7 @@ class GradientPair:
             self._probed(records, cut, calls),
         ):
             reset(self.model)
-            loss = self.losses[cut](self.model(self.x), self.y)
+            loss = self.losses[cut](self.run(self.x), self.y)
             _check(loss)
             self._note_uncut()
             ran = {name: kept for name, kept in records.items() if kept.firing}

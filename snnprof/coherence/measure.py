@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,14 +16,18 @@ from snnprof.coherence.gradient_pair import GradientPair, MeasuredLayer
 from snnprof.coherence.neuron_layers import NeuronLayer, neuron_layers
 from snnprof.core.errors import SnnprofError
 from snnprof.results import CoherenceResult
+from snnprof.training.adapters import adapt
+from snnprof.training.layouts import LAYOUTS, laid_out
 from snnprof.training.losses import CROSS_ENTROPIES, LOSSES, OutputsLoss, check_classes
+from snnprof.training.stepped_model import SteppedModel, first_of
 
 
 def coherence(
-    model: nn.Module,
+    model: nn.Module | SteppedModel,
     x: Tensor,
     y: Tensor,
     *,
+    layout: str | None = None,
     layers: str | None = None,
     loss: str | OutputsLoss = "sum",
     online_loss: str | OutputsLoss | None = None,
@@ -35,11 +40,14 @@ def coherence(
     numbers. It is measured in the mode (training or evaluation) that it is in.
 
     Args:
-        model: a network with neurons of ours, or with others that
-            :func:`~snnprof.register_neuron` knows, each run from
-            rest over T time steps by one call of the model.
+        model: a network with neurons of ours, of a library that is known (docs/libraries.md),
+            or with others that :func:`~snnprof.register_neuron` knows, each run from rest over T
+            time steps by one call of the model; of several outputs, the first counts.
         x: the model's input.
         y: targets, for the loss.
+        layout: how a model is run over x = [T, B, ...] that one call does not run: "step" for
+            one that takes a time step [B, ...] a call. A model of :func:`~snnprof.stepwise` is
+            run so in any case.
         layers: names of the neuron layers to report, a pattern ("blocks.*"); None for all.
         loss: "sum" (cross-entropy of the outputs summed over time), "step", or a function
             of (the model's output, y).
@@ -53,10 +61,11 @@ def coherence(
             no finite scalar or not computed from the network; a target that does not fit.
     """
     _check_given(x, y, layers)
+    model, run = _runner(model, layout)
     found = neuron_layers(model)
     chosen = chosen_layers(found, layers)
     given = (loss, loss if online_loss is None else online_loss)
-    pair = GradientPair(model, found, x, y, *map(_function, given))
+    pair = GradientPair(model, run, found, x, y, *map(_function, given))
     groups = [[name] for name in chosen] if one_layer_at_a_time else [chosen]
     measured = sorted(
         (layer for group in groups for layer in pair.measure(group)), key=lambda layer: layer.order
@@ -76,6 +85,24 @@ def coherence(
         remarks=(*_remarks(measured, chosen, given[0] is given[1]), *_of_the_model(pair)),
         label=label,
     )
+
+
+def _runner(
+    model: nn.Module | SteppedModel, layout: str | None
+) -> tuple[nn.Module, Callable[[Tensor], Any]]:
+    """The module, and what runs it over x from rest."""
+    if layout is None and isinstance(model, nn.Module):
+        module = model
+        return module, lambda x: first_of(module(x))
+    stepped = adapt(model)
+    if layout is not None:
+        stepped = laid_out(stepped, layout, LAYOUTS.find(layout).output_dim)
+
+    def run(x: Tensor) -> Tensor:
+        stepped.reset()
+        return stepped.run_sequence(x)
+
+    return stepped.model, run
 
 
 def _check_given(x: Tensor, y: Tensor, layers: str | None) -> None:

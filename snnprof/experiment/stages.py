@@ -28,6 +28,7 @@ from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
 from snnprof.results import StepProfile
+from snnprof.spiking.neuron_operations import NeuronOperations
 from snnprof.training.stepped_model import SteppedModel
 
 
@@ -76,16 +77,14 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
                 execution=run.setup.execution,
             )
             if not run.row.failure:
-                schedule = partial(_schedule, recipe, steps)
-                run.make(settings.device, settings.seed, schedule, timed)
-    progress = settings.progress.advance
-    ended = attempt_all(
-        partial(train_in_turn, runs, settings.data, recipe, settings.seed, progress),
-        settings.device,
+                run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
+    taken = partial(
+        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
     )
-    if isinstance(ended, Failure):  # the data: what a row does is attempted by itself
+    trained = attempt_all(taken, settings.device)
+    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
         for run in runs:
-            run.end(ended.reason, ended.traceback)
+            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
 
 
 def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:
@@ -124,7 +123,8 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
-    with warnings.catch_warnings():
+    model = stepped.model
+    with warnings.catch_warnings(), NeuronOperations(model) as operations:
         if settings.strict:  # then it is an error, and need not be a warning too
             warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
         counts, figure = evaluate(
@@ -143,7 +143,7 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
         loss=run.loss,
-        **model_figures(stepped.model),
+        **model_figures(model) | {"neuron_ops": operations.per_sample(counts.samples)},
     )
 
 

@@ -40,9 +40,9 @@ class TrainingRun:
         meter: the model in training; None before :meth:`make`, and once the row has failed.
         loss: mean of the last epoch; None before its end.
         notes: what has to be said of this row alone.
-        loading_s: seconds that every batch took to be loaded.
         traceback: of the error that the row failed with; empty without one.
         saved: file with its weights; None before they are saved.
+        loading_s: seconds that every batch took to be loaded.
     """
 
     def __init__(self, setup: StepSetup, row: ReportRow, notes: Iterable[str] = ()) -> None:

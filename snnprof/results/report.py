@@ -16,7 +16,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One model trained in one mode, or only counted (``epochs`` 0); or anything put together.
+    """One model trained in one mode, or only counted (``epochs`` 0), by us or somebody else.
 
     Attributes:
         model: its name, with options: ``"sew_resnet18+connect=iand"``.
@@ -35,7 +35,7 @@ class ReportRow:
         measured: joules of a training step by the board's counter.
         not_measured: why there are none, where they were asked for.
         batch_size: samples per training step.
-        epochs: epochs trained.
+        epochs: epochs trained; None where that is not known.
         loss: mean training loss of the last epoch.
         checkpoint: file that the weights came from before any training.
         execution: settings of the step that are not the defaults: precision, compilation, memory
@@ -64,7 +64,7 @@ class ReportRow:
     measured: MeasuredEnergy | None = None
     not_measured: str | None = None
     batch_size: int | None = None
-    epochs: int = 0
+    epochs: int | None = 0
     loss: float | None = None
     checkpoint: str | None = None
     execution: str = ""

@@ -71,19 +71,16 @@ class NeuronOperations:
         return self._counted if self._ran and not self.unstated else None
 
     def per_sample(self, samples: int) -> int | None:
-        """NOPs of one sample; None as :attr:`total`.
+        """NOPs of one sample; None as :attr:`total`, and where samples differ.
 
         Args:
             samples: how many ran inside the block.
 
         Raises:
-            SnnprofError: the total is no multiple of it.
+            SnnprofError: no samples.
         """
-        if self.total is None:
+        if samples < 1:
+            raise SnnprofError(f"samples={samples}: must be at least 1")
+        if self.total is None or self.total % samples:
             return None
-        each, rest = divmod(self.total, samples) if samples > 0 else (0, 1)
-        if rest:
-            raise SnnprofError(
-                f"samples={samples}: {self.total} neuron operations are no multiple of it"
-            )
-        return each
+        return self.total // samples

@@ -1,6 +1,7 @@
 """Neurons of other libraries, replayed by the equations that they state."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,12 @@ import snnprof
 from snnprof.coherence.measure import coherence
 from snnprof.spiking.hdlif import HDLIF, hdlif_step
 from snnprof.spiking.lif import LIF
-from snnprof.spiking.neuron_equations import NEURON_EQUATIONS, NeuronEquations, register_neuron
+from snnprof.spiking.neuron_equations import (
+    NEURON_EQUATIONS,
+    NeuronCall,
+    NeuronEquations,
+    register_neuron,
+)
 
 
 class Foreign(nn.Module):
@@ -130,3 +136,53 @@ def test_a_learnt_leak_is_one_number() -> None:
             coherence(wide.double(), x, y)
     finally:
         del NEURON_EQUATIONS[Leaky]
+
+
+def test_a_model_that_takes_a_time_step_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEURON_EQUATIONS, Foreign, hdlif_equations)
+    x, y = 2 * torch.randn(4, 6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    looped = Looped(Foreign)
+    single = nn.Sequential(looped.a, looped.n, looped.b)
+    (whole,) = coherence(looped, x, y).rows
+    (steps,) = coherence(single, x, y, layout="step").rows
+    (own,) = coherence(snnprof.stepwise(single, reset=list, detach=list), x, y).rows
+    for name in ("fired", "cosine_membrane", "cosine_weight", "relative_error"):
+        assert getattr(steps, name) == getattr(own, name) == getattr(whole, name)
+    with pytest.raises(snnprof.SnnprofError, match="layout 'steps'"):
+        coherence(single, x, y, layout="steps")
+
+
+def test_a_layer_that_is_handed_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that keeps nothing: the loop of the network carries its state, which is cut there."""
+
+    class Cell(nn.Module):
+        def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            raise AssertionError("its own forward is not run")
+
+    class Carried(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            looped = Looped(Cell)
+            self.a, self.n, self.b = looped.a, looped.n, looped.b
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+            state, out = None, []
+            for current in x:
+                spikes, state = self.n(self.a(current), state)
+                out.append(self.b(spikes))
+            return torch.stack(out), state
+
+    def handed(module: nn.Module) -> NeuronEquations:
+        call = NeuronCall(
+            lambda current, state=None: (current.unsqueeze(0), state),
+            lambda spikes, state: (spikes[0], state),
+            keeps_state=False,
+        )
+        return replace(hdlif_equations(module), call=call)
+
+    monkeypatch.setitem(NEURON_EQUATIONS, Foreign, hdlif_equations)
+    monkeypatch.setitem(NEURON_EQUATIONS, Cell, handed)
+    x, y = 2 * torch.randn(4, 6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+    (kept,) = coherence(Looped(Foreign), x, y).rows
+    (carried,) = coherence(Carried(), x, y).rows
+    assert replace(carried, neuron="Foreign") == kept

@@ -113,7 +113,7 @@ def test_every_mode_every_neuron(kind: str) -> None:
     checks.assert_trains_as_the_library_does(model, plain)
     checks.assert_resets_and_detaches(model)
     checks.assert_coherence_sees_its_gradients(model, plain)
-    leak = float(equations.known(model[1]).leak)
+    leak = equations.known(model[1]).leak.item()
     checks.assert_traces_as_by_hand(
         model, plain, type(model[1]), leak, lambda neuron, out: neuron.v_mem
     )

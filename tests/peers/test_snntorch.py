@@ -185,6 +185,7 @@ def test_a_tutorial_that_hands_its_states(kind: str) -> None:
     model = Tutorial(kind)
     stepped = adapt(model)
     assert (stepped.layout, stepped.call) == ("inside", model)
+    assert snnprof.coherence(model, checks.X, checks.TARGET).timesteps == checks.STEPS
     for index in (0, 1):  # spikes and membranes as the library makes them
 
         class Output(nn.Module):

@@ -88,6 +88,41 @@ def test_spikingjelly_shape(fake_library: Make, step_mode: str) -> None:
     assert_trains_right(model)
 
 
+@pytest.mark.parametrize("over_time", [False, True])
+def test_spikingjelly_of_before(fake_library: Make, over_time: bool) -> None:
+    """``clock_driven``: no step modes, and a multi-step layer says so by its name."""
+
+    class MemoryModule(nn.Module):
+        v: Tensor | None = None
+
+        def reset(self) -> None:
+            self.v = None
+
+        def detach(self) -> None:
+            self.v = None if self.v is None else self.v.detach()
+
+        def one(self, x: Tensor) -> Tensor:
+            spikes, self.v = charge(self.v, x)
+            return spikes
+
+    class LIFNode(MemoryModule):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.one(x)
+
+    class MultiStepLIFNode(MemoryModule):
+        def forward(self, xs: Tensor) -> Tensor:
+            return torch.stack([self.one(x) for x in xs])
+
+    fake_library("spikingjelly.clock_driven.base", MemoryModule=MemoryModule)
+    fake_library(
+        "spikingjelly.clock_driven.neuron", LIFNode=LIFNode, MultiStepLIFNode=MultiStepLIFNode
+    )
+    first, second = layers()
+    model = nn.Sequential(first, MultiStepLIFNode() if over_time else LIFNode(), second)
+    assert adapt(model).layout == ("time-first" if over_time else "step")
+    assert_trains_right(model)
+
+
 def test_snntorch_shape(fake_library: Make) -> None:
     class SpikingNeuron(nn.Module):
         def __init__(self, init_hidden: bool = True) -> None:
