@@ -175,7 +175,7 @@ def _theirs(what: str, function: Callable[[], Any]) -> Any:
         return function()
     except (SnnprofError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SnnprofError(f"{what}: {one_line(error)}") from error
 
 

@@ -222,18 +222,12 @@ def in_the_test():
 PLACE = "theirs_loading.py:7: KeyError: 'no label'"
 
 
-@pytest.mark.parametrize(
-    ("loader", "failure"),
-    [
-        ("at_the_first", f"data 'theirs_loading:at_the_first' failed: {PLACE}"),
-        ("at_the_third", f"vgg5 lif fp32 stbp T1: {PLACE} while loading a training batch"),
-        ("in_the_test", f"vgg5 lif fp32 stbp T1: {PLACE} while counting"),
-    ],
-)
-def test_a_loader_that_fails_names_file_and_line(loader: str, failure: str) -> None:
+@pytest.mark.parametrize("loader", ["at_the_first", "at_the_third", "in_the_test"])
+def test_a_loader_that_fails_names_file_and_line(loader: str) -> None:
     Path("theirs_loading.py").write_text(LOADERS)
     message = refused(
         "run", f"--data=theirs_loading:{loader}", "--steps=4", "--epochs=1", "--mode=stbp",
         "--timesteps=1",
     )  # fmt: skip
-    assert message.startswith(f"Error: {failure}")
+    assert f"data '{loader}': " in message.replace("theirs_loading:", "")
+    assert PLACE in message

@@ -103,6 +103,7 @@ def test_a_file_says_what_it_is() -> None:
         "timesteps": 1,
         "variants": {"connect": "iand"},
         "data": "random",
+        "learning_rate": 0.1,
         "layout": "auto",
         "epochs": 0,
         "seed": 3,
