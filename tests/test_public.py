@@ -58,7 +58,7 @@ def test_import_stays_light() -> None:
     code = (
         "import sys, snnprof; "
         "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard', "
-        "'matplotlib'}; "
+        "'matplotlib', 'lightning', 'transformers'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,6 +15,7 @@ from snnprof.cli.options import (
     listed,
     network_options,
     parse_variant,
+    show_traceback,
     warnings_once,
 )
 from snnprof.core.errors import SnnprofError
@@ -138,7 +139,9 @@ def coherence_command(
         during_training, None if scalars is None else lambda s: write_scalars(s, scalars)
     )
     with warnings_once(), bar:
-        sweep = run_coherence(progress=Progress(bar.expect, bar.step_done, tell), **settings)
+        sweep = run_coherence(
+            progress=Progress(bar.expect, bar.step_done, tell, show_traceback), **settings
+        )
     # Before the tables: a reader such as head may close the pipe.
     unsaved = write_each(partial(save, sweep, target) for target in targets)
     if during_training:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from snnprof.cli.coherence import coherence_command
 from snnprof.cli.listings import energy_tables_command, models_command
+from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 
 
 class _OneLineErrors(click.Group):
     """A user's mistake is one line on standard error and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception:
+            if debug_asked(ctx):
+                click.echo(traceback.format_exc(), err=True)
+            raise
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
@@ -54,7 +66,9 @@ def cli() -> None:
 
 
 for command in (run_command, coherence_command, models_command, energy_tables_command):
+    command.params.append(debug_option())
     cli.add_command(command)
+cli.params.append(debug_option())
 
 
 def main() -> None:

@@ -99,7 +99,8 @@ _SHARED = (
     click.option(
         "--checkpoint",
         metavar="FILE",
-        help="Start from the weights in FILE (torch.save of a state dict; no code in it is run).",
+        help="Start from the weights in FILE: of --save, of safetensors or torch.save, also a "
+        "trainer's (no code in it is run).",
     ),
 )
 
@@ -109,6 +110,36 @@ def network_options(command: Command) -> Command:
     for option in reversed(_SHARED):
         command = option(command)
     return command
+
+
+_DEBUG = "snnprof.debug"
+
+
+def _note_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[_DEBUG] = debug_asked(ctx) or value  # of the group, or of the command
+
+
+def debug_asked(ctx: click.Context) -> bool:
+    """Whether ``--debug`` was given, before or after the command's name."""
+    return bool(ctx.meta.get(_DEBUG))
+
+
+def debug_option() -> click.Option:
+    """``--debug``, for the group and every command."""
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_note_debug,
+        help="Show the traceback of what ends in one line, or makes a row fail.",
+    )
+
+
+def show_traceback(name: str, traceback: str) -> None:
+    """Print the traceback of a row that failed, where ``--debug`` asks for it."""
+    if traceback and debug_asked(click.get_current_context()):
+        click.echo(f"{name}:\n{traceback}", err=True)
 
 
 @contextmanager

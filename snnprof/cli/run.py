@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from snnprof.cli.options import (
     TERMINAL,
@@ -16,10 +19,12 @@ from snnprof.cli.options import (
     listed,
     network_options,
     parse_variant,
+    show_traceback,
     warnings_once,
 )
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import CONVENTIONS
+from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.run import run
 from snnprof.experiment.settings import (
@@ -30,6 +35,7 @@ from snnprof.experiment.settings import (
     Progress,
 )
 from snnprof.models import list_models
+from snnprof.profiling.step_memory import OutOfMemory
 from snnprof.render.output_files import check_output, is_picture, save, write_each
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import Report
@@ -152,6 +158,12 @@ from snnprof.training.step_runner import AMP
     help="Also trace a few steps of every row, after the timed ones, for TensorBoard "
     "(tensorboard --logdir DIR) and Perfetto.",
 )
+@click.option(
+    "--save",
+    metavar="DIR",
+    help="Keep each row's trained weights in DIR, a .safetensors file per row with its settings "
+    "and figures; --checkpoint FILE runs it again.",
+)
 @click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
 @click.option(
     "-o",
@@ -183,6 +195,8 @@ def run_command(
     """
     from snnprof.render.terminal import ProgressBar, show
 
+    taken = _from_checkpoint(settings)
+    neurons, variants = settings.pop("neurons", neurons), settings.pop("variants", variants)
     find_builder(settings["model"])  # first: its module may register formats and the like
     files = [check_output(output) for output in outputs if output != TERMINAL]
     if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
@@ -191,16 +205,86 @@ def run_command(
     settings["batch_size"] = _batch_size(settings["batch_size"])
     works = settings["epochs"] > 0 or settings["repeats"] is not None
     with warnings_once(), ProgressBar("measuring", shown=works) as bar:
-        report = run(neuron=neurons, progress=Progress(bar.expect, bar.step_done), **settings)
+        progress = Progress(bar.expect, bar.step_done, failed=show_traceback)
+        report = run(neuron=neurons, progress=progress, **settings)
+    if taken is not None:
+        report = replace(report, notes=(*report.notes, taken))
     if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
-        raise SnnprofError(
-            f"{report.rows[0].failure}, in every row: try fewer time steps, smaller images or a "
-            "smaller --batch-size"
-        )
+        raise _nothing_measured(report)
     unsaved = _write(report, files, settings["trace"])
     show(report)
     if unsaved:
         raise SnnprofError("; ".join(unsaved))
+    _end(report)
+
+
+def _from_checkpoint(settings: dict[str, Any]) -> str | None:
+    """Take what was not asked for from a checkpoint that snnprof saved; say what.
+
+    Not its model or data where these are code of somebody's: no file decides what is run.
+    """
+    path = settings["checkpoint"]
+    saved = None if path is None else saved_configuration(path)
+    if saved is None:
+        return None
+    context = click.get_current_context()
+    taken = {}
+    for name, value in saved["settings"].items():
+        parameter = _PARAMETERS.get(name)
+        if parameter is None or _was_given(context, parameter):
+            continue
+        if name in ("model", "data") and ":" in str(value):
+            raise SnnprofError(f"checkpoint {path!r} was saved with --{name} {value}: give it too")
+        settings[parameter] = _AS_PARAMETER[name](value) if name in _AS_PARAMETER else value
+        taken[name] = value
+    listed = ", ".join(f"{name} {value}" for name, value in taken.items() if value != {})
+    return f"Not given, so taken from {path}: {listed}." if taken else None
+
+
+# Settings of snnprof.run that a saved file may supply, and the parameters of this command.
+_PARAMETERS = {
+    name: name
+    for name in ("model", "weights", "timesteps", "data", "image_size", "batch_size", "seed")
+} | {"neuron": "neurons", "modes": "modes", "variants": "variants"}
+_AS_PARAMETER: dict[str, Callable[[Any], object]] = {
+    "neuron": lambda name: (str(name),),
+    "modes": lambda name: (str(name),),
+    "timesteps": lambda count: (count,),
+    "batch_size": str,
+    "variants": lambda given: tuple(
+        key if value is True else f"{key}={value}" for key, value in given.items()
+    ),
+}
+
+
+def _was_given(context: click.Context, parameter: str) -> bool:
+    return context.get_parameter_source(parameter) is not ParameterSource.DEFAULT
+
+
+def _nothing_measured(report: Report) -> Exception:
+    """The error of a run that no row came out of."""
+    if report.interrupted:
+        return click.Abort()
+    first, *others = report.rows
+    also = ", in every row" if others and all(r.failure == first.failure for r in others) else ""
+    advice = ""
+    if first.failure and first.failure.startswith(OutOfMemory().reason):
+        advice = ": try fewer time steps, smaller images or a smaller --batch-size"
+    return click.ClickException(f"{first.name}: {first.failure}{also}{advice}")
+
+
+def _end(report: Report) -> None:
+    """The exit status where there is a table: 130 after Ctrl-C, 1 if any row of it failed."""
+    failed = [row for row in report.rows if row.failure]
+    if report.interrupted:
+        click.echo("Interrupted: what was finished is written and printed.", err=True)
+        sys.exit(130)
+    if failed:
+        how_many = f"{len(failed)} of {len(report.rows)} rows failed"
+        which = ": " if len(failed) == 1 else "; the first: "
+        first = f"{failed[0].name}: {failed[0].failure}"
+        click.echo(f"Error: {how_many}{which}{first}", err=True)
+        sys.exit(1)
 
 
 def _write(report: Report, files: Sequence[Path], trace: str | None) -> list[str]:

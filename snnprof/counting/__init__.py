@@ -23,7 +23,8 @@
     counter           SopCounter: puts the hooks on, finds the row of each call, and at the end
                       makes a snnprof.CountResult of the rows and of what was not counted
 
-samples reads samples and time steps off the model's input; time_steps keeps rates per step;
+samples reads samples and time steps off the model's input, sample_doubt sees where they look like
+T; time_steps keeps rates per step, row_order finds in which order a layer's input holds them;
 call_site tells the products of one module apart; scratch holds the work buffers. SOPs of a
 layer are the sum over its inputs of 1[x != 0] * f: the non-zeros at each position are summed
 over all calls, and multiplied with f once, when f changes or at the end.

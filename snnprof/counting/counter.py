@@ -25,7 +25,7 @@ from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
 from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, why_not_countable
 from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, Product, why_no_product
-from snnprof.counting.row_order import RowOrder
+from snnprof.counting.row_order import NOTHING, RowOrder
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
@@ -81,8 +81,8 @@ class SopCounter:
         self._clear()
 
     def _clear(self) -> None:
-        self._axis = self._new_axis()
-        self._row_order = RowOrder(trusted=self._axis.states_itself)
+        axis = self._axis = self._new_axis()
+        self._row_order = RowOrder(axis.present, axis.layout, axis.states_itself)
         self._names = module_names(self._model)
         self._owners = parameter_owners(self._model)
         self._doubt = SampleDoubt()
@@ -97,7 +97,8 @@ class SopCounter:
         }
         self._products = dict(PRODUCTS) if "attention" in self._layers else {}
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
-        self._mode = OperationMode(watched, self._observe, self._note_failure, self._follow)
+        follow = self._row_order.follow
+        self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
         self._mode_is_on = False
         self._scratch = Scratch()
         self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
@@ -136,8 +137,10 @@ class SopCounter:
         """The mode is on while the model runs, and costs nothing in between."""
         axis = self._axis
         axis.begin_call(args, kwargs)
-        self._doubt.begin(axis.input)
-        self._mode.followed = self._row_order.begin(axis.present, axis.layout, axis.input)
+        if axis.calls == 1:
+            self._doubt.begin(axis.input)
+        several = axis.present.steps.length > 1
+        self._mode.followed = self._row_order.begin(axis.input) if several else NOTHING
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         self._mode_is_on = True
 
@@ -145,8 +148,7 @@ class SopCounter:
         if self._mode_is_on:
             self._mode_is_on = False
             self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._axis.end_call()
-            self._row_order.end()
+            self._axis.input = None
 
     def _verify_weights(self) -> None:
         """See whether every weight still is what was counted."""
@@ -168,18 +170,13 @@ class SopCounter:
             reason = f"{_name(func)}: counting it failed ({type(error).__name__}: {error})"
             self._uncounted[(frame.name, reason)] = None
 
-    def _follow(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-    ) -> None:
-        with torch._C.DisableTorchFunction(), torch.no_grad():
-            self._row_order.follow(func, args, kwargs, out)
-
     def _arrange(self, tally: LayerTally | ProductTally, x: Tensor, leading: int) -> None:
         """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
         call = self._axis.present
-        self._doubt.see_layer(x, x.shape[:leading])
         if tally.time_steps.undecided(call):
-            found = self._row_order.arrangement(x, x.shape[:leading], self._tracker.given())
+            found = self._row_order.arrangement(
+                x, x.shape[:leading], self._axis.input, self._tracker.given()
+            )
             tally.time_steps.arrange(found, call)
 
     def _observe(
@@ -223,7 +220,9 @@ class SopCounter:
         matrix = weight.unsqueeze(0) if weight.dim() == 1 else weight
         call, inner = unpadded(call, frame.module, frame.given, x)
         tally = self._tally(frame, operation.name, matrix)
-        self._arrange(tally, x, x.dim() - 1 - operation.spatial_dims)
+        leading = x.dim() - 1 - operation.spatial_dims
+        self._doubt.see_layer(x, x.shape[:leading])
+        self._arrange(tally, x, leading)
         tally.add(call, inner, matrix, self._axis.present)
         if inner is x and matrix is weight and not kwargs and operation.leading_operands:
             self._remembered[frame.name] = (RememberedCall(args, call), tally)

@@ -62,11 +62,11 @@ class LayerTally:
         """
         size = x.numel()
         steps = self.time_steps.locate(x.shape, model_call) or _NOT_KNOWN
-        first, length, _ = steps
+        first, length, outer = steps
         if self._accumulator is None:
             self._accumulator = Accumulator(x, self.time_steps.period, self._scratch)
         x = x.detach()
-        rows = steps.time_major(x)
+        rows = x if outer == 1 else steps.time_major(x)
         fan_out = self._accumulator.fan_out_of(call, x, weight)
         if fan_out is None:
             self._empty_buffer()

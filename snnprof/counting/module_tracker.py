@@ -38,7 +38,7 @@ class ModuleTracker:
         root: the model.
         names: its modules' names.
         begin_call: called with the input of every call of the root, before it runs.
-        see_output: called with its output when it has run.
+        see_output: called with the output of the first call.
         end_call: called when it has run, or failed.
 
     Attributes:
@@ -111,7 +111,7 @@ class ModuleTracker:
     def _finish(self, root: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if self._running.is_followed():
             self._finished += 1
-            if self._depth == 1:
+            if self._finished == 1:
                 self._see_output(out)
 
     def _end(self, module: nn.Module, frame: Frame) -> None:

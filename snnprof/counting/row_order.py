@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from snnprof.counting.samples import Layout
-from snnprof.counting.time_steps import Arrangement, ModelCall, Steps
+from snnprof.counting.time_steps import Arrangement, ModelCall
 
 _TIME, _BATCH = Arrangement.TIME_MAJOR, Arrangement.BATCH_MAJOR
 
@@ -41,6 +41,7 @@ _CREATING = _functions(
     *("repeat", "tile", "expand", "expand_as", "broadcast_to", "repeat_interleave"),
     *("stack", "cat", "concat"),
 ) | {Tensor.__setitem__}
+NOTHING: frozenset[Callable[..., Any]] = frozenset()
 _FOLLOWED = _EXCHANGING | _REDUCING | _CREATING
 
 
@@ -48,57 +49,53 @@ class RowOrder:
     """What is known of the order of rows in the present call of the model.
 
     Args:
+        call: the present call, kept up to date by its owner.
+        layout: of the model; None if not known.
         trusted: True where the model states its sequence: [T, B, ...] throughout.
     """
 
-    def __init__(self, trusted: bool) -> None:
+    def __init__(self, call: ModelCall, layout: Layout | None, trusted: bool) -> None:
+        self._call = call
         self._trusted = trusted
-        self._call = ModelCall(0, Steps(0, 1), 0)
-        self._input: Tensor | None = None
-        self._begins: Arrangement | None = None  # the order of the model's input
-        self._inside = False
-        self._order: Arrangement | None = None
-        self._mixed = False  # both orders may be about
+        self._inside = layout is not None and layout.whole and layout.time_dim is None
+        dim = None if layout is None else layout.time_dim
+        dim = 0 if trusted else dim
+        # The order of the model's input.
+        self._begins = None if dim is None else (_TIME, _BATCH)[dim]
+        self._follows = False
+        self._followed: set[bool] = set()  # calls of a single sample, and of several
+        self._start(self._begins)
+
+    def _start(self, order: Arrangement | None) -> None:
+        self._order = order
+        # Both orders may be about. Of a call that is not followed only its values tell.
+        self._mixed = not self._trusted and not self._follows
         self._proven: set[Arrangement] = set()
         self._exchanged = False  # somewhere
         self._reduced = False  # time or batch was removed somewhere
-        self._follows = False
-        self._followed: set[bool] = set()  # calls of a single sample, and of several
 
-    def begin(self, call: ModelCall, layout: Layout | None, x: Tensor | None) -> frozenset[Any]:
-        """Begin a call of the model.
-
-        Args:
-            call: its time steps and samples.
-            layout: of the model; None if not known.
-            x: its input.
-
-        Returns:
-            the functions to follow.
-        """
-        self._call, self._input = call, x
-        self._inside = layout is not None and layout.whole and layout.time_dim is None
-        dim = None if layout is None else layout.time_dim
-        self._begins = None if dim is None else (_TIME, _BATCH)[dim]
-        single = call.batch == 1
-        unsure = call.steps.length > 1 and not self._trusted
-        self._follows = unsure and single not in self._followed
-        if self._follows:
+    def begin(self, x: Tensor | None) -> frozenset[Callable[..., Any]]:
+        """Begin a call of the model, of several time steps, with x; the functions to follow."""
+        single = self._call.batch == 1
+        follow = not self._trusted and single not in self._followed
+        if follow or self._follows:
+            self._follows = follow
             self._followed.add(single)
-        self._order = _TIME if self._trusted else self._begins
-        # Of a call that is not followed nothing is known but by its values.
-        self._mixed = unsure and not self._follows
-        self._proven, self._exchanged, self._reduced = set(), False, False
-        return _FOLLOWED if self._follows else frozenset()
-
-    def end(self) -> None:
-        """End it: let go of the input."""
-        self._input = None
+            # The input of an announced call may have any shape.
+            fits = self._trusted or (x is not None and self._begins_with(x))
+            self._start(self._begins if fits else None)
+        return _FOLLOWED if follow else NOTHING
 
     def follow(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         """See whether a function made, exchanged or removed the time steps."""
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            self._follow(func, args, kwargs, out)
+
+    def _follow(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
         steps, batch = self._call.steps.length, self._call.batch
         try:
             if func in _CREATING:
@@ -107,11 +104,11 @@ class RowOrder:
             for rows in _row_numbers(args[0], steps, batch):
                 found = func(rows, *args[1:], **kwargs)
                 if not isinstance(found, Tensor) or found.numel() != rows.numel():
-                    self._reduced = self._reduced or _holds_samples(out, batch)
+                    self._reduced = self._reduced or _is_one_step(func, args, out, batch)
                 elif found.flatten().tolist() != rows.flatten().tolist():
                     self._mixed = self._exchanged = True
         except Exception:  # not understood: an index that the row numbers do not have
-            self._reduced = self._reduced or _holds_samples(out, batch)
+            self._reduced = self._reduced or _is_one_step(func, args, out, batch)
             if func in _EXCHANGING:
                 self._mixed = self._exchanged = True
 
@@ -124,13 +121,18 @@ class RowOrder:
         self._reduced = False  # steps that were taken apart are put together again
 
     def arrangement(
-        self, x: Tensor, leading: tuple[int, ...], given: Iterable[object]
+        self,
+        x: Tensor,
+        leading: tuple[int, ...],
+        model_input: Tensor | None,
+        given: Iterable[object],
     ) -> Arrangement:
         """How the time steps of this call of the model reach a layer.
 
         Args:
             x: the layer's input.
             leading: its dimensions before channels and space.
+            model_input: the model's input.
             given: the inputs of the modules that run, the innermost first.
         """
         steps, batch = self._call.steps.length, self._call.batch
@@ -142,7 +144,7 @@ class RowOrder:
             if self._reduced and not self._trusted:
                 order = None  # N * B rows, or [B, N, ...], with N = T look the same
             if order is None or self._exchanged:
-                order = self._prove(x, given) or order
+                order = self._prove(x, model_input, given) or order
             return order or Arrangement.UNKNOWN
         if split == (steps, batch) and order is not _BATCH:
             return _TIME
@@ -151,15 +153,19 @@ class RowOrder:
             return _BATCH
         return Arrangement.LOOPED if leading[:1] == (batch,) else Arrangement.UNKNOWN
 
-    def _prove(self, x: Tensor, given: Iterable[object]) -> Arrangement | None:
+    def _prove(
+        self, x: Tensor, model_input: Tensor | None, given: Iterable[object]
+    ) -> Arrangement | None:
         """The order in which x holds the rows of an input whose order is known."""
         steps, batch = self._call.steps.length, self._call.batch
-        candidates = [self._rows_of_the_model()]
+        candidates = [self._rows_of_the_model(model_input)]
         for other in given:
-            if isinstance(other, Tensor) and steps != batch and self._exchanged:
-                time_first = other.shape[:2] == (steps, batch)
-                if time_first or other.shape[:2] == (batch, steps):
-                    candidates.append(other if time_first else other.transpose(0, 1))
+            if not isinstance(other, Tensor) or steps == batch:
+                continue
+            if other.shape[:2] == (steps, batch) and (self._exchanged or self._reduced):
+                candidates.append(other)
+            elif other.shape[:2] == (batch, steps) and self._exchanged and not self._reduced:
+                candidates.append(other.transpose(0, 1))
         for rows in candidates:
             found = None if rows is None else _order_of(x, rows)
             if found is not None:
@@ -168,20 +174,25 @@ class RowOrder:
 
     def _take(self, found: Arrangement) -> Arrangement:
         """Go on with an order that was found, unless both were, or exchanges would not be seen."""
-        self._proven.add(found)
         if self._follows:
+            self._proven.add(found)
             self._order, self._mixed = found, len(self._proven) > 1
         return found
 
-    def _rows_of_the_model(self) -> Tensor | None:
+    def _begins_with(self, x: Tensor) -> bool:
+        """True if x is the [T, B, ...] or [B, T, ...] that the layout says."""
+        rows = (self._call.steps.length, self._call.batch)
+        fits = {None: None, _TIME: rows, _BATCH: rows[::-1]}
+        return x.shape[:2] == fits[self._begins]
+
+    def _rows_of_the_model(self, x: Tensor | None) -> Tensor | None:
         """The model's input as [T, B, ...]."""
-        x, (steps, batch) = self._input, (self._call.steps.length, self._call.batch)
+        steps, batch = self._call.steps.length, self._call.batch
         if x is None or x.dim() < 2:
             return None
         if self._inside:
             return x.expand(steps, *x.shape) if x.shape[0] == batch else None
-        fits = {_TIME: (steps, batch), _BATCH: (batch, steps)}
-        if self._begins is None or x.shape[:2] != fits[self._begins]:
+        if not self._begins_with(x):
             return None
         return x if self._begins is _TIME else x.transpose(0, 1)
 
@@ -259,8 +270,13 @@ def _written(x: Tensor, index: object, steps: int, batch: int) -> Arrangement | 
     return _BATCH if along and x.shape[:2] == (batch, steps) else None
 
 
-def _holds_samples(out: Any, batch: int) -> bool:
-    """True if an output's first dimension may be that of the samples."""
+def _is_one_step(func: Callable[..., Any], args: tuple[Any, ...], out: Any, batch: int) -> bool:
+    """True if the output's first dimension may be that of the samples.
+
+    Neurons look at x[0] for the shape of their state only.
+    """
+    if func is Tensor.__getitem__ and type(args[1]) is int and args[1] == 0:
+        return False
     first = out[0] if isinstance(out, list | tuple) and out else out
     return isinstance(first, Tensor) and first.shape[:1] == (batch,)
 

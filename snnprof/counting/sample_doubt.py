@@ -19,13 +19,11 @@ class SampleDoubt:
         self._given: tuple[int, ...] = ()
         self._out: tuple[int, ...] = ()
         self._on_both: bool | None = None  # the first layer; None: not seen yet
-        self._is_over = False
         self._is_said = False
 
     def begin(self, x: Tensor | None) -> None:
-        """Begin a call of the model with x."""
-        if not self._is_over and x is not None:
-            self._given = tuple(x.shape)
+        """Begin the call with x."""
+        self._given = () if x is None else tuple(x.shape)
 
     def see_layer(self, x: Tensor, leading: tuple[int, ...]) -> None:
         """Take note of a layer's input, and of its dimensions before channels and space."""
@@ -38,10 +36,8 @@ class SampleDoubt:
 
     def end(self, out: Any) -> None:
         """End the call with this output."""
-        if not self._is_over:
-            first = out[0] if isinstance(out, list | tuple) and out else out
-            self._out = tuple(first.shape) if isinstance(first, Tensor) else ()
-            self._is_over = True
+        first = out[0] if isinstance(out, list | tuple) and out else out
+        self._out = tuple(first.shape) if isinstance(first, Tensor) else ()
 
     def say_once(self) -> str | None:
         """The doubt in words; None without one, and from the second time on."""

@@ -65,7 +65,7 @@ class SampleAxis:
         samples: samples begun so far.
         calls: calls of the root so far.
         present: what the present call holds.
-        input: the root's input tensor while the root runs, else None.
+        input: the root's input tensor, until the counter lets go of it.
     """
 
     def __init__(
@@ -155,7 +155,8 @@ class SampleAxis:
         steps, batch = self._announced_call() if self._announced else self._steps_and_batch(x)
         self.calls += 1
         self.input = x
-        self.present = ModelCall(self.calls, Steps(self._next, steps), batch)
+        present = self.present
+        present.number, present.steps, present.batch = self.calls, Steps(self._next, steps), batch
         if self._next == 0:
             self.samples += batch
         elif batch != self._batch:
@@ -167,10 +168,6 @@ class SampleAxis:
         self._batch = batch
         if self.timesteps is not None:
             self._next = (self._next + steps) % self.timesteps
-
-    def end_call(self) -> None:
-        """Let go of the root's input."""
-        self.input = None
 
     def _announced_call(self) -> tuple[int, int]:
         assert self._announced is not None
@@ -189,19 +186,19 @@ class SampleAxis:
             steps, batch = self._root.steps_and_batch(x)
             self._agree(self._root.timesteps)
             return steps, batch
-        layout, shape = self._layout, tuple(x.shape)
+        layout = self._layout
         if x.dim() <= max(layout.batch_dim, layout.time_dim or 0):
             asked = f'layout="{self._name}" takes {layout.shape}'
             if self._name is None:
                 asked = f"batch_dim={self._batch_dim}"
-            raise SnnprofError(f"{asked}, but the model's input has shape {shape}")
+            raise SnnprofError(f"{asked}, but the model's input has shape {tuple(x.shape)}")
         batch = x.shape[layout.batch_dim]
         if layout.time_dim is None:
             return self.timesteps or 1 if layout.whole else 1, batch
         steps = x.shape[layout.time_dim]
         if steps == 0:
             raise SnnprofError(
-                f"the model's input has shape {shape}: no time step in {layout.shape}"
+                f"the model's input has shape {tuple(x.shape)}: no time step in {layout.shape}"
             )
         self._agree(steps)
         return steps, batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -24,14 +25,13 @@ class Steps(NamedTuple):
     outer: int = 1
 
     def time_major(self, x: Tensor) -> Tensor:
-        """The input with its time steps in the first dimension."""
-        if self.outer == 1:
-            return x
+        """A batch-major input [outer, length, ...] with its time steps in the first dimension."""
         return x.reshape(self.outer, self.length, -1, x.shape[-1]).transpose(0, 1)
 
 
-class ModelCall(NamedTuple):
-    """One call of the model.
+@dataclass(slots=True)
+class ModelCall:
+    """The present call of the model.
 
     Attributes:
         number: counted from 1.
@@ -65,9 +65,9 @@ class TimeSteps:
         self.known = timesteps is not None
         self._arrangement: Arrangement | None = None
         self._of_one_sample = False
-        self._model_call = 0
-        self._calls = 0  # in this call of the model
-        self._length = 1  # time steps in this call of the model
+        self._model_call = 0  # the last one of several time steps
+        self._calls = 0  # in it
+        self._length = 0  # its time steps
 
     def undecided(self, call: ModelCall) -> bool:
         """True if it has to be told how the steps of this call of the model reach the row."""
@@ -90,13 +90,13 @@ class TimeSteps:
         Returns:
             the time steps in the input; None if unknown.
         """
+        if call.steps.length == 1:
+            return call.steps
         again = call.number == self._model_call
         if not again:
             self._end_model_call()
             self._model_call, self._calls, self._length = call.number, 0, call.steps.length
         self._calls += 1
-        if self._length == 1:
-            return call.steps
         steps = self._steps(shape, call)
         # A second time in the same call of the model, it may well hold one step each time.
         if steps is None or (again and steps.length > 1):
@@ -117,8 +117,7 @@ class TimeSteps:
         return Steps(first, length, 1 if self._arrangement is Arrangement.TIME_MAJOR else batch)
 
     def _end_model_call(self) -> None:
-        looped = self._arrangement is Arrangement.LOOPED and self._length > 1
-        if looped and self._calls != self._length:
+        if self._arrangement is Arrangement.LOOPED and self._calls != self._length:
             self.known = False
 
     def rates(self, nonzeros: Iterable[float], inputs: int) -> tuple[float, ...] | None:

@@ -2,70 +2,132 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.module_names import strip_wrappers
+from snnprof.experiment.safetensors_file import from_bytes, is_safetensors
 
-# What files of training frameworks wrap a state dict in.
-_WRAPPED_AS = ("state_dict", "model", "model_state_dict", "net")
+CONFIGURATION = "snnprof"  # in the metadata of a file that snnprof saved
 _SHOWN = 3
+_DEEPEST = 3
+_LATENT = ".parametrizations.weight.original"
+# What trainers put beside the weights, and what holds nothing but values.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.int64)),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+]
 
 
-def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load weights from a file of ``torch.save`` into a model.
+def load_checkpoint(model: nn.Module, path: str | Path) -> tuple[str, ...]:
+    """Load weights from a file into a model.
 
-    The file is read without running any code in it (``weights_only=True``). A state dict
-    inside a dict, and prefixes that wrappers such as DataParallel add, are recognised.
+    The file is one of the safetensors format, or of ``torch.save``, read without running any
+    code in it (``weights_only=True``). Of the state dicts in it, under whatever names, the one
+    that fits the model is taken, an averaged one (EMA) first, as it is what trainers evaluate.
+    Prefixes of wrappers (``module.``, ``_orig_mod.``) are recognised, and one in front of all
+    keys (Lightning's ``model.``).
+
+    Returns:
+        Sentences on what was chosen and left out, where there was a choice.
 
     Raises:
         SnnprofError: the file cannot be read, holds something else than tensors, or is of
             another architecture (the keys are named).
     """
-    own = model.state_dict()
-    state = _as_quantised(_unwrapped(_state_dict(_read(path), path), own), own)
-    missing = [key for key in own if key not in state]
-    unexpected = [key for key in state if key not in own]
-    shaped = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+    own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    loaded, _ = _read(path)
+    found = [
+        candidate for name, state in _states(loaded) for candidate in _candidates(name, state, own)
     ]
-    typed = [
-        f"{key} is {state[key].dtype}, {state[key].layout}"
-        for key in own
-        if key in state and _make(state[key]) != _make(own[key])
-    ]
-    complaints = [
-        f"{what}: {_shortened(keys)}"
-        for what, keys in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", shaped),
-            ("of another kind", typed),
-        )
-        if keys
-    ]
-    if complaints:
+    if not found:
+        raise SnnprofError(f"checkpoint {str(path)!r} holds no state dict: save model.state_dict()")
+    fitting = sorted((c for c in found if not c.complaints), key=lambda c: not c.averaged)
+    if not fitting:
+        nearest = max(found, key=lambda c: len(own.keys() & c.state.keys()))
         raise SnnprofError(
-            f"checkpoint {str(path)!r} is of another network; {'; '.join(complaints)}"
+            f"checkpoint {str(path)!r} is of another network; {'; '.join(nearest.complaints)}"
         )
-    model.load_state_dict(state)
+    chosen, *others = fitting
+    model.load_state_dict({key: chosen.state[key] for key in own}, strict=False)
+    return tuple(_choice(path, chosen, others))
 
 
-def _read(path: str | Path) -> object:
+def saved_configuration(path: str | Path) -> dict[str, Any] | None:
+    """The configuration in a file that ``save`` wrote: settings, versions, figures.
+
+    Returns:
+        None for a file of anybody else's.
+
+    Raises:
+        SnnprofError: the file cannot be read.
+    """
+    _, metadata = _read(path)
     try:
-        content = io.BytesIO(Path(path).read_bytes())
-    except OSError as error:
-        raise SnnprofError(f"checkpoint {str(path)!r}: {error.strerror or error}") from error
+        found = json.loads(metadata.get(CONFIGURATION, "null"))
+    except (ValueError, RecursionError) as error:
+        raise SnnprofError(f"checkpoint {str(path)!r}: its configuration is damaged") from error
+    whole = isinstance(found, dict) and isinstance(found.get("settings"), dict)
+    return found if whole else None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A state dict of the file, under the model's own keys.
+
+    Attributes:
+        name: where in the file.
+        state: the tensors.
+        left_out: keys beside the prefix that the model's are under.
+        complaints: why it does not fit.
+    """
+
+    name: str
+    state: Mapping[str, Tensor]
+    left_out: Sequence[str]
+    complaints: Sequence[str]
+
+    @property
+    def averaged(self) -> bool:
+        """True for an exponential moving average, by its name."""
+        return "ema" in self.name.lower().replace(".", "_").replace("/", "_").split("_")
+
+
+def _read(path: str | Path) -> tuple[object, Mapping[str, str]]:
+    """What is in the file, and its metadata."""
     try:
-        return torch.load(content, map_location="cpu", weights_only=True)
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SnnprofError(f"checkpoint {str(path)!r}: {why}") from error
+    if is_safetensors(content):
+        try:
+            return from_bytes(content)
+        except ValueError as error:
+            raise SnnprofError(f"checkpoint {str(path)!r} is damaged: {error}") from error
+    return _unpickled(content, path), {}
+
+
+def _unpickled(content: bytes, path: str | Path) -> object:
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SnnprofError(
             f"checkpoint {str(path)!r} is damaged, or holds more than tensors (such a file could "
@@ -78,35 +140,86 @@ def _read(path: str | Path) -> object:
         ) from error
 
 
-def _state_dict(loaded: object, path: str | Path) -> dict[str, Tensor]:
-    if isinstance(loaded, Mapping):
-        for name in _WRAPPED_AS:
-            if isinstance(loaded.get(name), Mapping):
-                loaded = loaded[name]
-                break
-    whole = isinstance(loaded, Mapping) and all(isinstance(v, Tensor) for v in loaded.values())
-    if not isinstance(loaded, Mapping) or not whole or not loaded:
-        raise SnnprofError(f"checkpoint {str(path)!r} holds no state dict: save model.state_dict()")
-    return {str(key): value for key, value in loaded.items()}
+def _states(
+    loaded: object, name: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Everything in the file that may be a state dict, and where it stands."""
+    if not isinstance(loaded, Mapping) or depth > _DEEPEST:
+        return
+    tensors = {
+        key: value
+        for key, value in loaded.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if tensors:
+        yield name, tensors
+    for key, value in loaded.items():
+        yield from _states(value, f"{name}/{key}" if name else str(key), depth + 1)
 
 
-def _unwrapped(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of the model itself, where only what wrappers add to a name differs."""
-    known = {strip_wrappers(key): key for key in own}
-    return {known.get(strip_wrappers(key), key): value for key, value in state.items()}
+def _candidates(
+    name: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> Iterator[_Candidate]:
+    """The state dict as it is, and what of it stands under a prefix."""
+    known = {_plain(key): key for key in own}
+    plain = {_plain(key): value for key, value in state.items()}
+    if len(known) < len(own) or len(plain) < len(state):  # names that differ in wrappers alone
+        known, plain = {key: key for key in own}, dict(state)
+    first = next(iter(known), "")
+    prefixes = {key.removesuffix(first): None for key in plain if key.endswith("." + first)}
+    for prefix in ("", *prefixes):
+        inside = {k.removeprefix(prefix): v for k, v in plain.items() if k.startswith(prefix)}
+        renamed = {known.get(key, key): value for key, value in inside.items()}
+        if "n_averaged" not in own:  # of torch's AveragedModel
+            renamed.pop("n_averaged", None)
+        where = f"{name}/{prefix}" if name and prefix else name or prefix
+        yield _Candidate(
+            name=where.rstrip("."),
+            state=renamed,
+            left_out=[key for key in plain if not key.startswith(prefix)],
+            complaints=_complaints(renamed, own),
+        )
 
 
-def _make(tensor: Tensor) -> tuple[bool, torch.layout]:
-    return tensor.is_complex(), tensor.layout
+def _plain(key: str) -> str:
+    """A key without what wrappers and quantisers add to it."""
+    stripped = strip_wrappers(key)
+    return stripped.removesuffix(_LATENT) + ".weight" if stripped.endswith(_LATENT) else stripped
 
 
-_LATENT = ".parametrizations.weight.original"
+def _complaints(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    shared = [key for key in own if key in state]
+    wrong = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in shared
+            if _make(state[key]) == _make(own[key]) and state[key].shape != own[key].shape
+        ],
+        "of another kind": [
+            f"{key} is {state[key].dtype}, {state[key].layout}, on {state[key].device}"
+            for key in shared
+            if _make(state[key]) != _make(own[key])
+        ],
+    }
+    return [f"{what}: {_shortened(keys)}" for what, keys in wrong.items() if keys]
 
 
-def _as_quantised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Full-precision weights become the latent weights of a model that is quantised."""
-    latent = {key.removesuffix(_LATENT) + ".weight": key for key in own if key.endswith(_LATENT)}
-    return {latent.get(key, key): value for key, value in state.items()}
+def _make(tensor: Tensor) -> tuple[object, ...]:
+    """What a tensor is beside its numbers; a meta tensor has none."""
+    return tensor.is_complex(), tensor.layout, tensor.is_nested, tensor.is_meta
+
+
+def _choice(path: str | Path, chosen: _Candidate, others: Sequence[_Candidate]) -> Iterator[str]:
+    if others:
+        also = ", ".join(repr(other.name) for other in others)
+        yield f"Of the weights in {path}, {chosen.name!r} were loaded; there were also {also}."
+    if chosen.left_out:
+        yield (
+            f"Of {path}, what stands under {chosen.name!r} was loaded; left out: "
+            f"{_shortened(chosen.left_out)}."
+        )
 
 
 def _shortened(keys: Sequence[str]) -> str:

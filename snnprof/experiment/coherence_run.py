@@ -25,6 +25,7 @@ from snnprof.experiment.settings import (
 from snnprof.experiment.settings import NEURON as USUAL_NEURON
 from snnprof.experiment.trainer import check_batch, count_steps, train_epochs
 from snnprof.experiment.training_run import TrainingRun
+from snnprof.profiling.step_memory import OutOfMemory
 from snnprof.results import CoherenceResult, CoherenceSweep
 from snnprof.training.adapters import adapt
 from snnprof.training.losses import LOSSES
@@ -152,7 +153,7 @@ def _course(
         timed=False,
     )
     if row.meter is None:
-        raise _out_of_memory(row)
+        raise _failed(row, settings)
     x, y = settings.batch
     sequence = x.expand(row.timesteps, *x.shape)
     measure = partial(measure, in_one_call(row.meter.runner.stepped), sequence, y)
@@ -163,14 +164,16 @@ def _course(
     )
     for epoch in trained:
         if row.row.failure:
-            raise _out_of_memory(row)
+            raise _failed(row, settings)
         if during_training or epoch == epochs:
             result = measure(label=f"epoch {epoch}" if during_training else None)
             yield replace(result, epoch=epoch, training_loss=row.loss)
 
 
-def _out_of_memory(row: TrainingRun) -> SnnprofError:
-    return SnnprofError(f"T={row.timesteps}: {row.row.failure}: try a smaller batch_size")
+def _failed(row: TrainingRun, settings: Settings) -> SnnprofError:
+    settings.progress.failed(row.name, row.traceback)
+    advice = ": try a smaller batch_size" if row.row.failure == OutOfMemory().reason else ""
+    return SnnprofError(f"T={row.timesteps}: {row.row.failure}{advice}")
 
 
 class Unrolled(nn.Module):

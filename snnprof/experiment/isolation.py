@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
+import torch
+
+from snnprof.core.environment import describe
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.settings import Settings
+from snnprof.experiment.interruption import INTERRUPTED, NOT_RUN
+from snnprof.experiment.settings import Progress, Settings
+from snnprof.experiment.training_run import TrainingRun
+from snnprof.profiling.step_memory import Failure, attempt_all
 from snnprof.results import Report, ReportRow
 from snnprof.results.scaling import growth
 
@@ -21,83 +30,207 @@ _NOTE = (
     "Every row was measured in a process of its own, one after another: the ratios of their "
     "times are of different moments."
 )
+_BEGUN = "begun"
+_GRACE_S = 30.0  # for what other code does at the end of a process
 
 
 def run_isolated(
-    run: Callable[..., Report], arguments: Mapping[str, Any], settings: Settings
+    run: Callable[..., Report],
+    planned: Sequence[TrainingRun],
+    arguments: Mapping[str, Any],
+    settings: Settings,
 ) -> Report:
     """Run an experiment row by row, each in a process of its own.
 
     Args:
         run: :func:`snnprof.run`.
+        planned: the rows, in the order of neurons, T and modes.
         arguments: what it was given, by name.
         settings: what came of them.
+
+    Raises:
+        SnnprofError: no process has begun its work.
     """
     left_out = ("variants", "isolate", "progress")
     given = {key: value for key, value in arguments.items() if key not in left_out}
     given |= {**settings.variants, "batch_size": settings.recipe.batch_size}
-    split = {
-        "neuron": settings.neurons,
-        "timesteps": settings.timesteps,
-        "modes": [mode.name for mode in settings.modes],
-    }
-    settings.progress.start(math.prod(map(len, split.values())))
-
-    def lost_row(neuron: str, timesteps: int, modes: str) -> ReportRow:
-        return ReportRow(
-            settings.source.name, neuron, settings.weights, modes, timesteps, failure=KILLED
-        )
-
-    report = in_processes(run, given, split, lost_row, settings.progress.advance)
-    return replace(report, notes=(*report.notes, *settings.notes))
+    split = product(settings.neurons, settings.timesteps, (mode.name for mode in settings.modes))
+    parts = [
+        (planned_run.row, {"neuron": neuron, "timesteps": timesteps, "modes": mode})
+        for planned_run, (neuron, timesteps, mode) in zip(planned, split, strict=True)
+    ]
+    report = in_processes(run, given, parts, settings.progress)
+    return replace(
+        report,
+        environment=describe(settings.device),
+        notes=(*report.notes, *settings.notes),
+    )
 
 
 def in_processes(
     run: Callable[..., Report],
     arguments: Mapping[str, Any],
-    split: Mapping[str, Sequence[object]],
-    lost_row: Callable[..., ReportRow],
-    advance: Callable[[], None],
+    parts: Sequence[tuple[ReportRow, Mapping[str, object]]],
+    progress: Progress,
 ) -> Report:
-    """Run every combination of some arguments in a fresh process, and put the reports together.
+    """Run a function in a fresh process for each row, and put the reports together.
+
+    Whatever one process does, the others' rows stand. Ctrl-C ends the one at work, and none is
+    begun after it.
 
     Args:
-        run: importable by name.
+        run: importable by name; it takes ``progress`` too.
         arguments: its keywords, picklable.
-        split: the arguments that each process gets one of.
-        lost_row: the row of a process that was killed, from its part of the arguments.
-        advance: told of every process that is done.
+        parts: of each row, what is known of it before, and the keywords that are its own.
+        progress: told of every process that is done, and of tracebacks.
 
     Raises:
-        SnnprofError: of any row; or none came to its end.
+        SnnprofError: no process has begun its work.
     """
+    progress.start(len(parts))
     reports: list[Report] = []
     rows: list[ReportRow] = []
-    for values in product(*split.values()):
-        chosen = dict(zip(split, values, strict=True))
+    interrupted = False
+    begun = 0
+    for row, own in parts:
+        child = _Child()
         try:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                report = pool.submit(run, **{**arguments, **chosen}).result()
-        except BrokenProcessPool:
-            rows.append(lost_row(**chosen))
+            if not interrupted:
+                child.run(run, {**arguments, **own}, progress)
+        except KeyboardInterrupt:
+            interrupted = True
+        begun += child.begun
+        if child.report is not None:
+            reports.append(child.report)
+            rows += child.report.rows
+            interrupted |= child.report.interrupted
         else:
-            reports.append(report)
-            rows += report.rows
-        advance()
-    if not reports:
+            rows.append(replace(row, failure=_why(child, interrupted)))
+        progress.advance()
+    if not begun and not interrupted:
         raise SnnprofError(
-            "every process was killed: the memory ran out; or, from a script, the call does not "
+            "no process could begin: the memory ran out; or, from a script, the call does not "
             "stand under if __name__ == '__main__', which a new process needs"
         )
-    notes = dict.fromkeys(note for report in reports for note in report.notes)
-    killed = (
-        f"{row.name}: its process was killed, as it is when memory runs out."
-        for row in rows
-        if row.failure == KILLED
-    )
+    known = (note for report in reports for note in report.notes)
+    told = {row.name for report in reports for row in report.rows}
+    lost = (f"{row.name}: {row.failure}{_hint(row)}." for row in rows if row.name not in told)
     return Report(
         rows=tuple(rows),
-        environment=reports[0].environment,
-        notes=(_NOTE, *killed, *notes),
+        notes=tuple(dict.fromkeys((_NOTE, *lost, *known))),
         growth=tuple(growth(rows)),
+        interrupted=interrupted,
     )
+
+
+def _why(child: _Child, interrupted: bool) -> str:
+    if interrupted:
+        return INTERRUPTED if child.begun else NOT_RUN
+    return child.failure.reason if child.failure else "its process did not begin"
+
+
+def _hint(row: ReportRow) -> str:
+    return ", as it is when memory runs out" if row.failure == KILLED else ""
+
+
+class _Child:
+    """A process that runs a function once, and what came of it.
+
+    Attributes:
+        begun: it got as far as calling the function.
+        report: what the function returned; None where it did not.
+        failure: why not.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.report: Report | None = None
+        self.failure: Failure | None = None
+
+    def run(
+        self, run: Callable[..., Report], arguments: Mapping[str, Any], progress: Progress
+    ) -> None:
+        """Start the process, and wait for its end; Ctrl-C kills it and is raised on."""
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(sender, run, dict(arguments)))
+        try:
+            _start(process)
+            sender.close()
+            for message in _received(receiver, process):
+                self._take(message, progress)
+            if self.begun and self.report is None and self.failure is None:
+                process.join()
+                self.failure = Failure(_end_of(process.exitcode))
+        finally:
+            if process.pid is not None:
+                process.join(_GRACE_S if self.report is not None else 0)
+                process.kill()
+                process.join()
+            receiver.close()
+
+    def _take(self, message: object, progress: Progress) -> None:
+        if isinstance(message, Report):
+            self.report = message
+        elif isinstance(message, Failure):
+            self.failure = message
+            progress.failed(self.failure.reason, self.failure.traceback)
+        elif isinstance(message, tuple):
+            progress.failed(*message)
+        else:
+            self.begun = message == _BEGUN
+
+
+def _start(process: SpawnProcess) -> None:
+    """Start a process that Ctrl-C does not reach: its parent ends it."""
+    try:
+        with _interrupts_blocked():
+            process.start()
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SnnprofError(
+            f"isolate: what was given cannot be handed to another process ({error}): give names "
+            "(package.module:function), or leave isolate out"
+        ) from error
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A new process inherits which signals are blocked; here they come after the block."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _received(receiver: Connection, process: SpawnProcess) -> Iterator[object]:
+    """What the process sends, until it has nothing more to say or has died."""
+    while True:
+        # Its own children may hold the pipe open after it: its death is looked for too.
+        wait([receiver, process.sentinel])
+        if not receiver.poll():
+            return
+        try:
+            message = receiver.recv()
+        except (EOFError, OSError):  # killed, perhaps in the middle of a message
+            return
+        yield message
+        if isinstance(message, Report | Failure):
+            return
+
+
+def _end_of(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        signal_name = signal.Signals(-exitcode).name
+        return KILLED if signal_name == "SIGKILL" else f"{KILLED} by {signal_name}"
+    return f"its process ended with exit code {exitcode}"
+
+
+def _work(sender: Connection, run: Callable[..., Report], arguments: Mapping[str, Any]) -> None:
+    """The process: errors go back as text, since not every error can be sent."""
+    sender.send(_BEGUN)
+    progress = Progress(failed=lambda *told: sender.send(told))
+    sender.send(attempt_all(lambda: run(**arguments, progress=progress), torch.device("cpu")))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError, is_out_of_memory, known
 from snnprof.experiment.own_function import find_function, keywords_of, name_of
 from snnprof.models import MODELS, create
@@ -51,7 +52,7 @@ class ModelSource:
             built = self._function(**wanted)
         except SnnprofError:
             raise
-        except Exception as error:  # theirs to mend
+        except (Exception, SystemExit) as error:  # theirs to mend
             if self.ours or is_out_of_memory(error):
                 raise
             raise self._error("its builder failed", error) from error
@@ -61,8 +62,8 @@ class ModelSource:
             )
         return built
 
-    def _error(self, what: str, error: Exception) -> SnnprofError:
-        return SnnprofError(f"model {self.name!r}: {what}: {type(error).__name__}: {error}")
+    def _error(self, what: str, error: BaseException) -> SnnprofError:
+        return SnnprofError(f"model {self.name!r}: {what}: {one_line(error)}")
 
 
 def find_builder(model: str | Callable[..., Any]) -> ModelSource:

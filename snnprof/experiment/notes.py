@@ -20,7 +20,9 @@ def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     yield f"Data: {settings.data.description}."
     yield from _layouts(rows)
     yield from _training(rows, settings)
-    yield from _guessing(rows, settings)
+    classes = settings.data.shape.get("num_classes")
+    if classes is not None and settings.metric is not None and settings.metric.name == ACCURACY:
+        yield from _guessing(rows, classes)
     if rows[0].execution:
         yield f"Training steps: {rows[0].execution}. Counts and accuracy: full precision."
     yield from _time(rows, settings)
@@ -33,6 +35,11 @@ def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
         yield (
             "Measured energy: joules of a training step by the board's own counter, idle power "
             "subtracted, per sample; the analytic figures are of inference."
+        )
+    if settings.save is not None:
+        yield (
+            f"Trained weights, with settings and figures: {settings.save}/*.safetensors; snnprof "
+            "run --checkpoint FILE --epochs 0 counts them again."
         )
     if settings.trace is not None:
         yield f"Traces: tensorboard --logdir {settings.trace}."
@@ -106,12 +113,8 @@ def _losses(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     yield f"Loss: {'; '.join(parts)}."
 
 
-def _guessing(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
+def _guessing(rows: Sequence[ReportRow], classes: int) -> Iterator[str]:
     """Rows whose accuracy is within three standard errors of a guess."""
-    classes = settings.data.shape.get("num_classes")
-    by_accuracy = settings.metric is not None and settings.metric.name == ACCURACY
-    if classes is None or not by_accuracy:
-        return
     chance = 1 / classes
     for row in rows:
         samples = 0 if row.counts is None else row.counts.samples

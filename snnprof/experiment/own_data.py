@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as MapStyle
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.own_function import keywords_of, name_of
@@ -41,6 +43,7 @@ class Loading:
 
 
 USUAL_BATCH = 64
+_END = object()
 
 
 def own_data(given: object, loading: Loading, **settings: object) -> Data:
@@ -73,7 +76,8 @@ def own_data(given: object, loading: Loading, **settings: object) -> Data:
                 f"data {name!r} has no parameter 'image_size', so image_size={size} would be "
                 "ignored: leave it out, or add the parameter"
             )
-        given = given(**{k: v for k, v in wanted.items() if takes is None or k in takes})
+        make = partial(given, **{k: v for k, v in wanted.items() if takes is None or k in takes})
+        given = _theirs(f"data {name!r}: it failed", make)
     if isinstance(given, Data):
         return given
     parts = _parts(name, given)
@@ -165,6 +169,16 @@ def _length(given: object) -> int | None:
         return None
 
 
+def _theirs(what: str, function: Callable[[], Any]) -> Any:
+    """What the user's function gives; its error is one line, with its place."""
+    try:
+        return function()
+    except (SnnprofError, MemoryError):
+        raise
+    except Exception as error:
+        raise SnnprofError(f"{what}: {one_line(error)}") from error
+
+
 def _pair(batch: Any) -> Any:
     return batch
 
@@ -240,9 +254,11 @@ class OwnData(Data):
     def _read(self, part: _Batches) -> Iterator[Batch]:
         """The batches, on the device."""
         number = 0
-        for loaded in part.make():
+        loader = _theirs(f"{part.what} failed", part.make)
+        while (loaded := _theirs(f"{part.what} failed", partial(next, loader, _END))) is not _END:
             number += 1
-            x, y = _checked(part.what, number, self.prepare(loaded))
+            what = f"{part.what}: prepare failed on batch {number}"
+            x, y = _checked(part.what, number, _theirs(what, partial(self.prepare, loaded)))
             x = self._moved(x)
             if x.dim() == 4 and self.layout is not torch.preserve_format:
                 x = x.contiguous(memory_format=self.layout)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 
 
@@ -28,9 +29,9 @@ def find_function(what: str, given: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever their module raises: it is theirs to mend
+    except (Exception, SystemExit) as error:  # whatever their module raises is theirs to mend
         raise SnnprofError(
-            f"{what} {given!r}: cannot import {module_name!r}: {type(error).__name__}: {error}"
+            f"{what} {given!r}: cannot import {module_name!r}: {one_line(error)}"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):

@@ -27,7 +27,7 @@ _ENERGY = ("operands",)
 _SOURCES = {
     "model": "give the module itself; the row's name comes first",
     "counts": "counter.result() of a snnprof.SopCounter gives one",
-    "step": "snnprof.profile_step gives one",
+    "step": "snnprof.profile, or snnprof.profile_step, gives one",
 }
 
 
@@ -86,6 +86,7 @@ def row(
         energies=() if counts is None else tuple(price(counts, one) for one in conventions),
         profile=step,
         batch_size=None if step is None else step.batch_size,
+        epochs=None,
         more=_own_cells(name, more),
         **({} if model is None else model_figures(model)),
     )
@@ -154,7 +155,7 @@ def _notes(rows: Sequence[ReportRow]) -> Iterator[str]:
     if any(one.accuracy is not None for one in rows):
         own.insert(0, "accuracy")
     if own:
-        yield f"As given, not measured by snnprof: {', '.join(own)}."
+        yield f"Taken as given: {', '.join(own)}."
     steps = [f"{len(one.step_s)} ({one.name})" for one in rows if one.step_s]
     if steps:
         yield (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.checkpoint import load_checkpoint
+from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
@@ -47,8 +47,9 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
 
 def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[TrainingRun]:
     """The rows of one network: it takes its time steps alike in every mode."""
+    build, loading = _checked_build(settings, neuron, timesteps)
     setup = StepSetup(
-        build=_checked_build(settings, neuron, timesteps),
+        build=build,
         timesteps=timesteps,
         optimizer=settings.recipe.optimizer,
         amp=settings.amp,
@@ -57,6 +58,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
         layout=settings.layout,
     )
     names = _names(settings, neuron)
+    notes = (*loading, *_trained_otherwise(settings, names, timesteps))
     for mode in settings.modes:
         setup = _tried(settings, replace(setup, mode=mode, loss=settings.loss or USUAL))
         row = ReportRow(
@@ -67,7 +69,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             loss_name=_loss_name(setup),
             checkpoint=settings.checkpoint,
         )
-        yield TrainingRun(setup, row)
+        yield TrainingRun(setup, row, notes)
 
 
 def _tried(settings: Settings, setup: StepSetup) -> StepSetup:
@@ -122,8 +124,12 @@ def _loss_name(setup: StepSetup) -> str:
 
 def _checked_build(
     settings: Settings, neuron: str, timesteps: int
-) -> partial[nn.Module | SteppedModel]:
-    """Make the model of a neuron and T once, and return what makes it again."""
+) -> tuple[partial[nn.Module | SteppedModel], tuple[str, ...]]:
+    """Make the model of a neuron and T once.
+
+    Returns:
+        What makes it again, and sentences on how its weights were loaded.
+    """
     given = {
         "neuron": neuron,
         "weights": settings.weights,
@@ -132,29 +138,48 @@ def _checked_build(
     }
     build = partial(_build, settings, timesteps=timesteps, **given)
     with torch.random.fork_rng():
-        built = build()
+        built, loading = _built(settings, timesteps=timesteps, **given)
     if isinstance(built, SpikingNetwork) and built.timesteps != timesteps:
         raise SnnprofError(
             f"model {settings.source.name!r} is made for {built.timesteps} time steps, and "
             f"{timesteps} were asked for: give its builder a parameter 'timesteps', or use "
             f"timesteps={built.timesteps}"
         )
-    return build
+    return build, loading
+
+
+def _trained_otherwise(
+    settings: Settings, names: Mapping[str, object], timesteps: int
+) -> Iterator[str]:
+    """A sentence where the checkpoint says that it was trained as something else."""
+    if settings.checkpoint is None:
+        return
+    saved = (saved_configuration(settings.checkpoint) or {}).get("settings", {})
+    here = {"neuron": names["neuron"], "weights": names["weights"], "timesteps": timesteps}
+    differing = [key for key, value in here.items() if key in saved and saved[key] != value]
+    if differing:
+        there = ", ".join(f"{key} {saved[key]}" for key in differing)
+        now = ", ".join(f"{key} {here[key]}" for key in differing)
+        yield f"{settings.checkpoint} was trained with {there}; here it runs with {now}."
 
 
 def _names(settings: Settings, neuron: str) -> dict[str, Any]:
     """Model, neuron and weights as the row names them, variants included."""
     source = settings.source
-    options = MODELS[source.name].options if source.name in MODELS else {}
-    of_network = {
-        key: v for key, v in settings.variants.items() if key in options or not source.ours
-    }
+    of_network = network_variants(settings)
     of_neuron = {key: v for key, v in settings.variants.items() if key not in of_network}
     return {
         "model": specification(source.name, **of_network),
         "neuron": specification(neuron, **of_neuron) if source.takes("neuron") else None,
         "weights": settings.weights if source.takes("weights") else None,
     }
+
+
+def network_variants(settings: Settings) -> dict[str, object]:
+    """Variants that are options of the network, and none of the neuron."""
+    source = settings.source
+    options = MODELS[source.name].options if source.name in MODELS else {}
+    return {key: v for key, v in settings.variants.items() if key in options or not source.ours}
 
 
 def _check_variants(settings: Settings) -> None:
@@ -177,10 +202,14 @@ def _not_usual(settings: Settings) -> Iterator[tuple[str, object]]:
 
 
 def _build(settings: Settings, **given: Any) -> nn.Module | SteppedModel:
+    return _built(settings, **given)[0]
+
+
+def _built(settings: Settings, **given: Any) -> tuple[nn.Module | SteppedModel, tuple[str, ...]]:
+    """The model, and sentences on how its weights were loaded."""
     torch.manual_seed(settings.seed)
     built = settings.source(**given)
-    if settings.checkpoint is not None:
-        load_checkpoint(
-            built.model if isinstance(built, SteppedModel) else built, settings.checkpoint
-        )
-    return built
+    if settings.checkpoint is None:
+        return built, ()
+    module = built.model if isinstance(built, SteppedModel) else built
+    return built, load_checkpoint(module, settings.checkpoint)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snnprof.core.environment import describe
+from snnprof.experiment.interruption import UntilInterrupted
 from snnprof.experiment.isolation import run_isolated
 from snnprof.experiment.notes import notes_on
 from snnprof.experiment.plan import plan_rows
@@ -29,6 +30,7 @@ from snnprof.experiment.stages import (
     train,
 )
 from snnprof.experiment.training_run import TrainingRun
+from snnprof.experiment.weight_folder import check_weight_folder, save_weights
 from snnprof.results import Report
 from snnprof.results.scaling import growth
 from snnprof.training.layouts import AUTO
@@ -62,6 +64,7 @@ def run(
     channels_last: bool = False,
     measure_energy: float | None = None,
     trace: str | Path | None = None,
+    save: str | Path | None = None,
     isolate: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -109,43 +112,53 @@ def run(
         channels_last: weights and images in that memory format.
         measure_energy: seconds to read an NVIDIA GPU's energy counter, per row.
         trace: folder for traces of training steps, taken after all else.
+        save: folder for the trained weights, a file per row with its settings and figures.
         isolate: run each row in a process of its own.
         seed: of weights, batches and random data.
         device: "auto", "cpu" or "cuda".
-        strict: raise where a layer's input is not finite, instead of saying so.
-        checkpoint: file of ``torch.save`` with the weights to start from.
+        strict: a row fails where a layer's input is not finite, instead of saying so.
+        checkpoint: file with the weights to start from: of ``save``, of the safetensors format,
+            or of ``torch.save`` (a trainer's too).
         progress: told of every training step.
 
     Returns:
-        A :class:`ReportRow` each, and what has to be said about them. A row that runs
-        out of memory says so, and the others go on.
+        A :class:`ReportRow` each, and what has to be said about them. A row that fails (it
+        runs out of memory, diverges, its model raises) says so in ``failure``, and the others
+        go on. So it is after Ctrl-C: what is finished is reported, ``interrupted`` is True.
 
     Raises:
-        SnnprofError: a wrong name or value, before any training starts; a training that
-            diverges.
+        SnnprofError: a wrong name or value, before any training starts.
     """
     arguments = dict(locals())  # as they were given
     settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
     rows = plan_rows(settings)
     check_trace_folders(rows, settings)
+    check_weight_folder(rows, settings)
     settings = fit_batch(rows, settings)
     if isolate:
-        return run_isolated(run, arguments, settings)
-    train(rows, settings)
-    profile(rows, settings)
-    count(rows, settings)
-    measure_joules(rows, settings)  # these two train on: after the counting
-    record_traces(rows, settings)
-    return report_of(rows, settings)
+        return run_isolated(run, rows, arguments, settings)
+    with UntilInterrupted(rows) as stages:
+        train(rows, settings)
+        save_weights(rows, settings, arguments)  # also of a row that fails from here on
+        profile(rows, settings)
+        count(rows, settings)
+        save_weights(rows, settings, arguments)  # again, with the figures
+        measure_joules(rows, settings)  # these two train on: after the counting
+        record_traces(rows, settings)
+    return report_of(rows, settings, stages.interrupted)
 
 
-def report_of(runs: Sequence[TrainingRun], settings: Settings) -> Report:
-    """The report of rows that have been through all stages."""
+def report_of(runs: Sequence[TrainingRun], settings: Settings, interrupted: bool) -> Report:
+    """The report of rows that have been through the stages, as far as they came."""
+    for run in runs:
+        if run.traceback:
+            settings.progress.failed(run.name, run.traceback)
     rows = tuple(run.row for run in runs)
-    of_rows = (note for run in runs for note in run.notes)
+    of_rows = dict.fromkeys(note for run in runs for note in run.notes)
     return Report(
         rows=rows,
         environment=describe(settings.device),
         notes=(*notes_on(rows, settings), *of_rows, *settings.notes),
         growth=tuple(growth(rows)),
+        interrupted=interrupted,
     )

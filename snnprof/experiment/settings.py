@@ -41,11 +41,13 @@ class Progress:
         start: told of the training steps to come.
         advance: told of every one of them.
         measured: given all coherence that is measured so far, after every measurement.
+        failed: given the name of a row that failed, and the traceback of its error.
     """
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[], None] = lambda: None
     measured: Callable[[CoherenceSweep], None] = lambda sweep: None
+    failed: Callable[[str, str], None] = lambda name, traceback: None
 
 
 NO_PROGRESS = Progress()
@@ -72,7 +74,8 @@ class Settings:
         latency: time inference too.
         joules_s: seconds of the GPU's energy counter per row; None for none.
         trace: folder for traces; None for none.
-        strict: raise where a layer's input is not finite, instead of saying so.
+        save: folder for trained weights; None for none.
+        strict: a row fails where a layer's input is not finite, instead of saying so.
         automatic_batch: the batch is to be the largest that fits.
         device: where everything runs.
         progress: whom to tell.
@@ -106,6 +109,7 @@ class Settings:
     latency: bool = False
     joules_s: float | None = None
     trace: Path | None = None
+    save: Path | None = None
     strict: bool = False
     automatic_batch: bool = False
     notes: tuple[str, ...] = ()
@@ -162,6 +166,7 @@ def check_settings(
     channels_last: bool = False,
     measure_energy: float | None = None,
     trace: str | Path | None = None,
+    save: str | Path | None = None,
     strict: bool = False,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
@@ -179,11 +184,12 @@ def check_settings(
     chosen_loss = _loss(loss)
     own_recipe = _own_recipe(optimizer, schedule, learning_rate)
     size = _samples(batch_size)
-    Recipe(epochs, size or BATCH_SIZE, own_recipe["learning_rate"])  # refuses wrong numbers
+    usual = BATCH_SIZE if size is None else size
+    Recipe(epochs, usual, own_recipe["learning_rate"])  # refuses wrong numbers
     memory_format = torch.channels_last if channels_last else torch.preserve_format
     loading = Loading(size, workers, steps, seed)
     loaded = _loaded(data, image_size, loading, named["timesteps"]).to(where, memory_format)
-    recipe = Recipe(epochs, loaded.batch_size or size or BATCH_SIZE, **own_recipe)
+    recipe = Recipe(epochs, loaded.batch_size or usual, **own_recipe)
     count_steps(loaded, recipe)
     batch = loaded.first(recipe.batch_size)
     return Settings(
@@ -209,6 +215,7 @@ def check_settings(
         latency=latency,
         joules_s=measure_energy,
         trace=None if trace is None else Path(trace),
+        save=None if save is None else Path(save),
         strict=strict,
         automatic_batch=_is_automatic(batch_size, loaded),
         notes=loaded.notes,

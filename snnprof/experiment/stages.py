@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,9 +25,11 @@ from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.batch_size import SHARE, free_bytes, largest_batch
 from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
-from snnprof.profiling.step_memory import OutOfMemory, attempt
+from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
+from snnprof.results import StepProfile
 from snnprof.spiking.neuron_operations import NeuronOperations
+from snnprof.training.stepped_model import SteppedModel
 
 
 def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
@@ -38,13 +41,20 @@ def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
     if images is None:
         raise SnnprofError("batch_size='auto': the training images were not counted: give a number")
     with_batch = settings.with_batch_size
-    size = largest_batch(
-        lambda size: [
-            memory_profile(run.setup, with_batch(size).batch, settings.device) for run in runs
-        ],
-        limit,
-        images,
-    )
+
+    def memory_of(size: int) -> list[StepProfile | Failure]:
+        found: list[StepProfile | Failure] = []
+        for run in runs:
+            if not run.row.failure:
+                batch = with_batch(size).batch
+                measured = memory_profile(run.setup, batch, settings.device, attempt=attempt_all)
+                if isinstance(measured, Failure) and not isinstance(measured, OutOfMemory):
+                    run.fail(measured.reason, measured.traceback)
+                else:
+                    found.append(measured)
+        return found
+
+    size = largest_batch(memory_of, limit, images)
     reason = "all training images" if size == images else "the most that fit"
     note = (
         f"Batch size {size}: {reason}, in {SHARE:.0%} of the free memory, {limit / 2**30:.2f} GiB."
@@ -66,8 +76,18 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
                 epochs=recipe.epochs,
                 execution=run.setup.execution,
             )
-            run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
-    train_in_turn(runs, settings.data, recipe, settings.seed, settings.progress.advance)
+            if not run.row.failure:
+                schedule = partial(_schedule, recipe, steps)
+                run.make(settings.device, settings.seed, schedule, timed)
+    progress = settings.progress.advance
+    ended = attempt_all(
+        partial(train_in_turn, runs, settings.data, recipe, settings.seed, progress),
+        settings.device,
+    )
+    if isinstance(ended, Failure):  # the data: what a row does is attempted by itself
+        for run in runs:
+            run.meter = None
+            run.fail(ended.reason, ended.traceback)
 
 
 def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:
@@ -87,10 +107,12 @@ def profile(runs: Sequence[TrainingRun], settings: Settings) -> None:
         device=settings.device.type,
         seed=settings.seed,
         advance=settings.progress.advance,
+        attempt=attempt_all,
     )
     for run, profile in zip(runs, found, strict=True):
-        if isinstance(profile, OutOfMemory):
-            run.record(failure=run.row.failure or profile.reason, profile=profile.profile)
+        if isinstance(profile, Failure):
+            run.record(profile=profile.profile)
+            run.fail(profile.reason, profile.traceback)
         else:
             run.record(profile=profile)
 
@@ -99,30 +121,24 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
     """Count and price the trained models, before anything that trains them further."""
     for run in runs:
         if run.meter is not None:
-            _count(run, run.meter, settings)
-    if settings.strict:
-        _refuse_non_finite(runs)
+            stage = partial(_count, run, run.meter.runner.stepped, settings)
+            run.attempt(stage, settings.device, "counting")
 
 
-def _count(run: TrainingRun, meter: StepMeter, settings: Settings) -> None:
-    stepped = meter.runner.stepped
+def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
     model = stepped.model
-    with NeuronOperations(model) as operations:
-        evaluated = attempt(
-            partial(
-                evaluate,
-                stepped,
-                run.setup.layout_found,
-                run.timesteps,
-                settings.data.test(settings.recipe.batch_size),
-                settings.metric,
-            ),
-            settings.device,
+    with NeuronOperations(model) as operations, warnings.catch_warnings():
+        if settings.strict:  # then it is an error, and need not be a warning too
+            warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
+        counts, figure = evaluate(
+            stepped,
+            run.setup.layout_found,
+            run.timesteps,
+            settings.data.test(settings.recipe.batch_size),
+            settings.metric,
         )
-    if isinstance(evaluated, OutOfMemory):
-        run.record(failure=f"{evaluated.reason} while counting")
-        return
-    counts, figure = evaluated
+    if settings.strict and counts.non_finite:
+        raise SnnprofError(f"NaN or infinity in the input of {', '.join(counts.non_finite)}")
     trained = settings.recipe.epochs > 0 or run.brings_weights
     run.record(
         **_merit(settings.metric, figure if trained else None),
@@ -130,16 +146,13 @@ def _count(run: TrainingRun, meter: StepMeter, settings: Settings) -> None:
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
         loss=run.loss,
-        **model_figures(model) | {"neuron_ops": operations.per_sample(counts.samples)},
+        **_with_operations(model_figures(model), operations.per_sample(counts.samples)),
     )
 
 
-def _refuse_non_finite(runs: Sequence[TrainingRun]) -> None:
-    """Raise SnnprofError where a layer received NaN or infinity."""
-    for run in runs:
-        if run.row.counts is not None and run.row.counts.non_finite:
-            layers = ", ".join(run.row.counts.non_finite)
-            raise SnnprofError(f"NaN or infinity in the input of {layers} ({run.name})")
+def _with_operations(figures: dict[str, Any], counted: int | None) -> dict[str, Any]:
+    """NOPs as counted while neurons ran; else what they say themselves of their last run."""
+    return figures if counted is None else figures | {"neuron_ops": counted}
 
 
 def _merit(metric: Metric | None, figure: float | None) -> dict[str, Any]:
@@ -161,11 +174,11 @@ def measure_joules(runs: Sequence[TrainingRun], settings: Settings) -> None:
         return
     # In turn, as long as each turn is long enough for the counter.
     rounds = 2 if seconds >= 2 * LEAST_WINDOW_S else 1
-    measured = attempt(
+    measured = attempt_all(
         partial(measure_energies, steps, seconds, device=settings.device, rounds=rounds),
         settings.device,
     )
-    if isinstance(measured, OutOfMemory):
+    if isinstance(measured, Failure):
         measured = dict.fromkeys(steps, Measurement(None, f"not measured: {measured.reason}"))
     for run in runs:
         found = measured.get(run.name)
@@ -186,7 +199,7 @@ def record_traces(runs: Sequence[TrainingRun], settings: Settings) -> None:
     for run in runs:
         if folder is not None and run.meter is not None:
             trace = partial(_record_trace, run, run.meter, folder, settings)
-            if isinstance(done := attempt(trace, settings.device), OutOfMemory):
+            if isinstance(done := attempt_all(trace, settings.device), Failure):
                 run.notes.append(f"No trace of {run.name}: {done.reason}.")
 
 

@@ -60,17 +60,22 @@ class Recipe:
             raise SnnprofError(f"learning_rate={self.learning_rate}: must be above 0, and finite")
 
     @property
+    def ours(self) -> bool:
+        """True if the optimiser is our SGD."""
+        return self.own_optimizer is None
+
+    @property
     def words(self) -> str:
         """The optimiser and the schedule, for a sentence."""
         optimizer = (
             f"SGD (learning rate {self.learning_rate:g}, Nesterov momentum {self.momentum:g}, "
             f"weight decay {self.weight_decay:g})"
-            if self.own_optimizer is None
+            if self.ours
             else f"optimiser {name_of(self.own_optimizer)}"
         )
         if self.own_schedule is not None:
             return f"{optimizer}, schedule {name_of(self.own_schedule)}"
-        annealed = "cosine annealing" if self.own_optimizer is None else "no schedule"
+        annealed = "cosine annealing" if self.ours else "no schedule"
         return f"{optimizer}, {annealed}"
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -99,7 +104,7 @@ class Recipe:
         """What changes the learning rate over so many training steps; None for nothing."""
         if self.own_schedule is not None:
             return self.own_schedule(optimizer, steps)
-        return CosineAnnealingLR(optimizer, max(1, steps)) if self.own_optimizer is None else None
+        return CosineAnnealingLR(optimizer, max(1, steps)) if self.ours else None
 
 
 def check_batch(data: Data, recipe: Recipe) -> None:
@@ -145,6 +150,8 @@ def train_epochs(
     """
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(recipe.epochs):
+        if all(run.meter is None for run in runs):  # none is left to train
+            return
         batches = data.epoch(recipe.batch_size, generator)
         for number, (batch, loading_s) in enumerate(_with_loading_time(batches)):
             turn = number % len(runs)

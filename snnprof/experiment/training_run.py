@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch.optim import Optimizer
@@ -14,13 +15,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.profiling.phase_timer import PhaseTimer
-from snnprof.profiling.step_memory import OutOfMemory, attempt
+from snnprof.profiling.step_memory import Failure, attempt_all
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import ReportRow, StepProfile
 from snnprof.training.batch_run import NO_RECORDER
 from snnprof.training.step_runner import StepRunner, StepSetup
 
 WARMUP_STEPS = 5
+
+Returned = TypeVar("Returned")
 
 
 class TrainingRun:
@@ -30,23 +33,27 @@ class TrainingRun:
         setup: mode, T, and the function that makes the model afresh, from the random seed, with
             the checkpoint's weights.
         row: names of what was asked for; figures join them as they are measured.
+        notes: what has to be said of the row already.
 
     Attributes:
         setup, row: see above.
-        meter: the model in training; None before :meth:`make`, and once it has run out of
-            memory.
+        meter: the model in training; None before :meth:`make`, and once the row has failed.
         loss: mean of the last epoch; None before its end.
         notes: what has to be said of this row alone.
         loading_s: seconds that every batch took to be loaded.
+        traceback: of the error that the row failed with; empty without one.
+        saved: file with its weights; None before they are saved.
     """
 
-    def __init__(self, setup: StepSetup, row: ReportRow) -> None:
+    def __init__(self, setup: StepSetup, row: ReportRow, notes: Iterable[str] = ()) -> None:
         self.setup = setup
         self.row = row
         self.meter: StepMeter | None = None
         self.loss: float | None = None
-        self.notes: list[str] = []
+        self.notes = [*notes]
         self.loading_s: list[float] = []
+        self.traceback = ""
+        self.saved: Path | None = None
 
     @property
     def name(self) -> str:
@@ -67,6 +74,29 @@ class TrainingRun:
         """Put figures into the row."""
         self.row = replace(self.row, **figures)
 
+    def attempt(
+        self, action: Callable[[], Returned], device: torch.device, doing: str = ""
+    ) -> Returned | None:
+        """The action's result; None where it failed: then the row says why, and has ended.
+
+        Args:
+            action: other people's code may run in it, and may do anything.
+            device: whose memory is given back.
+            doing: what failed, where it is not the training.
+        """
+        done = attempt_all(action, device)
+        if not isinstance(done, Failure):
+            return done
+        self.meter = None
+        self.fail(f"{done.reason} while {doing}" if doing else done.reason, done.traceback)
+        return None
+
+    def fail(self, reason: str, traceback: str = "") -> None:
+        """Say in the row why figures are missing; of several reasons, the first."""
+        if not self.row.failure:
+            self.traceback = traceback
+            self.record(failure=reason)
+
     def make(
         self,
         device: torch.device,
@@ -74,7 +104,9 @@ class TrainingRun:
         schedule: Callable[[Optimizer], LRScheduler | None],
         timed: bool,
     ) -> None:
-        """Make the model and its optimiser; the row says so where memory does not suffice.
+        """Make the model and its optimiser; a row that fails says why.
+
+        A :class:`SnnprofError` is raised, of what can be mended: nothing is trained yet.
 
         Args:
             device: where to train.
@@ -82,9 +114,9 @@ class TrainingRun:
             schedule: makes what changes the learning rate at every step, or None.
             timed: take time and memory of the training itself.
         """
-        made = attempt(partial(self._make, device, seed, timed), device)
-        if isinstance(made, OutOfMemory):
-            self.record(failure=made.reason)
+        made = attempt_all(partial(self._make, device, seed, timed), device, SnnprofError)
+        if isinstance(made, Failure):
+            self.fail(made.reason, made.traceback)
             return
         self.meter = made
         self._scheduler = schedule(made.runner.optimizer)
@@ -100,10 +132,7 @@ class TrainingRun:
         """One training step; after the warm-up the first is for memory, the rest for time."""
         if self.meter is None:
             return
-        done = attempt(partial(self._step, self.meter, batch), batch[0].device)
-        if isinstance(done, OutOfMemory):
-            self.meter = None
-            self.record(failure=done.reason)
+        self.attempt(partial(self._step, self.meter, batch), batch[0].device)
 
     def _step(self, meter: StepMeter, batch: Batch) -> None:
         if meter.timer is None or meter.steps < WARMUP_STEPS or not meter.runner.updated:
@@ -116,15 +145,16 @@ class TrainingRun:
             self._scheduler.step()
 
     def end_epoch(self, epoch: int) -> None:
-        """Note the mean loss of the epoch; SnnprofError if the training has diverged."""
+        """Note the mean loss of the epoch; a training that has diverged ends the row."""
         if self.meter is None:
             return
         losses, what = self.meter.take_losses()
         self.loss = statistics.fmean(losses)
         if what is not None:
-            raise SnnprofError(
-                f"mode {self.row.mode!r}: {what} (epoch {epoch + 1}): look for NaN in the "
-                "data, or try a lower learning_rate"
+            self.meter = None
+            self.fail(
+                f"diverged: {what} (epoch {epoch + 1}): look for NaN in the data, or try a lower "
+                "learning_rate"
             )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,7 +33,7 @@ class SopCallback(_Base):  # type: ignore[misc]
             ``trainer.add_callback(SopCallback(trainer=trainer))``. In
             ``Trainer(callbacks=[...])`` it finds its Trainer itself.
         energy: convention to price under.
-        **options: of :class:`~snnprof.SopCounter`: ``batch_dim=1``, ``timesteps=4``.
+        **options: of :class:`~snnprof.SopCounter`: ``layout="time-first"``.
 
     Attributes:
         counts, energy: :class:`~snnprof.CountResult` and :class:`~snnprof.EnergyResult` of the
@@ -57,9 +58,8 @@ class SopCallback(_Base):  # type: ignore[misc]
         super().__init__()
         self._model = model
         self._evaluation = Evaluation(energy, options)
-        self._trainer: Any = None
-        if trainer is not None:
-            self._follow(trainer)
+        self._followed: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._follow(trainer)
 
     @property
     def counts(self) -> CountResult | None:
@@ -76,7 +76,7 @@ class SopCallback(_Base):  # type: ignore[misc]
         self._follow(_calling_trainer())
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._trainer is None:
+        if not self._followed:
             warnings.warn(
                 "SOPs of this evaluation were not counted: a callback that is added to a Trainer "
                 "which is made already is given it, "
@@ -87,13 +87,12 @@ class SopCallback(_Base):  # type: ignore[misc]
 
     def _follow(self, trainer: Any) -> None:
         """Count around the evaluation loop of this Trainer, from now on."""
-        if self._trainer is None and trainer is not None:
-            self._trainer = trainer
-            trainer.evaluation_loop = partial(self._evaluate, trainer.evaluation_loop)
+        if trainer is not None and trainer not in self._followed:
+            self._followed.add(trainer)
+            trainer.evaluation_loop = partial(self._evaluate, trainer, trainer.evaluation_loop)
 
-    def _evaluate(self, loop: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _evaluate(self, trainer: Any, loop: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the loop that evaluates and predicts, and add our metrics to its own."""
-        trainer = self._trainer
         self._evaluation.begin([named(self._model, trainer.model) or trainer.model])
         try:
             output = loop(*args, **kwargs)

@@ -15,7 +15,7 @@ from snnprof.integrations.evaluation import Evaluation, named
 from snnprof.integrations.packages import imported
 from snnprof.results import CountResult, EnergyResult
 
-# The same framework under two names; their trainers take each other's callbacks.
+# The same framework under two names, installed together: each trainer wants its own kind.
 _PACKAGES = imported(("lightning.pytorch", "pytorch_lightning"), "lightning")
 _BASES: Any = tuple(package.Callback for package in _PACKAGES)
 
@@ -43,7 +43,7 @@ class SopCallback(*_BASES):  # type: ignore[misc]
         samples: from a batch to its number of samples, to be compared with what was counted;
             None is a result too, for not known.
         clock: seconds.
-        **options: of :class:`~snnprof.SopCounter`: ``batch_dim=1``, ``timesteps=4``.
+        **options: of :class:`~snnprof.SopCounter`: ``layout="time-first"``.
 
     Attributes:
         counts, energy: :class:`~snnprof.CountResult` and :class:`~snnprof.EnergyResult` of the

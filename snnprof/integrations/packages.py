@@ -1,10 +1,9 @@
-"""Packages that an integration needs, imported where they are there."""
+"""Packages that an integration needs."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -12,23 +11,24 @@ from snnprof.core.errors import SnnprofError
 
 
 def imported(names: Sequence[str], extra: str) -> list[ModuleType]:
-    """The modules of these names that are in use already; else the first that is installed.
+    """Those of the modules that are installed.
 
     Args:
         names: of modules that serve alike, the preferred first.
-        extra: of snnprof, that installs it.
+        extra: of snnprof, that installs them.
 
     Raises:
-        SnnprofError: none is installed, or it cannot be imported.
+        SnnprofError: none is installed, or one cannot be imported.
     """
-    loaded = [sys.modules[name] for name in names if name in sys.modules]
-    if loaded:
-        return loaded
-    for name in names:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
-            try:
-                return [importlib.import_module(name)]
-            except ImportError as error:
-                raise SnnprofError(f"cannot import {name}: {error}") from error
-    package = names[0].partition(".")[0]
-    raise SnnprofError(f"this callback needs {package}: pip install 'snnprof[{extra}]'")
+    there = [n for n in names if importlib.util.find_spec(n.partition(".")[0]) is not None]
+    if not there:
+        package = names[0].partition(".")[0]
+        raise SnnprofError(f"this callback needs {package}: pip install 'snnprof[{extra}]'")
+    return [_imported(name) for name in there]
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SnnprofError(f"cannot import {name}: {error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from snnprof.core.errors import SnnprofError
-from snnprof.profiling.step_memory import OutOfMemory
+from snnprof.profiling.step_memory import Failure
 from snnprof.results import StepProfile
 
 # Of the memory that is free: the rest is for fragments, and for what else is running.
@@ -20,8 +20,8 @@ _PROBES = (2, 4)
 _TRIES = 8
 _SHRINK = 0.9
 
-# The memory of every row for a batch of so many samples; OutOfMemory where one ran out of it.
-Measure = Callable[[int], Sequence[StepProfile | OutOfMemory]]
+# The memory of every row for a batch of so many samples; a Failure where one ran out of it.
+Measure = Callable[[int], Sequence[StepProfile | Failure]]
 
 
 def free_bytes(device: torch.device) -> int:
@@ -68,9 +68,10 @@ def largest_batch(measure: Measure, limit_bytes: float, most: int) -> int:
     return _PROBES[-1]
 
 
-def _needed(profiles: Sequence[StepProfile | OutOfMemory]) -> int | None:
+def _needed(profiles: Sequence[StepProfile | Failure]) -> int | None:
     found = [profile for profile in profiles if isinstance(profile, StepProfile)]
     if len(found) < len(profiles):
         return None
     static = [p.peak_bytes if p.static_bytes is None else p.static_bytes for p in found]
-    return sum(static) + max(p.peak_bytes - s for p, s in zip(found, static, strict=True))
+    activations = (p.peak_bytes - s for p, s in zip(found, static, strict=True))
+    return sum(static) + max(activations, default=0)

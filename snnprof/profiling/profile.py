@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
 from snnprof.profiling.phase_timer import Clock, PhaseTimer
-from snnprof.profiling.step_memory import OutOfMemory, attempt
+from snnprof.profiling.step_memory import Attempt, Failure, OutOfMemory, attempt
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import StepProfile
 from snnprof.training.batch_run import NO_RECORDER
@@ -110,7 +111,7 @@ def profile_steps(
         setups, batch, warmup=warmup, repeats=repeats, device=device, clock=clock, seed=seed
     )
     for setup, profile in zip(setups, profiles, strict=True):
-        if isinstance(profile, OutOfMemory):
+        if isinstance(profile, Failure):
             raise SnnprofError(
                 f"mode {find_mode(setup.mode).name!r}: {profile.reason}: try a smaller batch or "
                 "fewer time steps"
@@ -128,11 +129,13 @@ def try_profiles(
     clock: Clock = time.perf_counter,
     seed: int = 0,
     advance: Callable[[], None] = lambda: None,
-) -> tuple[StepProfile | OutOfMemory, ...]:
+    attempt: Attempt = attempt,
+) -> tuple[StepProfile | Failure, ...]:
     """As :func:`profile_steps`, but one that runs out of memory does not stop the others.
 
     Args:
         advance: told of every step.
+        attempt: ``attempt_all`` for whatever fails not to stop the others.
     """
     for name, value, least in (("warmup", warmup, 0), ("repeats", repeats, 1)):
         if value < least:
@@ -143,11 +146,11 @@ def try_profiles(
         setups = [settled(setup, batch, where) for setup in setups]
         untimed = []
         for setup in setups:
-            untimed.append(memory_profile(setup, batch, where, seed))
+            untimed.append(memory_profile(setup, batch, where, seed, attempt))
             advance()
-        trials: list[_Trial | OutOfMemory] = [
+        trials: list[_Trial | Failure] = [
             found
-            if isinstance(found, OutOfMemory)
+            if isinstance(found, Failure)
             else attempt(partial(_warm_trial, setup, batch, where, seed, clock, warmup), where)
             for setup, found in zip(setups, untimed, strict=True)
         ]
@@ -157,22 +160,25 @@ def try_profiles(
                 n = (number + turn) % len(trials)
                 trials[n] = attempt(partial(_take_turn, trials[n]), where)
                 advance()
-        return tuple(_outcome(trial, found) for trial, found in zip(trials, untimed, strict=True))
+        return tuple(
+            attempt(partial(_outcome, trial, found), where)
+            for trial, found in zip(trials, untimed, strict=True)
+        )
 
 
-def _take_turn(trial: _Trial | OutOfMemory) -> _Trial | OutOfMemory:
+def _take_turn(trial: _Trial | Failure) -> _Trial | Failure:
     if isinstance(trial, _Trial):
         trial.meter.time_step(trial.batch)
     return trial
 
 
-def _outcome(
-    trial: _Trial | OutOfMemory, untimed: StepProfile | OutOfMemory
-) -> StepProfile | OutOfMemory:
-    if isinstance(untimed, OutOfMemory):
+def _outcome(trial: _Trial | Failure, untimed: StepProfile | Failure) -> StepProfile | Failure:
+    if isinstance(untimed, Failure):
         return untimed
     if isinstance(trial, OutOfMemory):
         return OutOfMemory("out of memory beside the others", untimed)
+    if isinstance(trial, Failure):
+        return replace(trial, profile=untimed)
     trial.check_finite()
     return trial.meter.add_times(untimed)
 
@@ -193,8 +199,12 @@ def _synchronize(device: torch.device) -> None:
 
 
 def memory_profile(
-    setup: StepSetup, batch: Batch, device: torch.device, seed: int = 0
-) -> StepProfile | OutOfMemory:
+    setup: StepSetup,
+    batch: Batch,
+    device: torch.device,
+    seed: int = 0,
+    attempt: Attempt = attempt,
+) -> StepProfile | Failure:
     """The memory of one training step of a model made afresh; its time is not taken."""
     return attempt(partial(_measure_memory, setup, batch, device, seed), device)
 

@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from traceback import format_exception
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.optim import Optimizer
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import is_out_of_memory
 from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
@@ -39,19 +41,36 @@ class StepMemory:
 
 
 @dataclass(frozen=True)
-class OutOfMemory:
-    """The outcome where the memory did not suffice.
+class Failure:
+    """The outcome where something came to no end.
 
     Attributes:
-        reason: in words.
+        reason: in one line.
         profile: the measurements made before; None where there are none.
+        traceback: of the error; empty where memory ran out.
     """
 
-    reason: str = "out of memory"
+    reason: str
     profile: StepProfile | None = None
+    traceback: str = ""
 
 
-def attempt(action: Callable[[], Returned], device: torch.device) -> Returned | OutOfMemory:
+@dataclass(frozen=True)
+class OutOfMemory(Failure):
+    """The outcome where the memory did not suffice."""
+
+    reason: str = "out of memory"
+
+
+class Attempt(Protocol):
+    """:func:`attempt` or :func:`attempt_all`."""
+
+    def __call__(
+        self, action: Callable[[], Returned], device: torch.device
+    ) -> Returned | Failure: ...
+
+
+def attempt(action: Callable[[], Returned], device: torch.device) -> Returned | Failure:
     """The action's result, or :class:`OutOfMemory`, with the memory it had taken given back."""
     try:
         return action()
@@ -63,6 +82,23 @@ def attempt(action: Callable[[], Returned], device: torch.device) -> Returned | 
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return OutOfMemory()
+
+
+def attempt_all(
+    action: Callable[[], Returned],
+    device: torch.device,
+    raised: type[BaseException] = KeyboardInterrupt,
+) -> Returned | Failure:
+    """:func:`attempt`, where any error is a :class:`Failure`: a model is other people's code.
+
+    ``sys.exit`` in a model too. Not Ctrl-C, nor ``raised``.
+    """
+    try:
+        return attempt(action, device)
+    except (KeyboardInterrupt, raised):
+        raise
+    except BaseException as error:
+        return Failure(one_line(error), traceback="".join(format_exception(error)))
 
 
 def step_memory(

@@ -9,10 +9,18 @@ from functools import singledispatch
 from typing import Any
 
 from snnprof.render.table import records
-from snnprof.results import COUNT_COLUMNS, CountResult, EnergyResult, Report, StepProfile
+from snnprof.results import (
+    COUNT_COLUMNS,
+    CountResult,
+    EnergyResult,
+    InferenceProfile,
+    Report,
+    StepProfile,
+)
 
 # What MLflow takes in the name of a metric; a slash parts the names.
 _REFUSED = re.compile(r"[^\w.\- ]")
+_PATH = re.compile(r"^(\.\.|\.$)")  # what begins so may lead out of a folder
 LAYER = "layer"
 
 Figures = dict[str, Any]
@@ -59,8 +67,9 @@ def _(result: EnergyResult) -> Figures:
     return {**_numbers({name: result.total_j}), LAYER: layers}
 
 
-@figures.register
-def _(result: StepProfile) -> Figures:
+@figures.register(StepProfile)
+@figures.register(InferenceProfile)
+def _(result: StepProfile | InferenceProfile) -> Figures:
     return _numbers(records(result)[0])
 
 
@@ -83,8 +92,7 @@ def _flat(nested: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def metric_name(name: str) -> str:
     """The name with letters, digits, dashes, points and spaces only, and no path in it."""
-    plain = _REFUSED.sub("-", name)
-    return plain.replace(".", "-") if plain.strip(".") == "" else plain
+    return _PATH.sub("-", _REFUSED.sub("-", name))
 
 
 def _apart(named: Any) -> Figures:

@@ -27,6 +27,8 @@ from snnprof.results import (
 )
 from snnprof.results.scaling import FLAT
 
+_SHORT = 40  # characters of a failure that a cell takes
+
 
 @records.register
 def _(result: Report) -> list[dict[str, Any]]:
@@ -116,9 +118,15 @@ def _measured_j(row: ReportRow) -> float | None:
 
 
 def _ratio(row: ReportRow, report: Report, figure: str) -> float | None:
-    """A figure of a row, relative to that of the first row of the same conditions that has it."""
-    alike = (getattr(other, figure) for other in report.rows if other.conditions == row.conditions)
-    return relative(getattr(row, figure), next((y for y in alike if y is not None), None))
+    """A figure of a row, relative to that of the first row of the same conditions that has it.
+
+    None where other rows have it, but none that can be compared: 1.00x would look like them.
+    """
+    measured = [other for other in report.rows if getattr(other, figure) is not None]
+    alike = [getattr(other, figure) for other in measured if other.conditions == row.conditions]
+    if not alike or (len(alike) == 1 and len(measured) > 1):
+        return None
+    return relative(getattr(row, figure), alike[0])
 
 
 @view.register
@@ -162,7 +170,7 @@ def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
         "SOPs (M)": scaled(None if counts is None else counts.per_sample("synops"), MEGA),
         **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
         "NOPs (M)": scaled(row.neuron_ops, MEGA),
-        f"step time{where} (ms)": row.failure or spread(row.step_s, MILLI),
+        f"step time{where} (ms)": _time_or_failure(row),
         "time ratio": ratio(_ratio(row, report, "step_median_s")),
         f"peak memory{where} (MiB)": scaled(row.peak_bytes, MIB),
         "memory ratio": ratio(_ratio(row, report, "peak_bytes")),
@@ -187,6 +195,13 @@ def _own_cell(value: Cell) -> str:
     if isinstance(value, float):
         return number(value)
     return value if isinstance(value, str) else integer(value)
+
+
+def _time_or_failure(row: ReportRow) -> str:
+    """The step time; where the row failed without one, why, if that is short: a note has all."""
+    if row.failure is None or row.step_s:
+        return spread(row.step_s, MILLI)
+    return row.failure if len(row.failure) <= _SHORT else "failed (see below)"
 
 
 def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
@@ -224,6 +239,7 @@ def report_notes(report: Report) -> Iterator[str]:
             "state and inputs included. Ratios are to the first row of the same T."
         )
     yield from _conditions(report)
+    yield from _profile_notes(report)
     yield (
         "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "
         "scales); beside it as the HD-LIF paper accounts: 1/4 byte per 1-bit, 3/8 byte per "
@@ -255,9 +271,25 @@ def _conditions(report: Report) -> Iterator[str]:
             for (batch, device), names in groups.items()
         )
         yield f"Ratios compare rows of the same batch size and device only. {listed}."
-    unknown = [row.name for row in profiled if row.timesteps is None]
-    if unknown and len(profiled) > 1:
-        yield f"T is not stated of {', '.join(unknown)}: ratios take it to be the same in these."
+    for what, figure in (("T", "timesteps"), ("Batch size", "samples_per_step")):
+        unknown = [row.name for row in profiled if getattr(row, figure) is None]
+        if len(unknown) > 1:
+            names = ", ".join(unknown)
+            yield f"{what} is not stated of {names}: their ratios take it to be the same."
+
+
+def _profile_notes(report: Report) -> Iterator[str]:
+    """Steps that were seen from outside, and what was not seen of them."""
+    profiles = [(row.name, row.profile) for row in report.rows if row.profile is not None]
+    outside = [name for name, profile in profiles if profile.mode is None]
+    if outside:
+        others = "" if len(outside) == len(profiles) else "; that of the other rows counts all"
+        yield (
+            f"Steps seen from outside: {', '.join(outside)}. Their peak memory counts what stood "
+            f"before the step only where the step touches it{others}."
+        )
+    for name, profile in profiles:
+        yield from (f"{name}: {note}" for note in profile.notes)
 
 
 def _unique(values: Iterator[str]) -> Sequence[str]:

@@ -152,7 +152,8 @@ def _peaks(result: StepProfile | ReportRow, of: str) -> Iterator[_Figure]:
         return
     parts = (("static", step.static_bytes), ("activation", step.activation_bytes))
     known = tuple((name, size) for name, size in parts if size is not None)
-    yield _Figure(of or (step.mode or ""), what, step.peak_bytes, known)
+    # A step that touched nothing ran on another device than the one that was watched.
+    yield _Figure(of or (step.mode or ""), what, step.peak_bytes or None, known)
 
 
 def _sentence(figure: _Figure, limit: float) -> str:

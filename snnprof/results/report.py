@@ -16,7 +16,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One model trained in one mode, or only counted (``epochs`` 0); or anything put together.
+    """One model trained in one mode, or only counted (``epochs`` 0), by us or somebody else.
 
     Attributes:
         model: its name, with options: ``"sew_resnet18+connect=iand"``.
@@ -35,7 +35,7 @@ class ReportRow:
         measured: joules of a training step by the board's counter.
         not_measured: why there are none, where they were asked for.
         batch_size: samples per training step.
-        epochs: epochs trained.
+        epochs: epochs trained; None where that is not known.
         loss: mean training loss of the last epoch.
         checkpoint: file that the weights came from before any training.
         execution: settings of the step that are not the defaults: precision, compilation, memory
@@ -43,7 +43,8 @@ class ReportRow:
         layout: how the model takes its time steps; None where the user's own function does it.
         loss_name: the loss it was trained on.
         loading_s: seconds that a training batch took to be loaded, beside the step: the median.
-        failure: why there are no figures, e.g. "out of memory"; None where all went well.
+        failure: why figures are missing, in one line, e.g. "out of memory"; None where all went
+            well.
         more: columns of the user's own, by name; shown after ours.
     """
 
@@ -63,7 +64,7 @@ class ReportRow:
     measured: MeasuredEnergy | None = None
     not_measured: str | None = None
     batch_size: int | None = None
-    epochs: int = 0
+    epochs: int | None = 0
     loss: float | None = None
     checkpoint: str | None = None
     execution: str = ""
@@ -149,9 +150,11 @@ class Report(Numbered):
         environment: device, processor, versions.
         notes: assumptions, and what was left out or not measured.
         growth: of time and memory with T, where there was more than one T.
+        interrupted: Ctrl-C ended the measuring before all was done.
     """
 
     rows: tuple[ReportRow, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     growth: tuple[Growth, ...] = ()
+    interrupted: bool = False

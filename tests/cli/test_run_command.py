@@ -344,4 +344,5 @@ def test_nan_while_training_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(data_sets.DATA_SETS, "poisoned", poisoned)
     message = refused("run", "--data=poisoned", "--epochs=1", "--mode=stbp")
     # Spikes swallow NaN: the loss stays finite, the first convolution's weight does not.
-    assert "mode 'stbp': features.0.0.weight is not finite after step 4 (epoch 1)" in message
+    said = "diverged: features.0.0.weight is not finite after step 4 (epoch 1): look for NaN"
+    assert f"vgg5 lif fp32 stbp T4: {said}" in message

@@ -167,7 +167,7 @@ MISCOUNTS = {
 def test_another_number_of_samples_names_both_the_layout_and_the_way_out(name: str):
     options, message = MISCOUNTS[name]
     counter = counted(torch.ones(4, 5, 3), **options)
-    number = counter.result().samples
+    number = counter._axis.samples
     said = rf'^{number} samples were counted, 64 were expected: .*{message}.*"inside"'
     with pytest.raises(SnnprofError, match=said) as caught:
         counter.result(samples=64)

@@ -428,6 +428,40 @@ def test_rows_that_changed_before_an_exchange_are_not_guessed(b: int):
     assert rates(3, function, x, layout="time-first") is None
 
 
+@pytest.mark.parametrize("name", [name for name in WAYS if not name.startswith("inside")])
+def test_a_single_sample_does_not_decide_for_several(name: str):
+    batches = [spikes(3, b, *SHAPE, seed=b) for b in (1, 4, 1, 3)]
+    result, _ = run(name, batches)
+    found = {layer: row.firing_rate_by_step for layer, row in result.by_layer().items()}
+    for layer, rates in expected(whole(batches)).items():
+        assert found[layer] == pytest.approx(rates, rel=1e-12), layer
+
+
+@pytest.mark.parametrize("b", [3, 4])
+def test_steps_that_are_stacked_the_other_way_are_not_guessed(b: int):
+    def function(fc: nn.Linear, x: Tensor) -> Tensor:  # [T, B, 3]
+        return fc(torch.stack([1 - step for step in x], 1).flatten(0, 1))
+
+    assert rates(3, function, spikes(4, b, 3), layout="time-first") is None
+
+
+def test_a_view_that_mixes_steps_and_samples_has_no_rates():
+    def function(fc: nn.Linear, x: Tensor) -> Tensor:  # [B, T, 3], B = 3
+        return fc(x.reshape(4, 3, 3))
+
+    assert rates(3, function, spikes(3, 4, 3), layout="batch-first") is None
+
+
+def test_an_announced_input_of_another_shape_has_no_order():
+    model = Forward(3, lambda fc, x: fc((1 - x).flatten(0, 1)))
+    x = spikes(4, 3, 3)
+    for fed, known in ((x, True), (x.transpose(0, 1), False), (x.flatten(0, 1)[None], False)):
+        with SopCounter(model, layout="time-first") as counter:
+            counter.expect(samples=3, timesteps=4)
+            model(fed)
+        assert (counter.result(samples=3).rows[0].firing_rate_by_step is not None) is known
+
+
 def test_a_side_path_that_exchanges_does_not_mislead_the_main_path():
     def function(fc: nn.Linear, x: Tensor) -> Tensor:
         x.transpose(0, 1).sum(0)  # [T, B, ...] for another purpose
@@ -478,6 +512,35 @@ def test_the_input_of_the_module_around_a_layer_tells_the_order():
     x = spikes(4, 3, 3)
     row = count(Normalised(), x.transpose(0, 1), layout="batch-first").rows[0]
     assert row.firing_rate_by_step == pytest.approx((1 - x).mean((1, 2)).tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("b", [3, 4])
+def test_a_neuron_that_looks_at_the_first_step_for_its_shape_does_not_take_the_rates(b: int):
+    def function(fc: nn.Linear, x: Tensor) -> Tensor:
+        torch.zeros_like(x[0])
+        return fc((1 - x).flatten(0, 1))
+
+    x = spikes(4, b, 3)
+    found = rates(3, function, x, layout="time-first")
+    assert found == pytest.approx((1 - x).mean((1, 2)).tolist(), rel=1e-6)
+
+
+def test_steps_that_a_kernel_put_together_are_found_again():
+    # What makes [T, B, ...] of the steps is not seen: but the module around the layer gets it.
+    class Kernel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = Container(nn.Linear(3, 2))
+
+        def forward(self, x):  # [T, B, 3]
+            steps = [x[step] for step in range(1, 4)] + [x[0]]
+            with torch._C.DisableTorchFunction():
+                turned = torch.stack(steps)
+            return self.fc(turned)
+
+    x = spikes(4, 3, 3)
+    row = count(Kernel(), x, layout="time-first").rows[0]
+    assert row.firing_rate_by_step == pytest.approx(x.roll(-1, 0).mean((1, 2)).tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("b", [1, 2, 4])

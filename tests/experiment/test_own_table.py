@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,10 @@ def cells(report: Report) -> list[dict[str, str]]:
 
 
 def test_a_row_of_one_number_has_no_other() -> None:
-    (only,) = cells(snnprof.report([snnprof.row("mine", accuracy=0.932)]))
+    report = snnprof.report([snnprof.row("mine", accuracy=0.932)])
+    (only,) = cells(report)
     assert only == {"model": "mine", "accuracy (%)": "93.20"}
+    assert report.to_dict() == {"mine": {"accuracy": 0.932}}
 
 
 def test_the_parts_fill_their_cells() -> None:
@@ -88,7 +91,14 @@ def test_it_is_what_run_says_of_the_same_network(tmp_path: Path) -> None:
         "vgg5", model=net, counts=theirs.counts, neuron="lif", weights="fp32", mode="stbp",
         energy="spikformer",
     )  # fmt: skip
-    assert replace(theirs, batch_size=None, neuron_ops=None) == one
+    unsaid = {
+        "epochs": None,
+        "batch_size": None,
+        "neuron_ops": None,
+        "layout": None,
+        "loss_name": None,
+    }
+    assert replace(theirs, **unsaid) == one
     net(torch.rand(1, 1, 8, 8))
     assert snnprof.row("vgg5", model=net).neuron_ops == theirs.neuron_ops
     assert snnprof.row("vgg5", model=net).timesteps == 2
@@ -105,9 +115,9 @@ def test_ratios_compare_like_with_like_only() -> None:
     ]
     report = snnprof.report(rows)
     found = cells(report)
-    # b against a; c, d and e have nobody of their kind before them
+    # b against a; c, d and e have nobody of their kind
     shown = [row.get("memory ratio") for row in found]
-    assert shown == ["1.00x", "0.50x", "1.00x", "1.00x", "1.00x", None]
+    assert shown == ["1.00x", "0.50x", None, None, None, None]
     assert [row.get("batch") for row in found] == ["8", "8", "16", "8", "8", None]
     assert [row.get("device") for row in found] == ["cpu", "cpu", "cpu", "cuda", "cpu", None]
     assert "peak memory (MiB)" in found[0] and "step time (ms)" in found[0]
@@ -124,9 +134,32 @@ def test_where_all_is_alike_nothing_is_said_of_conditions() -> None:
     assert not any("only" in note or "not stated" in note for note in view(report).notes)
     assert report.environment["device"].startswith("CPU, ")
     assert "batch" not in view(report).columns
-    unknown = replace(report.rows[0], timesteps=None), replace(report.rows[1], timesteps=None)
+    unknown = tuple(
+        replace(row, timesteps=None, profile=replace(row.profile, batch_size=None))
+        for row in report.rows
+    )
     notes = view(replace(report, rows=unknown)).notes
-    assert "T is not stated of a stbp, b stbp: ratios take it to be the same in these." in notes
+    for what in ("T", "Batch size"):
+        said = f"{what} is not stated of a stbp, b stbp: their ratios take it to be the same."
+        assert said in notes
+    alone = view(replace(report, rows=(unknown[0], report.rows[1]))).notes
+    assert not any("not stated of" in note for note in alone)
+
+
+def test_steps_seen_from_outside_say_so() -> None:
+    found = snnprof.profile(lambda: torch.zeros(256).add_(1), repeats=2, warmup=0, device="cpu")
+    mine = snnprof.row("mine", step=replace(found, notes=("A note.",)), mode="stbp", timesteps=4)
+    assert (mine.mode, mine.device, mine.samples_per_step) == ("stbp", "cpu", None)
+    told = "Steps seen from outside: mine stbp T4. Their peak memory counts what stood before the "
+    alone = view(snnprof.report([mine])).notes
+    assert told + "step only where the step touches it." in alone
+    assert "mine stbp T4: A note." in alone
+    beside = view(snnprof.report([mine, snnprof.row("a", step=profile())])).notes
+    assert (
+        told + "step only where the step touches it; that of the other rows counts all." in beside
+    )
+    # Without its batch size it is compared with nobody's.
+    assert any("batch not stated on cpu: mine stbp T4; batch 8 on cpu: a" in n for n in beside)
 
 
 def test_growth_is_of_one_network_batch_and_device() -> None:
@@ -162,7 +195,7 @@ def test_columns_of_ones_own(tmp_path: Path) -> None:
     assert r"two \| bars" in (tmp_path / "t.md").read_text()
     assert snnprof.load(tmp_path / "t.json") == report
     assert report.to_frame()["seed"].tolist() == [3, 4]
-    assert "As given, not measured by snnprof: seed, note, lr (peak), auc, gone." in report.notes
+    assert "Taken as given: seed, note, lr (peak), auc, gone." in report.notes
     assert scalars(rows[0]) | {"own/seed": 3, "own/lr (peak)": 0.125} == scalars(rows[0])
     assert "own/note" not in scalars(rows[0])
 
@@ -205,9 +238,9 @@ def test_pictures_of_ones_own_rows(tmp_path: Path) -> None:
 def test_a_file_from_before_a_row_had_columns_of_its_own(tmp_path: Path) -> None:
     report = snnprof.report([snnprof.row("a", accuracy=0.5)])
     report.save(tmp_path / "t.json")
-    text = (tmp_path / "t.json").read_text()
-    assert '"more": {}' in text
-    (tmp_path / "t.json").write_text(text.replace('"more": {}', '"epochs": 0'))
+    document = json.loads((tmp_path / "t.json").read_text())
+    assert document["result"]["rows"][0].pop("more") == {}
+    (tmp_path / "t.json").write_text(json.dumps(document))
     assert snnprof.load(tmp_path / "t.json") == report
 
 
@@ -220,7 +253,7 @@ def test_a_file_from_before_a_row_had_columns_of_its_own(tmp_path: Path) -> None
         ({"accuracy": "93 %"}, "accuracy='93 %': say a share"),
         ({"model": "vgg5"}, "model is a str, not a Module: give the module itself"),
         ({"counts": 3}, r"counts is a int, not a CountResult: counter\.result\(\)"),
-        ({"step": [0.1]}, r"step is a list, not a StepProfile: snnprof\.profile_step"),
+        ({"step": [0.1]}, r"step is a list, not a StepProfile: snnprof\.profile, or"),
         ({"timesteps": 0}, "timesteps=0: must be a whole number"),
         ({"timesteps": 4.0}, r"timesteps=4\.0: must be a whole number"),
         ({"timesteps": 8, "counts": COUNTS}, "T is 8 by timesteps, 4 by counts: one row"),

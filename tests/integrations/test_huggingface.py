@@ -113,6 +113,13 @@ def test_added_to_a_trainer_that_is_made_already(tmp_path: Path) -> None:
     assert figures(forgotten.evaluate()) == FIGURES
 
 
+def test_one_callback_in_two_trainers(tmp_path: Path) -> None:
+    callback = SopCallback()
+    first, second = (trainer(tmp_path, Classifier(times), callback) for times in (1, 2))
+    assert figures(second.evaluate())["synops"] == 2 * SYNOPS
+    assert figures(first.evaluate()) == FIGURES
+
+
 def test_sops_may_choose_the_best_model(tmp_path: Path) -> None:
     options = {"metric_for_best_model": "eval_synops", "greater_is_better": False}
     used = trainer(tmp_path, Classifier(), SopCallback(), **options)
@@ -134,7 +141,7 @@ def test_a_failing_evaluation_leaves_nothing_on_the_network(tmp_path: Path) -> N
 
 def test_a_wrong_layout_is_a_warning(tmp_path: Path) -> None:
     used = trainer(tmp_path, Classifier(times=4), SopCallback("net"))
-    with pytest.warns(RuntimeWarning, match="40 samples were counted where 10 were evaluated: tim"):
+    with pytest.warns(RuntimeWarning, match="40 samples were counted, 10 were expected: "):
         assert figures(used.evaluate()) == {}
     right = trainer(tmp_path, Classifier(times=4), SopCallback("net", timesteps=4))
     assert figures(right.evaluate())["synops"] == 4 * SYNOPS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_wrong_layout_is_a_warning_and_the_training_goes_on(tmp_path: Path) ->
             return F.cross_entropy(sum(self.net(x) for _ in range(4)), y)
 
     used = trainer(tmp_path, SopCallback())
-    with pytest.warns(RuntimeWarning, match="40 samples were counted where 10 were evaluated: tim"):
+    with pytest.warns(RuntimeWarning, match="40 samples were counted, 10 were expected: "):
         used.fit(Stepwise(), loader(), loader())
     assert used.state.finished and not logged(used.callback_metrics)
     right = trainer(tmp_path, SopCallback(timesteps=4))
@@ -188,6 +189,26 @@ def test_the_step_is_timed_by_the_clock_alone(tmp_path: Path) -> None:
     assert "peak_bytes" not in used.callback_metrics
 
 
+def test_a_gpu_is_waited_for_and_its_peak_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a GPU that is not there: what is asked of it, in order."""
+    asked, ticks, found = [], iter((0.0, 2.0, 5.0, 6.0)), {}
+    for name in ("synchronize", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name: asked.append(name) or 7)
+    on_gpu = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    module = SimpleNamespace(log=lambda name, value, **how: found.update({name: (value, how)}))
+    callback = SopCallback(step=True, clock=lambda: next(ticks), prefix="gpu/")
+    callback.on_train_epoch_start(on_gpu, module)
+    for number in range(2):
+        callback.on_train_batch_start(on_gpu, module, None, number)
+        callback.on_train_batch_end(on_gpu, module, None, None, number)
+    callback.on_train_epoch_end(on_gpu, module)
+    assert asked == ["reset_peak_memory_stats", *["synchronize"] * 4, "max_memory_allocated"]
+    assert found == {
+        "gpu/step_s": (1.5, {"sync_dist": True}),  # between 2 and 1 seconds
+        "gpu/peak_bytes": (7.0, {"sync_dist": True, "reduce_fx": "max"}),
+    }
+
+
 def test_the_other_name_of_lightning(tmp_path: Path) -> None:
     other = library("pytorch_lightning")
 
@@ -204,10 +225,13 @@ def test_the_other_name_of_lightning(tmp_path: Path) -> None:
     assert logged(used.callback_metrics) == LOGGED
 
 
-def test_two_processes_log_what_both_counted(tmp_path: Path) -> None:
-    callback = SopCallback()
+@pytest.mark.parametrize("through", ["self", "net"])
+def test_two_processes_log_what_both_counted(through: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's, on samplers and workers
-        used = trainer(tmp_path, callback, devices=2, strategy="ddp_fork")
-        used.test(Classifier(), loader(), verbose=False)
-    assert logged(used.callback_metrics) == LOGGED
+        warnings.filterwarnings("error", message="SOPs of this evaluation")
+        for run in ("test", "fit"):  # in a fit, validation goes through DistributedDataParallel
+            used = trainer(tmp_path, SopCallback(), devices=2, strategy="ddp_fork")
+            loaders = (loader(),) if run == "test" else (loader(), loader())
+            getattr(used, run)(Classifier(through), *loaders)
+            assert logged(used.callback_metrics) == LOGGED

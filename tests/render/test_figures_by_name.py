@@ -11,7 +11,7 @@ import pytest
 
 import snnprof
 from snnprof.render.figures_by_name import metric_name
-from snnprof.results import CountResult, Report
+from snnprof.results import CountResult, InferenceProfile, Report
 
 
 def assert_mlflow_takes(name: str) -> None:
@@ -61,10 +61,12 @@ def test_energy_and_steps(report: Report) -> None:
     found = step.to_dict(flat=True)
     assert (found["step_median_s"], found["peak_bytes"], found["batch_size"]) == (0.02, 2**21, 8)
     assert "device" not in found and "reserved_bytes" not in found
+    inference = InferenceProfile("cpu", 8, (0.02, 0.01, 0.03), 2**20).to_dict(flat=True)
+    assert (inference["latency_median_s"], inference["samples_per_s"]) == (0.02, 400)
 
 
 def test_names_of_every_kind_are_taken_and_none_is_written_over() -> None:
-    names = ("a:b", "a+b", "a/b", "a b", "..", ".", "ü", "a-b")
+    names = ("a:b", "a+b", "a/b", "a b", "..", ".", "..x", "...", ".x", "ü", "a-b")
     rows = [snnprof.row(name, accuracy=0.5, **{"x:y": 1, "x/y": 2}) for name in names]
     flat = snnprof.report(rows).to_dict(flat=True)
     assert len([name for name in flat if name.endswith("accuracy")]) == len(names)

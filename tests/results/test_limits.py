@@ -64,6 +64,11 @@ def test_one_line_says_where_and_what_is_largest() -> None:
     assert both.startswith("net online T4: SOPs per sample: 5 is above 4; largest: a 5; net stbp")
 
 
+def test_a_step_whose_parts_are_not_known() -> None:
+    outside = replace(STEP, mode=None, static_bytes=None, activation_bytes=None)
+    assert raised(assert_peak_below, outside, 10) == "peak memory (bytes): 1000 is above 10"
+
+
 def test_every_row_and_every_convention_is_looked_at() -> None:
     assert "net stbp" in raised(assert_sops_below, Report((OTHER, ROW)), 50)
     dear = replace(ROW, energies=(price(COUNTS), price(COUNTS, "spikformer")))
@@ -82,6 +87,7 @@ def test_every_row_and_every_convention_is_looked_at() -> None:
         (assert_energy_below, replace(ROW, energies=())),
         (assert_energy_below, price(COUNTS, "hd-lif")),  # bills convolutions, and there are none
         (assert_peak_below, replace(ROW, profile=None)),
+        (assert_peak_below, replace(STEP, peak_bytes=0)),
         (assert_sops_below, Report(())),
     ],
 )

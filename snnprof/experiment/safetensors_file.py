@@ -1,0 +1,125 @@
+"""Files of the safetensors format: a JSON header and raw numbers, nothing that could run.
+
+Written here so that saving needs no package; every reader of the format opens them.
+Source: https://github.com/huggingface/safetensors, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from snnprof.core.errors import SnnprofError
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_METADATA = "__metadata__"
+_LENGTH = 8  # bytes: the header's length, little-endian
+_MOST_DIMENSIONS = 64  # torch has no more
+_LONGEST_HEADER = 100_000_000  # as the format's own reader
+
+
+def is_safetensors(content: bytes) -> bool:
+    """Whether these bytes begin as such a file does."""
+    return len(content) > _LENGTH and content[_LENGTH : _LENGTH + 1] == b"{"
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A file's content.
+
+    Raises:
+        SnnprofError: a tensor that the format cannot hold (sparse, quantised, an unusual dtype).
+    """
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    parts = []
+    end = 0
+    for name, tensor in tensors.items():
+        dtype = _NAMES.get(tensor.dtype)
+        if dtype is None or tensor.layout is not torch.strided:
+            raise SnnprofError(f"{name} is {tensor.dtype}, {tensor.layout}: no file can hold it")
+        part = _raw(tensor)
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + len(part)],
+        }
+        end += len(part)
+        parts.append(part)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % _LENGTH)  # the numbers begin at a multiple of 8
+    return b"".join((len(text).to_bytes(_LENGTH, "little"), text, *parts))
+
+
+def _raw(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the metadata, of a file's content.
+
+    Raises:
+        ValueError: damaged.
+    """
+    header, begin = _header(content)
+    metadata = header.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("its metadata is no text")
+    body = memoryview(content)[begin:]
+    return {name: _tensor(name, entry, body) for name, entry in header.items()}, metadata
+
+
+def _header(content: bytes) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(content[:_LENGTH], "little")
+    if length > min(_LONGEST_HEADER, len(content) - _LENGTH):
+        raise ValueError("it is cut off")
+    try:
+        header = json.loads(content[_LENGTH : _LENGTH + length])
+    except RecursionError:
+        raise ValueError("its header is no list of tensors") from None
+    if not isinstance(header, dict):
+        raise ValueError("its header is no list of tensors")
+    return header, _LENGTH + length
+
+
+def _tensor(name: str, entry: object, body: memoryview) -> Tensor:
+    if not isinstance(entry, dict) or str(entry.get("dtype")) not in _DTYPES:
+        raise ValueError(f"{name!r} is of no known dtype")
+    dtype = _DTYPES[entry["dtype"]]
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name!r} has no shape or place")
+    count = math.prod(shape)
+    begin, end = offsets
+    if end > len(body):
+        raise ValueError("it is cut off")
+    if end - begin != count * dtype.itemsize:
+        raise ValueError(f"{name!r} has another size than its shape says")
+    if not count:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(body[begin:end]), dtype=dtype).reshape(shape)
+
+
+def _are_counts(value: object) -> TypeGuard[list[int]]:
+    """True for a list of whole numbers, none below zero, as short as a shape can be."""
+    short = isinstance(value, list) and len(value) <= _MOST_DIMENSIONS
+    return short and all(type(n) is int and 0 <= n < 2**63 for n in value)  # type: ignore[attr-defined]
