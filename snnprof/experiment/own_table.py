@@ -44,6 +44,7 @@ def row(
     mode: str | None = None,
     weights: str | None = None,
     timesteps: int | None = None,
+    nops: int | None = None,
     energy: str | Sequence[str] = _ENERGY,
     **more: Cell,
 ) -> ReportRow:
@@ -59,6 +60,8 @@ def row(
         neuron, weights: in words.
         mode: the training mode; None for that of ``step``.
         timesteps: T; None for that of ``counts``, ``step`` or ``model``.
+        nops: neuron operations per sample, as of :class:`~snnprof.NeuronOperations`; None for what
+            the model's neurons say of their last run (those of other libraries say nothing).
         energy: a convention or several to price under, a column each.
         **more: columns of one's own, numbers or words, shown after ours.
 
@@ -98,8 +101,16 @@ def row(
         batch_size=None if step is None else step.batch_size,
         epochs=None,
         more=_own_cells(name, more),
-        **({} if model is None else model_figures(model)),
+        **({} if model is None else model_figures(model)) | _operations(name, nops),
     )
+
+
+def _operations(name: str, nops: int | None) -> dict[str, Any]:
+    if nops is None:
+        return {}
+    if isinstance(nops, bool) or not isinstance(nops, numbers.Integral) or nops < 0:
+        raise SnnprofError(f"row {name!r}: nops={nops!r}: give a whole number per sample")
+    return {"neuron_ops": int(nops)}
 
 
 def model_figures(model: nn.Module) -> dict[str, Any]:

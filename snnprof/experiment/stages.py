@@ -145,8 +145,13 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
         loss=run.loss,
-        **model_figures(model) | {"neuron_ops": operations.per_sample(counts.samples)},
+        **_with_operations(model_figures(model), operations.per_sample(counts.samples)),
     )
+
+
+def _with_operations(figures: dict[str, Any], counted: int | None) -> dict[str, Any]:
+    """NOPs as counted while neurons ran; else what they say themselves of their last run."""
+    return figures if counted is None else figures | {"neuron_ops": counted}
 
 
 def _merit(metric: Metric | None, figure: float | None) -> dict[str, Any]:

@@ -50,6 +50,16 @@ def test_a_row_of_one_number_has_no_other() -> None:
     assert report.to_dict() == {"mine": {"accuracy": 0.932}}
 
 
+def test_neuron_operations_that_were_counted_elsewhere() -> None:
+    net = nn.Linear(4, 3)
+    assert snnprof.row("mine", model=net, nops=24).neuron_ops == 24
+    assert snnprof.row("mine", nops=24).neuron_ops == 24
+    assert snnprof.row("mine", model=net).neuron_ops is None
+    for wrong in (-1, 1.5, True, "24"):
+        with pytest.raises(snnprof.SnnprofError, match=r"nops=.*give a whole number per sample"):
+            snnprof.row("mine", nops=wrong)
+
+
 def test_the_parts_fill_their_cells() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     net[0].weight.requires_grad_(False)

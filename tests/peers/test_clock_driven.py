@@ -90,8 +90,10 @@ def test_case_8_profile_step() -> None:
             return self.body(x.unsqueeze(0).repeat(4, 1, 1)).mean(0)
 
     batch = checks.X[0], checks.TARGET
-    for build in (lambda: network("MultiStepLIFNode"), lambda: network("LIFNode")):
-        step = snnprof.profile_step(build, batch, timesteps=4, warmup=0, repeats=1)
+    for name in ("MultiStepLIFNode", "LIFNode"):  # enough neurons for time to be seen at work
+        step = snnprof.profile_step(
+            lambda name=name: network(name, hidden=64), batch, timesteps=4, warmup=0, repeats=1
+        )
         assert step.backward_passes == 1
     assert adapt(Classifier()).layout == "time-first"  # a hint: it is found out by trying
 
