@@ -48,6 +48,7 @@ class LayoutTrial:
         self.output_dim: int | None = None
         self.several = False
         self.stepped = stepped
+        self._outputs: dict[int, Tensor] = {}  # of the samples, by the scale of the input
         self._weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         if name is not None:
             self.output_dim, self.several = self._form(stepped, name)
@@ -136,7 +137,9 @@ class LayoutTrial:
     def _depends(self, sample: int, time: slice, on: tuple[slice, slice]) -> bool:
         """True if the outputs of some time steps and samples follow another input's change."""
         for scale in self._scales():
-            before = self._run(self.x * scale)
+            if scale not in self._outputs:
+                self._outputs[scale] = self._run(self.x * scale)
+            before = self._outputs[scale]
             for seed in _SEEDS:
                 after = self._run(self._changed(sample, time, scale, seed))
                 if not _same(before[on], after[on]):
