@@ -8,7 +8,6 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -19,6 +18,7 @@ from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.own_function import keywords_of, name_of
+from snnprof.training.sequences import as_pair
 
 Prepare = Callable[[Any], Any]
 _SHAPE = ("num_classes", "in_channels", "image_size")
@@ -296,20 +296,8 @@ def _is_smaller(shape: tuple[int, ...], first: tuple[int, ...]) -> bool:
 
 def _checked(what: str, number: int, batch: Any) -> Batch:
     """A batch as (x, y), from arrays to tensors."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        found = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise SnnprofError(
-            f"{what}: batch {number} is no pair (x, y) but {found}: give prepare=function(batch) "
-            "that makes it (x, y)"
-        )
-    x, y = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in batch)
-    if not isinstance(x, Tensor):
-        raise SnnprofError(
-            f"{what}: x of batch {number} is a {type(x).__name__}, not a tensor: give "
-            "prepare=function(batch) that makes it one"
-        )
-    if isinstance(y, list) and y and isinstance(y[0], int | float):
-        y = torch.tensor(y)
+    way_out = "give prepare=function(batch) that makes it (x, y)"
+    x, y = as_pair(batch, f"{what}: batch {number}", way_out)
     if isinstance(y, int | float) or (isinstance(y, Tensor) and not y.dim()):
         raise SnnprofError(
             f"{what}: y of batch {number} is a single number: these are samples, not batches; give "

@@ -20,6 +20,7 @@ from snnprof.training.batch_run import NO_RECORDER
 from snnprof.training.layouts import AUTO
 from snnprof.training.losses import USUAL, Loss, StepLoss
 from snnprof.training.modes import find_mode
+from snnprof.training.sequences import as_pair
 from snnprof.training.step_runner import MakeOptimizer, StepRunner, StepSetup, sgd
 from snnprof.training.step_trial import settled
 from snnprof.training.stepped_model import SteppedModel
@@ -140,6 +141,7 @@ def try_profiles(
     for name, value, least in (("warmup", warmup, 0), ("repeats", repeats, 1)):
         if value < least:
             raise SnnprofError(f"{name}={value}: must be at least {least}")
+    batch = as_pair(batch, "the batch", "give inputs and labels, two tensors")
     where = choose_device(device)
     devices = range(torch.cuda.device_count()) if where.type == "cuda" else ()
     with torch.random.fork_rng(devices):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
@@ -9,6 +13,28 @@ from snnprof.training.layouts import LAYOUTS
 
 # Where T stands in a batch, by the layout that was asked for: it decides where shapes do not.
 _STATED = {name: layout.output_dim for name, layout in LAYOUTS.items()}
+
+
+def as_pair(batch: object, what: str, way_out: str) -> tuple[Tensor, Any]:
+    """Inputs and labels of a batch; arrays and lists of numbers become tensors.
+
+    Args:
+        batch: a pair.
+        what: it is, for messages.
+        way_out: what to do where it is none.
+
+    Raises:
+        SnnprofError: no pair, or inputs that are no tensor.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        found = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise SnnprofError(f"{what} is no pair (x, y) but {found}: {way_out}")
+    x, y = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in batch)
+    if not isinstance(x, Tensor):
+        raise SnnprofError(f"x of {what} is a {type(x).__name__}, not a tensor: {way_out}")
+    if isinstance(y, list) and y and isinstance(y[0], int | float):
+        y = torch.tensor(y)
+    return x, y
 
 
 def samples_in(labels: object) -> int | None:

@@ -199,7 +199,7 @@ def test_images_and_events_tell_their_size() -> None:
         ((generator(), batches()), Loading(), "can be read only once: give the function"),
         ((batches(), batches()), Loading(batch_size=8), "batch_size=8 would be ignored"),
         (([(X, Y, Y)], batches()), Loading(), "no pair .* but 3 parts: give prepare"),
-        (([("a", Y)], batches()), Loading(), "x of batch 1 is a str, not a tensor"),
+        (([("a", Y)], batches()), Loading(), "batch 1 is a str, not a tensor"),
         (([(X[0], Y[0])], batches()), Loading(), "these are samples, not batches"),
         ((Samples(), Samples()), Loading(batch_size=64), "batch_size=64 is more than the 10"),
     ],

@@ -435,3 +435,29 @@ def test_a_profile_is_a_result_like_any_other(tmp_path: Path) -> None:
     text = " ".join((tmp_path / "step.md").read_text("utf-8").split())
     assert "| online | 3 | 6 |" in text
     assert "activation (MiB)" in text
+
+
+def test_batches_of_arrays_lists_and_soft_labels() -> None:
+    arrays = (IMAGES.numpy(), LABELS.numpy())
+    soft = F.one_hot(LABELS, 10).float()
+    for batch in (arrays, [IMAGES, LABELS], (IMAGES, LABELS.tolist()), (IMAGES, soft)):
+        found = profile_step(build, batch, warmup=0, repeats=1)  # type: ignore[arg-type]
+        assert found.batch_size == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"x": 1}, r"the batch is no pair \(x, y\) but dict: give inputs and labels"),
+        ((IMAGES, LABELS, LABELS), "no pair .* but 3 parts"),
+        (("a", LABELS), "x of the batch is a str, not a tensor"),
+        ((IMAGES, LABELS + 99), "y goes from 99"),
+    ],
+)
+def test_what_is_no_batch(batch: object, message: str) -> None:
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        profile_step(
+            nn.Sequential(nn.Flatten(2), nn.Linear(64, 10)),
+            batch,  # type: ignore[arg-type]
+            timesteps=2,
+        )

@@ -259,3 +259,27 @@ def test_nothing_fits() -> None:
         find_layout(Wrong, images(4))
     for name in ("time-first: from (4, 2, 6) it makes ()", "batch-first:", "step:", "inside:"):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [2, 3, 4])
+def test_few_neurons_on_a_constant_image(hidden: int) -> None:
+    """Few neurons may not follow one changed time step: but what they give changes over time."""
+
+    class Small(TimeFirst):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(hidden)
+            self.first, self.second = nn.Linear(6, hidden), nn.Linear(hidden, 3)
+
+    found = find_layout(Small, torch.full((4, 2, 6), 0.5))
+    assert (found.name, found.remarks) == ("time-first", ())
+
+
+def test_a_random_encoder_does_not_pass_for_a_state() -> None:
+    """Its spikes differ from step to step: the neurons behind it still take one step a call."""
+
+    class Encoding(Step):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body((torch.rand_like(x) < x).float())
+
+    assert find_layout(Encoding, images(4)).name == "step"
