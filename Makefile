@@ -47,6 +47,7 @@ reports: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/profiling.py
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
 	rm -rf build
@@ -67,7 +68,7 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 
 test-peers: $(PEERS)/installed
 	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py \
-		tests/integrations
+		tests/integrations tests/experiment/test_checkpoint.py
 	SNNPROF_PEERS=clock_driven PYTHONPATH=$(PEERS)/old $(PEERS)/bin/pytest -q \
 		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py \
 		tests/peers/test_libraries_page.py

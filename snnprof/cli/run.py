@@ -164,7 +164,9 @@ from snnprof.training.step_runner import AMP
     help="Keep each row's trained weights in DIR, a .safetensors file per row with its settings "
     "and figures; --checkpoint FILE runs it again.",
 )
-@click.option("--strict", is_flag=True, help="NaN or infinity in a layer's input is an error.")
+@click.option(
+    "--strict", is_flag=True, help="NaN or infinity in a layer's input makes the row fail."
+)
 @click.option(
     "-o",
     "--output",
@@ -207,10 +209,10 @@ def run_command(
     with warnings_once(), ProgressBar("measuring", shown=works) as bar:
         progress = Progress(bar.expect, bar.step_done, failed=show_traceback)
         report = run(neuron=neurons, progress=progress, **settings)
+        if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
+            raise _nothing_measured(report)  # one line: warnings are of what is in a table
     if taken is not None:
         report = replace(report, notes=(*report.notes, taken))
-    if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
-        raise _nothing_measured(report)
     unsaved = _write(report, files, settings["trace"])
     show(report)
     if unsaved:
@@ -233,10 +235,12 @@ def _from_checkpoint(settings: dict[str, Any]) -> str | None:
         parameter = _PARAMETERS.get(name)
         if parameter is None or _was_given(context, parameter):
             continue
-        if name in ("model", "data") and ":" in str(value):
+        if name in _CODE and ":" in str(value):
             raise SnnprofError(f"checkpoint {path!r} was saved with --{name} {value}: give it too")
         settings[parameter] = _AS_PARAMETER[name](value) if name in _AS_PARAMETER else value
         taken[name] = value
+    if "data" not in saved["settings"] and not _was_given(context, "data"):
+        raise SnnprofError(f"checkpoint {path!r} was saved with data of its own: give --data too")
     listed = ", ".join(f"{name} {value}" for name, value in taken.items() if value != {})
     return f"Not given, so taken from {path}: {listed}." if taken else None
 
@@ -244,8 +248,20 @@ def _from_checkpoint(settings: dict[str, Any]) -> str | None:
 # Settings of snnprof.run that a saved file may supply, and the parameters of this command.
 _PARAMETERS = {
     name: name
-    for name in ("model", "weights", "timesteps", "data", "image_size", "batch_size", "seed")
+    for name in (
+        "model",
+        "weights",
+        "timesteps",
+        "data",
+        "image_size",
+        "layout",
+        "loss",
+        "metric",
+        "batch_size",
+        "seed",
+    )
 } | {"neuron": "neurons", "modes": "modes", "variants": "variants"}
+_CODE = ("model", "data", "loss", "metric")  # may be package.module:function
 _AS_PARAMETER: dict[str, Callable[[Any], object]] = {
     "neuron": lambda name: (str(name),),
     "modes": lambda name: (str(name),),

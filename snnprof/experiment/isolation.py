@@ -53,7 +53,9 @@ def run_isolated(
     """
     left_out = ("variants", "isolate", "progress")
     given = {key: value for key, value in arguments.items() if key not in left_out}
-    given |= {**settings.variants, "batch_size": settings.recipe.batch_size}
+    given |= settings.variants
+    if settings.automatic_batch:
+        given["batch_size"] = settings.recipe.batch_size
     split = product(settings.neurons, settings.timesteps, (mode.name for mode in settings.modes))
     parts = [
         (planned_run.row, {"neuron": neuron, "timesteps": timesteps, "modes": mode})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.experiment.own_function import find_function, name_of
+from snnprof.render.report_table import our_columns
 
 ACCURACY, NONE = "accuracy", "none"
 # (outputs summed over time [B, ...], labels) -> sum over what is counted, and how many those are
@@ -63,6 +64,8 @@ def find_metric(
     if not callable(given):
         raise SnnprofError(f"metric={given!r}: give 'accuracy', 'none' or a function")
     name = name_of(given)
+    if name in our_columns():
+        raise SnnprofError(f"metric {name!r} has the name of a column of ours: rename the function")
     return Metric(name, _mean_by(given, name), f"{name}: its mean over the test samples")
 
 

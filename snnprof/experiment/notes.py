@@ -27,6 +27,11 @@ def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
         yield f"Training steps: {rows[0].execution}. Counts and accuracy: full precision."
     yield from _time(rows, settings)
     yield from _unsteady(rows)
+    if any(row.inference for row in rows):
+        yield (
+            f"Latency: one batch of {settings.batch_size}, all its time steps, in evaluation mode "
+            "without gradients, one row after another."
+        )
     for failed in (row for row in rows if row.failure):
         yield f"{failed.name}: {failed.failure}; what is empty in its row was not measured."
     for reason in dict.fromkeys(row.not_measured for row in rows if row.not_measured):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from snnprof.core.error_line import one_line
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, is_out_of_memory
 
 
 def find_function(what: str, given: str) -> Callable[..., Any]:
@@ -37,6 +38,23 @@ def find_function(what: str, given: str) -> Callable[..., Any]:
     if not callable(function):
         raise SnnprofError(f"{what} {given!r}: {module_name!r} has no function {attribute!r}")
     return function  # type: ignore[no-any-return]
+
+
+@contextmanager
+def their_errors(what: str) -> Iterator[None]:
+    """Errors of the user's own code, in the block, as one line with file and line.
+
+    Raises:
+        SnnprofError: as what failed; memory that runs out is raised as it is.
+    """
+    try:
+        yield
+    except SnnprofError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise SnnprofError(f"{what} failed: {one_line(error)}") from error
 
 
 def keywords_of(what: str, function: Callable[..., Any]) -> frozenset[str] | None:

@@ -17,7 +17,7 @@ from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.pricing import price
 from snnprof.quantization.size import size_bytes
 from snnprof.render.report_table import our_columns
-from snnprof.results import Cell, CountResult, Report, ReportRow, StepProfile
+from snnprof.results import Cell, CountResult, InferenceProfile, Report, ReportRow, StepProfile
 from snnprof.results.scaling import growth
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_equations import neuron_ops
@@ -28,6 +28,7 @@ _SOURCES = {
     "model": "give the module itself; the row's name comes first",
     "counts": "counter.result() of a snnprof.SopCounter gives one",
     "step": "snnprof.profile, or snnprof.profile_step, gives one",
+    "inference": "snnprof.profile_inference gives one",
 }
 
 
@@ -37,6 +38,7 @@ def row(
     model: nn.Module | None = None,
     counts: CountResult | None = None,
     step: StepProfile | None = None,
+    inference: InferenceProfile | None = None,
     accuracy: float | None = None,
     neuron: str | None = None,
     mode: str | None = None,
@@ -53,6 +55,7 @@ def row(
         model: parameters, sizes and the NOPs of its last run are read from it.
         counts: synaptic operations; they are priced as well.
         step: time and memory of a training step.
+        inference: latency of a batch, of :func:`snnprof.profile_inference`.
         accuracy: share of samples classified correctly, 0 to 1.
         neuron, weights: in words.
         mode: the training mode; None for that of ``step``.
@@ -68,8 +71,14 @@ def row(
     """
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise SnnprofError(f"row name {name!r}: give a name of one line")
-    kinds = {"model": nn.Module, "counts": CountResult, "step": StepProfile}
-    for part, given in (("model", model), ("counts", counts), ("step", step)):
+    kinds: dict[str, type[Any]] = {
+        "model": nn.Module,
+        "counts": CountResult,
+        "step": StepProfile,
+        "inference": InferenceProfile,
+    }
+    parts = {"model": model, "counts": counts, "step": step, "inference": inference}
+    for part, given in parts.items():
         if given is not None and not isinstance(given, kinds[part]):
             raise SnnprofError(
                 f"row {name!r}: {part} is a {type(given).__name__}, not a {kinds[part].__name__}: "
@@ -88,6 +97,7 @@ def row(
         counts=counts,
         energies=() if counts is None else tuple(price(counts, one) for one in conventions),
         profile=step,
+        inference=inference,
         batch_size=None if step is None else step.batch_size,
         epochs=None,
         more=_own_cells(name, more),

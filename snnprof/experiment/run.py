@@ -27,6 +27,7 @@ from snnprof.experiment.stages import (
     measure_joules,
     profile,
     record_traces,
+    time_inference,
     train,
 )
 from snnprof.experiment.training_run import TrainingRun
@@ -142,6 +143,7 @@ def run(
         save_weights(rows, settings, arguments)  # also of a row that fails from here on
         profile(rows, settings)
         count(rows, settings)
+        time_inference(rows, settings)
         save_weights(rows, settings, arguments)  # again, with the figures
         measure_joules(rows, settings)  # these two train on: after the counting
         record_traces(rows, settings)

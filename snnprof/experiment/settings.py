@@ -19,7 +19,7 @@ from snnprof.experiment.data_sets import load
 from snnprof.experiment.metrics import Metric, find_metric
 from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.experiment.own_data import Loading, own_data
-from snnprof.experiment.own_function import find_function, name_of
+from snnprof.experiment.own_function import find_function, name_of, their_errors
 from snnprof.experiment.trainer import Recipe, count_steps
 from snnprof.results import CoherenceSweep
 from snnprof.training.layouts import AUTO, LAYOUTS
@@ -191,7 +191,8 @@ def check_settings(
     loaded = _loaded(data, image_size, loading, named["timesteps"]).to(where, memory_format)
     recipe = Recipe(epochs, loaded.batch_size or usual, **own_recipe)
     count_steps(loaded, recipe)
-    batch = loaded.first(recipe.batch_size)
+    with their_errors("the first training batch"):
+        batch = loaded.first(recipe.batch_size)
     return Settings(
         **named,
         source=source,
@@ -237,7 +238,8 @@ def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: A
         return load(data, image_size, loading.seed)
     given = find_function("data", data) if isinstance(data, str) else data
     settings = {"image_size": image_size, "timesteps": timesteps[0], "seed": loading.seed}
-    return own_data(given, loading, **settings)
+    with their_errors(f"data {data if isinstance(data, str) else name_of(data)!r}"):
+        return own_data(given, loading, **settings)
 
 
 def _loss(given: str | StepLoss | Loss | None) -> str | Loss | None:

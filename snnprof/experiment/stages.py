@@ -23,12 +23,14 @@ from snnprof.experiment.settings import Settings
 from snnprof.experiment.trainer import Recipe, count_steps, evaluate, train_in_turn
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.batch_size import SHARE, free_bytes, largest_batch
+from snnprof.profiling.inference import profile_sequences
 from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
 from snnprof.results import StepProfile
 from snnprof.spiking.neuron_operations import NeuronOperations
+from snnprof.training.sequences import as_sequence
 from snnprof.training.stepped_model import SteppedModel
 
 
@@ -77,17 +79,14 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
                 execution=run.setup.execution,
             )
             if not run.row.failure:
-                schedule = partial(_schedule, recipe, steps)
-                run.make(settings.device, settings.seed, schedule, timed)
-    progress = settings.progress.advance
-    ended = attempt_all(
-        partial(train_in_turn, runs, settings.data, recipe, settings.seed, progress),
-        settings.device,
+                run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
+    taken = partial(
+        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
     )
-    if isinstance(ended, Failure):  # the data: what a row does is attempted by itself
+    trained = attempt_all(taken, settings.device)
+    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
         for run in runs:
-            run.meter = None
-            run.fail(ended.reason, ended.traceback)
+            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
 
 
 def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:
@@ -127,7 +126,7 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
     model = stepped.model
-    with NeuronOperations(model) as operations, warnings.catch_warnings():
+    with warnings.catch_warnings(), NeuronOperations(model) as operations:
         if settings.strict:  # then it is an error, and need not be a warning too
             warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
         counts, figure = evaluate(
@@ -160,6 +159,19 @@ def _merit(metric: Metric | None, figure: float | None) -> dict[str, Any]:
     if metric is None:
         return {}
     return {"accuracy": figure} if metric.name == ACCURACY else {"more": {metric.name: figure}}
+
+
+def time_inference(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Latency of the first training batch, in evaluation mode, one row after another."""
+    x, labels = settings.batch
+    for run in runs:
+        if settings.latency and run.meter is not None:
+            sequence = as_sequence(x, labels, run.timesteps, run.setup.layout_name)
+            stepped = run.meter.runner.stepped
+            timed = run.attempt(
+                partial(profile_sequences, stepped, sequence), settings.device, "timing inference"
+            )
+            run.record(inference=timed)
 
 
 def measure_joules(runs: Sequence[TrainingRun], settings: Settings) -> None:

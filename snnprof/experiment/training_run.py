@@ -40,9 +40,9 @@ class TrainingRun:
         meter: the model in training; None before :meth:`make`, and once the row has failed.
         loss: mean of the last epoch; None before its end.
         notes: what has to be said of this row alone.
-        loading_s: seconds that every batch took to be loaded.
         traceback: of the error that the row failed with; empty without one.
         saved: file with its weights; None before they are saved.
+        loading_s: seconds that every batch took to be loaded.
     """
 
     def __init__(self, setup: StepSetup, row: ReportRow, notes: Iterable[str] = ()) -> None:
@@ -87,9 +87,13 @@ class TrainingRun:
         done = attempt_all(action, device)
         if not isinstance(done, Failure):
             return done
-        self.meter = None
-        self.fail(f"{done.reason} while {doing}" if doing else done.reason, done.traceback)
+        self.end(f"{done.reason} while {doing}" if doing else done.reason, done.traceback)
         return None
+
+    def end(self, reason: str, traceback: str = "") -> None:
+        """Say why the row failed, and leave it out of what follows."""
+        self.meter = None
+        self.fail(reason, traceback)
 
     def fail(self, reason: str, traceback: str = "") -> None:
         """Say in the row why figures are missing; of several reasons, the first."""
@@ -151,8 +155,7 @@ class TrainingRun:
         losses, what = self.meter.take_losses()
         self.loss = statistics.fmean(losses)
         if what is not None:
-            self.meter = None
-            self.fail(
+            self.end(
                 f"diverged: {what} (epoch {epoch + 1}): look for NaN in the data, or try a lower "
                 "learning_rate"
             )

@@ -115,11 +115,11 @@ def _settings(row: ReportRow, settings: Settings, given: Mapping[str, Any]) -> d
         "weights": row.weights,
         "modes": row.mode,
         "timesteps": row.timesteps,
-        "batch_size": settings.recipe.batch_size,
+        "batch_size": settings.recipe.batch_size if given["batch_size"] else None,
         "learning_rate": settings.recipe.learning_rate if settings.recipe.ours else None,
         "variants": network_variants(settings),
     }
-    alike = ("data", "image_size", "epochs", "seed", "checkpoint")
+    alike = ("data", "image_size", "layout", "loss", "metric", "epochs", "seed", "checkpoint")
     return {
         name: value
         for name, value in (*of_row.items(), *((name, given[name]) for name in alike))

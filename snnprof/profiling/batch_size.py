@@ -73,5 +73,5 @@ def _needed(profiles: Sequence[StepProfile | Failure]) -> int | None:
     if len(found) < len(profiles):
         return None
     static = [p.peak_bytes if p.static_bytes is None else p.static_bytes for p in found]
-    activations = (p.peak_bytes - s for p, s in zip(found, static, strict=True))
-    return sum(static) + max(activations, default=0)
+    above = (p.peak_bytes - s for p, s in zip(found, static, strict=True))
+    return sum(static) + max(above, default=0)

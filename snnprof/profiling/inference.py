@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -59,29 +59,60 @@ def profile_inference(
     inputs, labels = _inputs_of(batch)
     stepped = adapt(model)
     where = device_of(stepped.model, device)
-    inputs = inputs.to(where)
     timer = PhaseTimer(where, clock)
-    module = stepped.model
+    out, peak_bytes = _timed(stepped, stepped.model, inputs.to(where), timer, warmup, repeats)
+    batch_size = samples or _samples_of(stepped.model, labels, out)
+    return InferenceProfile(where.type, batch_size, timer.seconds(), peak_bytes)
+
+
+def profile_sequences(
+    stepped: SteppedModel,
+    sequence: Tensor,
+    *,
+    repeats: int = REPEATS,
+    warmup: int = WARMUP,
+    clock: Clock = time.perf_counter,
+) -> InferenceProfile:
+    """:func:`profile_inference` of whole sequences, whatever the model's layout.
+
+    Args:
+        stepped: the model, in its layout.
+        sequence: [T, B, ...], on the model's device.
+        repeats, warmup, clock: as there.
+    """
+    timer = PhaseTimer(sequence.device, clock)
+    _, peak_bytes = _timed(stepped, stepped.run_sequence, sequence, timer, warmup, repeats)
+    return InferenceProfile(sequence.device.type, sequence.shape[1], timer.seconds(), peak_bytes)
+
+
+def _timed(
+    stepped: SteppedModel,
+    call: Callable[[Tensor], object],
+    inputs: Tensor,
+    timer: PhaseTimer,
+    warmup: int,
+    repeats: int,
+) -> tuple[object, int]:
+    """Time calls from rest in evaluation mode; the output of one of them, and its peak bytes."""
+    module, where = stepped.model, inputs.device
     with _inference(module, where):
         try:
             for _ in range(warmup):
                 stepped.reset()
-                module(inputs)
+                call(inputs)
             stepped.reset()
             standing = (*module.parameters(), *module.buffers(), inputs)
             with observe_memory(where, lambda: standing) as memory:
-                out = module(inputs)
-            batch_size = samples or _samples_of(module, labels, out)
-            del out
+                out = call(inputs)
             for _ in range(repeats):
                 stepped.reset()
                 if where.type == "cuda":
                     torch.cuda.synchronize(where)
                 with timer.step():
-                    module(inputs)
+                    call(inputs)
         finally:
             stepped.reset()
-    return InferenceProfile(where.type, batch_size, timer.seconds(), memory.peak_bytes)
+    return out, memory.peak_bytes
 
 
 @contextmanager

@@ -62,10 +62,12 @@ def observe_memory(
     _refuse_other_profilers()
     observed = ObservedMemory()
     gc.collect()  # garbage of others, freed inside, would count
-    before = [span(t) for t in standing() if isinstance(t, Tensor) and t.numel()]
-    living = list(_living_tensors(device))
-    views = {tensor._cdata: span(tensor) for tensor in living}
-    blocks = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in living}
+    # Classes of tensors that do something else when they are asked are asked as plain ones.
+    with torch._C.DisableTorchFunctionSubclass():
+        living = list(_living_tensors(device))
+        views = {tensor._cdata: span(tensor) for tensor in living}
+        blocks = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in living}
+        before = [span(t) for t in standing() if isinstance(t, Tensor) and _has_bytes_on(t, device)]
     del living
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -98,21 +100,22 @@ def _living_tensors(device: torch.device) -> Iterator[Tensor]:
     """Every tensor on a device that Python holds, and gradients, which it may not hold yet."""
     for value in gc.get_objects():
         # The type is asked, not the object: a proxy would answer for what it stands for.
-        if issubclass(type(value), Tensor) and _lies_on(value, device):
+        if issubclass(type(value), Tensor) and _has_bytes_on(value, device):
             yield value
-            if value.is_leaf and value.grad is not None and _lies_on(value.grad, device):
+            if value.is_leaf and value.grad is not None and _has_bytes_on(value.grad, device):
                 yield value.grad
 
 
-def _lies_on(tensor: Tensor, device: torch.device) -> bool:
-    with torch._C.DisableTorchFunctionSubclass():
-        return (
-            tensor.layout == torch.strided
-            and tensor.device.type == device.type
-            and tensor.numel() > 0
-            and not tensor.is_nested
-            and not torch._is_functional_tensor(tensor)
-        )
+def _has_bytes_on(tensor: Tensor, device: torch.device) -> bool:
+    """False for what only wraps other tensors, which are found by themselves, or has no bytes."""
+    return (
+        type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
+        and tensor.layout == torch.strided
+        and tensor.device.type == device.type
+        and not tensor.is_nested
+        and not torch._is_functional_tensor(tensor)
+        and tensor.numel() > 0
+    )
 
 
 @dataclass(frozen=True)

@@ -92,26 +92,22 @@ class PhaseTimer:
 
     def begin(self, name: str) -> None:
         """Begin a phase; one that runs is paused."""
-        if not self._running:
-            return
-        now = self._ticks.mark()
-        self._keep_part(now)
-        self._open.append((name, now))
+        if self._running:
+            now = self._ticks.mark()
+            if self._open:
+                self._parts.append((*self._open[-1], now))
+            self._open.append((name, now))
 
     def end(self, name: str) -> None:
         """End a phase, and all that began inside it; one that never began is let pass."""
-        if not self._running or all(name != begun for begun, _ in self._open):
+        if not self._running or name not in [begun for begun, _ in self._open]:
             return
         now = self._ticks.mark()
-        self._keep_part(now)
+        self._parts.append((*self._open[-1], now))
         while self._open.pop()[0] != name:
             pass
         if self._open:
             self._open[-1] = (self._open[-1][0], now)
-
-    def _keep_part(self, now: int) -> None:
-        if self._open:
-            self._parts.append((*self._open[-1], now))
 
     def seconds(self, name: str = STEP) -> tuple[float, ...]:
         """Seconds per repetition, of the whole step or of a phase. Waits for the GPU.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from snnprof.core.error_line import one_line
 from snnprof.core.errors import is_out_of_memory
@@ -138,8 +139,8 @@ def static_bytes(model: nn.Module, optimizer: Optimizer) -> int:
 
 
 def optimizer_state(optimizer: Optimizer) -> Iterator[object]:
-    """Every value that the optimiser keeps of its parameters."""
-    return (value for held in optimizer.state.values() for value in held.values())
+    """Every value that the optimiser keeps of its parameters, in lists and dictionaries too."""
+    return iter(tree_leaves(list(optimizer.state.values())))
 
 
 def _bytes_of(values: Iterable[object]) -> int:

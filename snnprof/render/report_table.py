@@ -20,6 +20,7 @@ from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
 from snnprof.results import (
     Cell,
     Growth,
+    InferenceProfile,
     Report,
     ReportRow,
     StepProfile,
@@ -74,11 +75,26 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "step_ratio": _ratio(row, report, "step_median_s"),
         **_profile_record(profile),
         "peak_ratio": _ratio(row, report, "peak_bytes"),
+        **_inference_record(row.inference),
         "measured_j": _measured_j(row),
         "epochs": row.epochs,
+        "layout": row.layout,
+        "loss": row.loss_name,
+        "loading_median_s": row.loading_s,
         "execution": row.execution,
         "failure": row.failure,
         "device": _device(row, report),
+    }
+
+
+def _inference_record(profile: InferenceProfile | None) -> dict[str, Any]:
+    first, middle, third = quartiles(profile.latency_s if profile else ()) or (None, None, None)
+    return {
+        "latency_median_s": middle,
+        "latency_q1_s": first,
+        "latency_q3_s": third,
+        "inference_samples_per_s": profile and profile.samples_per_s,
+        "inference_peak_bytes": profile and profile.peak_bytes,
     }
 
 
@@ -175,6 +191,12 @@ def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
         f"peak memory{where} (MiB)": scaled(row.peak_bytes, MIB),
         "memory ratio": ratio(_ratio(row, report, "peak_bytes")),
     }
+    if any(other.inference for other in report.rows):
+        timed = row.inference
+        cells[f"latency{where} (ms)"] = spread(timed.latency_s if timed else (), MILLI)
+        cells["inference (samples/s)"] = number(None if timed is None else timed.samples_per_s)
+    if any(other.layout not in (None, "time-first") for other in report.rows):
+        cells["layout"] = row.layout or ""
     profiled = [other for other in report.rows if other.profile is not None]
     if len({other.samples_per_step for other in profiled}) > 1:
         cells["batch"] = integer(row.samples_per_step)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from snnprof.results.base import Numbered
 from snnprof.results.counts import CountResult
 from snnprof.results.energy import EnergyResult, MeasuredEnergy
-from snnprof.results.steps import StepProfile
+from snnprof.results.steps import InferenceProfile, StepProfile
 
 # A cell of a user's own column; None is an empty one.
 Cell = str | int | float | None
@@ -32,6 +32,7 @@ class ReportRow:
         energies: the counts priced, one per convention.
         neuron_ops: neuron operations per sample.
         profile: time and memory of a training step.
+        inference: time and memory of one batch's inference.
         measured: joules of a training step by the board's counter.
         not_measured: why there are none, where they were asked for.
         batch_size: samples per training step.
@@ -61,6 +62,7 @@ class ReportRow:
     energies: tuple[EnergyResult, ...] = ()
     neuron_ops: int | None = None
     profile: StepProfile | None = None
+    inference: InferenceProfile | None = None
     measured: MeasuredEnergy | None = None
     not_measured: str | None = None
     batch_size: int | None = None

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.core.error_line import one_line
+from snnprof.core.errors import is_out_of_memory
 from snnprof.core.forward_hooks import Hooks
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import LAYOUTS, laid_out
@@ -119,9 +120,7 @@ class LayoutTrial:
         except Exception as error:  # whatever a forward makes of an input it was not made for
             if is_out_of_memory(error):
                 raise
-            why = " ".join(str(error).split())
-            said = why if isinstance(error, SnnprofError) else f"{type(error).__name__}: {why}"
-            raise MisfitError(f"it failed ({said[:200]})") from error
+            raise MisfitError(f"it failed ({one_line(error)[:200]})") from error
 
     def _changed(self, sample: int, time: slice, scale: int = 1, seed: int = 1) -> Tensor:
         """The input, times a scale, with something else in a sample at some time steps."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.find_layout import OURS, find_layout
@@ -159,7 +160,7 @@ def _why_not(loss: Loss, outputs: Tensor, y: Any) -> str | None:
     except Exception as error:  # whatever somebody's function makes of them
         if is_out_of_memory(error):
             raise
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        return one_line(error)
     if not isinstance(found, Tensor) or found.dim():
         what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         return f"it returned {what}, a scalar tensor is needed"
@@ -195,7 +196,4 @@ def _guarded(what: str, action: Any, model: nn.Module) -> Any:
     except Exception as error:  # whatever somebody's model makes of it
         if is_out_of_memory(error):
             raise
-        why = " ".join(str(error).split())
-        raise SnnprofError(
-            f"{type(model).__name__}: {what}: {type(error).__name__}: {why}"
-        ) from error
+        raise SnnprofError(f"{type(model).__name__}: {what}: {one_line(error)}") from error

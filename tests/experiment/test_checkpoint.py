@@ -243,7 +243,7 @@ def test_the_formats_own_writer(tmp_path: Path) -> None:
 
 
 def test_timms_own_saver(tmp_path: Path) -> None:
-    utils = pytest.importorskip("timm.utils", reason="needs timm")
+    utils = pytest.importorskip("timm.utils", reason="needs timm, which no make target installs")
     average = utils.ModelEmaV3(GOOD, decay=0.5)
     saver = utils.CheckpointSaver(
         RAW, OPTIMIZER, argparse.Namespace(model="x"), average, checkpoint_dir=str(tmp_path)

@@ -1,6 +1,7 @@
 """Rows that fail keep the others: they say why, and what is finished is reported."""
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,8 @@ FAST = ["--mode=stbp", "--timesteps=2,3,1", "--epochs=1", "--batch-size=512"]
 @pytest.fixture(autouse=True)
 def _theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "theirs_failing", raising=False)
+    for module in ("theirs_failing", "theirs_loading"):  # each test has a file of its own
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "theirs_failing.py").write_text(THEIRS)
 
@@ -199,3 +201,39 @@ def test_a_price_that_fails_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatc
     (row,) = report.rows
     assert row.failure is not None
     assert "ZeroDivisionError: no joules while counting" in row.failure
+
+
+LOADERS = """
+import torch
+
+def batches(fail_at):
+    for number in range(4):
+        if number == fail_at:
+            raise KeyError("no label")
+        yield torch.randn(16, 1, 8, 8), torch.arange(16) % 10
+
+def at_the_third():
+    return (lambda: batches(2)), (lambda: batches(None))
+def at_the_first():
+    return (lambda: batches(0)), (lambda: batches(None))
+def in_the_test():
+    return (lambda: batches(None)), (lambda: batches(2))
+"""
+PLACE = "theirs_loading.py:7: KeyError: 'no label'"
+
+
+@pytest.mark.parametrize(
+    ("loader", "failure"),
+    [
+        ("at_the_first", f"data 'theirs_loading:at_the_first' failed: {PLACE}"),
+        ("at_the_third", f"vgg5 lif fp32 stbp T1: {PLACE} while loading a training batch"),
+        ("in_the_test", f"vgg5 lif fp32 stbp T1: {PLACE} while counting"),
+    ],
+)
+def test_a_loader_that_fails_names_file_and_line(loader: str, failure: str) -> None:
+    Path("theirs_loading.py").write_text(LOADERS)
+    message = refused(
+        "run", f"--data=theirs_loading:{loader}", "--steps=4", "--epochs=1", "--mode=stbp",
+        "--timesteps=1",
+    )  # fmt: skip
+    assert message.startswith(f"Error: {failure}")

@@ -101,10 +101,9 @@ def test_a_file_says_what_it_is() -> None:
         "weights": "fp32",
         "modes": "stbp",
         "timesteps": 1,
-        "batch_size": 64,
         "variants": {"connect": "iand"},
         "data": "random",
-        "learning_rate": 0.1,
+        "layout": "auto",
         "epochs": 0,
         "seed": 3,
     }

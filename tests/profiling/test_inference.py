@@ -15,8 +15,8 @@ import snnprof
 from snnprof.models import create
 from snnprof.results import InferenceProfile
 from snnprof.results.serialization import from_json, to_json
+from snnprof.spiking.hdlif import HDLIF
 from snnprof.spiking.lif import LIF
-from snnprof.spiking.neuron import Neuron
 
 from ..support.neurons import Remembering
 
@@ -90,13 +90,17 @@ def test_an_exception_passes_and_the_model_is_as_before() -> None:
 
 
 def test_each_call_starts_from_rest_and_the_last_leaves_none() -> None:
-    """Three time steps a call, of neurons made for three: without a reset the second is refused."""
-    model = create("vgg5", neuron="hdlif", timesteps=3, in_channels=1, image_size=8)
-    found = quick(model, IMAGES, warmup=2)
-    assert found.batch_size == 6  # of [3, 6, 10]
-    neurons = [m for m in model.modules() if isinstance(m, Neuron)]
-    assert neurons
-    assert all(neuron.membrane is None and neuron.steps_run == 0 for neuron in neurons)
+    """Neurons made for three time steps refuse a fourth: each call needs a reset."""
+    neuron = HDLIF(3)
+    found = quick(nn.Sequential(nn.Linear(4, 5), neuron), torch.rand(3, 6, 4), warmup=2, samples=6)
+    assert len(found.latency_s) == 3
+    assert neuron.membrane is None
+    assert neuron.steps_run == 0
+
+
+def test_samples_of_a_network_of_ours() -> None:
+    model = create("vgg5", timesteps=3, in_channels=1, image_size=8)
+    assert quick(model, IMAGES).batch_size == 6  # of an output [3, 6, 10]
 
 
 def test_the_same_memory_in_every_run() -> None:

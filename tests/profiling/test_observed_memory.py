@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
 
 import snnprof
 from snnprof.profiling.observed_memory import observe_memory, remember_blocks
@@ -52,8 +54,9 @@ def test_of_a_storage_only_the_parts_that_are_touched_count_once() -> None:
 def test_lists_of_tensors_are_seen() -> None:
     weights = [torch.zeros(100), torch.zeros(50)]
     with observe_memory(CPU) as memory:
-        torch._foreach_zero_(weights)
-    assert memory.peak_bytes == 400 + 200
+        result = torch.cat(weights)
+    assert memory.peak_bytes == 400 + 200 + 600
+    del result
 
 
 def test_a_tensor_that_python_does_not_hold_counts_where_it_is_touched() -> None:
@@ -116,6 +119,40 @@ def test_gradients_of_the_step_before_are_seen_to_go() -> None:
     # Weight, gradient, loss and its gradient; the sum's gradient is expanded, not copied, until
     # it is accumulated. The gradient of the step before is freed first: it adds nothing.
     assert peak(True) == peak(False) == 4000 + 4000 + 4 + 4
+
+
+class Refusing(Tensor):
+    """A tensor that lets nothing be done with it."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        raise AssertionError(function)
+
+
+def test_tensors_of_every_kind_may_live_beside() -> None:
+    with FakeTensorMode():
+        fake = torch.zeros(3)
+    others = [
+        fake,
+        torch.zeros(3).as_subclass(Refusing),
+        nn.LazyLinear(3),
+        torch.zeros(3, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        TwoTensor(torch.zeros(2), torch.zeros(2)),
+        torch.zeros(0),
+    ]
+    x = torch.zeros(100)
+    with observe_memory(CPU, lambda: others) as memory:
+        x.zero_()
+    assert memory.peak_bytes == 400 + 12  # and the refusing one, which has bytes, and is named
+
+
+def test_what_a_wrapper_wraps_counts() -> None:
+    both = TwoTensor(torch.zeros(50), torch.zeros(50))
+    with observe_memory(CPU) as memory:
+        both.zero_()
+    assert memory.peak_bytes == 200 + 200
 
 
 Action = tuple[str, int, int]  # what, slot, elements

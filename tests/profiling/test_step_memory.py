@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.models import create
-from snnprof.profiling.step_memory import step_memory
+from snnprof.profiling.step_memory import static_bytes, step_memory
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
@@ -48,6 +48,15 @@ def test_static_bytes_are_parameters_gradients_and_optimiser_state() -> None:
 
     memory, _ = step_memory(step, adapt(layer), optimizer, (), CPU)
     assert memory.static_bytes == 3 * 33 * 4  # parameter, gradient, momentum
+
+
+def test_state_in_lists_counts_too() -> None:
+    """As L-BFGS keeps its directions."""
+    layer = nn.Linear(10, 3)  # 33 parameters
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    directions = [torch.zeros(10), torch.zeros(5)]
+    optimizer.state[layer.weight] = {"directions": directions, "more": {"step": torch.zeros(2)}}
+    assert static_bytes(layer, optimizer) == 4 * (33 + 33 + 10 + 5 + 2)
 
 
 def peak(mode: str, timesteps: int) -> int:

@@ -127,8 +127,8 @@ def test_what_is_computed_again_in_the_backward_pass_belongs_to_it(reentrant: bo
 
     found = quick(step, model=mine.net)
     assert found.forward_s == (1.0, 1.0)
-    # The reentrant kind runs forward without a graph, and its output is no longer the model's:
-    # what it computes again is, inside the pass, and there the pass is first seen.
+    # The reentrant kind calls the model without a graph, and makes the output anew: no gradient
+    # reaches the model's own output.
     assert found.backward_passes == (0 if reentrant else 1)
 
 
