@@ -46,7 +46,7 @@ USUAL_BATCH = 64
 _END = object()
 
 
-def own_data(given: object, loading: Loading, **settings: object) -> Data:
+def own_data(given: object, loading: Loading, name: str | None = None, **settings: object) -> Data:
     """Data from what the user gave.
 
     Args:
@@ -58,12 +58,13 @@ def own_data(given: object, loading: Loading, **settings: object) -> Data:
             batches (a DataLoader, a list, a function that makes an iterator) or map-style
             data sets.
         loading: what was asked for.
+        name: for messages; None for that of the function or the object's class.
         settings: what a function may take.
 
     Raises:
         SnnprofError: none of these; an epoch that has no end; no batch; a batch that is no pair.
     """
-    name = name_of(given)
+    name = name or name_of(given)
     takes_batch = False
     if callable(given) and not isinstance(given, MapStyle):
         takes = keywords_of(f"data {name!r}", given)

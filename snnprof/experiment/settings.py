@@ -235,9 +235,10 @@ def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: A
                 "leave steps out"
             )
         return load(data, image_size, loading.seed)
+    name = data if isinstance(data, str) else name_of(data)
     given = find_function("data", data) if isinstance(data, str) else data
     settings = {"image_size": image_size, "timesteps": timesteps[0], "seed": loading.seed}
-    return own_data(given, loading, **settings)
+    return own_data(given, loading, name, **settings)
 
 
 def _loss(given: str | StepLoss | Loss | None) -> str | Loss | None:

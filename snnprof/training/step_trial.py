@@ -27,7 +27,7 @@ from snnprof.training.losses import (
     check_classes,
     find_loss,
 )
-from snnprof.training.modes import MODES, find_mode
+from snnprof.training.modes import find_mode
 from snnprof.training.sequences import as_sequence, time_dim
 from snnprof.training.step_runner import StepRunner, StepSetup
 from snnprof.training.stepped_model import SteppedModel
@@ -70,8 +70,9 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
 
 
 def _is_known(setup: StepSetup, model: nn.Module) -> bool:
-    ours = isinstance(model, SpikingNetwork) and type(model).__module__.startswith("snnprof.")
-    return ours and not find_loss(setup.loss).own and find_mode(setup.mode).name in MODES
+    of = (type(model).__module__, find_mode(setup.mode).train.__module__)
+    ours = isinstance(model, SpikingNetwork) and all(name.startswith("snnprof.") for name in of)
+    return ours and not find_loss(setup.loss).own
 
 
 def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor, Any]:
