@@ -69,7 +69,8 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             loss_name=_loss_name(setup),
             checkpoint=settings.checkpoint,
         )
-        yield TrainingRun(setup, row, notes)
+        remarks = (f"{row.name}: {remark}." for remark in setup.layout_found.remarks)
+        yield TrainingRun(setup, row, (*notes, *remarks))
 
 
 def _tried(settings: Settings, setup: StepSetup) -> StepSetup:

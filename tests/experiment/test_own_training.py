@@ -294,3 +294,8 @@ def test_what_is_refused_before_anything_is_trained(
 def test_a_model_is_made_anew_for_every_row() -> None:
     with pytest.raises(snnprof.SnnprofError, match="every row trains one of its own, so give"):
         quick(Step())
+
+
+def test_what_could_not_be_seen_of_a_layout_is_said() -> None:
+    report = quick(lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
+    assert any("no time step was seen to depend on the one before" in n for n in report.notes)
