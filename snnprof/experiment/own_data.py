@@ -15,10 +15,9 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as MapStyle
 
-from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
-from snnprof.experiment.own_function import keywords_of, name_of
+from snnprof.experiment.own_function import keywords_of, name_of, of_the_users
 
 Prepare = Callable[[Any], Any]
 _SHAPE = ("num_classes", "in_channels", "image_size")
@@ -77,7 +76,12 @@ def own_data(given: object, loading: Loading, **settings: object) -> Data:
                 "ignored: leave it out, or add the parameter"
             )
         make = partial(given, **{k: v for k, v in wanted.items() if takes is None or k in takes})
-        given = _theirs(f"data {name!r}: it failed", make)
+        given = of_the_users(f"data {name!r}: it failed", make)
+    elif settings.get("image_size") is not None:
+        raise SnnprofError(
+            f"data {name!r} are no function, so image_size={settings['image_size']} would be "
+            "ignored: leave it out, or give a function with a parameter image_size"
+        )
     if isinstance(given, Data):
         return given
     parts = _parts(name, given)
@@ -148,6 +152,11 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
             f"{what} brings batches of its own, so batch_size={batch_size} would be ignored: leave "
             "it out, give a map-style data set, or a function with a parameter batch_size"
         )
+    if loading.workers:
+        raise SnnprofError(
+            f"{what} brings batches of its own, so workers={loading.workers} would be ignored: "
+            "leave it out, or give a map-style data set"
+        )
     if callable(given) and not isinstance(given, Iterable):
         return _Batches(what, lambda: iter(given()), None, None, given)
     if not isinstance(given, Iterable):
@@ -167,16 +176,6 @@ def _length(given: object) -> int | None:
         return len(given) if isinstance(given, Sized) else None
     except TypeError:  # a loader over a stream
         return None
-
-
-def _theirs(what: str, function: Callable[[], Any]) -> Any:
-    """What the user's function gives; its error is one line, with its place."""
-    try:
-        return function()
-    except (SnnprofError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise SnnprofError(f"{what}: {one_line(error)}") from error
 
 
 def _pair(batch: Any) -> Any:
@@ -254,11 +253,13 @@ class OwnData(Data):
     def _read(self, part: _Batches) -> Iterator[Batch]:
         """The batches, on the device."""
         number = 0
-        loader = _theirs(f"{part.what} failed", part.make)
-        while (loaded := _theirs(f"{part.what} failed", partial(next, loader, _END))) is not _END:
+        loader = of_the_users(f"{part.what} failed", part.make)
+        while (
+            loaded := of_the_users(f"{part.what} failed", partial(next, loader, _END))
+        ) is not _END:
             number += 1
             what = f"{part.what}: prepare failed on batch {number}"
-            x, y = _checked(part.what, number, _theirs(what, partial(self.prepare, loaded)))
+            x, y = _checked(part.what, number, of_the_users(what, partial(self.prepare, loaded)))
             x = self._moved(x)
             if x.dim() == 4 and self.layout is not torch.preserve_format:
                 x = x.contiguous(memory_format=self.layout)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
+from snnprof.experiment.own_function import of_the_users
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
@@ -112,7 +113,10 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
         runner = StepRunner(setup, setup.make(), settings.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            evaluate(runner.stepped, setup.layout_found, steps, [(few, some)], metric)
+            trial = partial(
+                evaluate, runner.stepped, setup.layout_found, steps, [(few, some)], metric
+            )
+            of_the_users(f"it failed on test samples of shape {tuple(few.shape)}", trial)
 
 
 def _loss_name(setup: StepSetup) -> str:

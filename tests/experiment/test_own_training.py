@@ -282,6 +282,15 @@ def test_an_optimiser_and_a_schedule_of_ones_own() -> None:
         ({"layout": "batch-first"}, "layout 'batch-first' does not fit: it mixes samples"),
         ({"steps": 0}, "steps=0: must be at least 1"),
         ({"workers": -1}, "workers=-1: must be 0 or more"),
+        ({"workers": 2}, "so workers=2 would be ignored"),
+        ({"workers": 2, "data": "digits"}, "workers=2: data 'digits' are in memory"),
+        ({"image_size": 9}, "are no function, so image_size=9 would be ignored"),
+        ({"optimizer": lambda p: {}["lr"]}, "optimizer '<lambda>' failed: "),
+        ({"metric": lambda o, y: {}["f1"]}, "metric '<lambda>' failed: "),
+        (
+            {"data": (batches(), batches(x=X[:, :5]))},
+            "it failed on test samples of shape (2, 5): ",
+        ),
     ],
 )
 def test_what_is_refused_before_anything_is_trained(
@@ -294,6 +303,23 @@ def test_what_is_refused_before_anything_is_trained(
 def test_a_model_is_made_anew_for_every_row() -> None:
     with pytest.raises(snnprof.SnnprofError, match="every row trains one of its own, so give"):
         quick(Step())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda o, n: {}["gamma"], "schedule '<lambda>' failed: "),
+        (lambda o, n: 0.1, "returned a float, not a torch LRScheduler"),
+        (lambda o, n: torch.optim.lr_scheduler.ReduceLROnPlateau(o), "waits for a metric"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_before_the_first_step(
+    schedule: Callable[..., Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "snnprof.experiment.stages.train_in_turn", lambda *_: pytest.fail("trained")
+    )
+    assert message in refused(time_first, schedule=schedule)
 
 
 def test_what_could_not_be_seen_of_a_layout_is_said() -> None:
