@@ -144,13 +144,25 @@ def _checked_build(
     build = partial(_build, settings, timesteps=timesteps, **given)
     with torch.random.fork_rng():
         built, loading = _built(settings, timesteps=timesteps, **given)
+        again = None if settings.source.ours else build()
     if isinstance(built, SpikingNetwork) and built.timesteps != timesteps:
         raise SnnprofError(
             f"model {settings.source.name!r} is made for {built.timesteps} time steps, and "
             f"{timesteps} were asked for: give its builder a parameter 'timesteps', or use "
             f"timesteps={built.timesteps}"
         )
+    if again is not None and _weights(built) & _weights(again):
+        raise SnnprofError(
+            f"model {settings.source.name!r}: its builder gives the same weights again, which rows "
+            "would train together: make the network inside it"
+        )
     return build, loading
+
+
+def _weights(built: nn.Module | SteppedModel) -> set[Tensor]:
+    """The parameters that are trained."""
+    module = built.model if isinstance(built, SteppedModel) else built
+    return {parameter for parameter in module.parameters() if parameter.requires_grad}
 
 
 def _trained_otherwise(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
@@ -37,6 +39,12 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str) -> i
     batch = samples_in(labels)
     if batch is None:
         batch = _without_labels(shape, timesteps)
+    if len(shape) == 3 and shape[0] == timesteps != shape[1] and _are_of_time(labels, shape[:2]):
+        raise SnnprofError(
+            f"inputs of shape {shape} with labels of shape {tuple(labels.shape)}: labels begin "
+            f"with B, and these seem to begin with T = {timesteps}: give them as [B, T, ...], or "
+            "another batch size where B = T"
+        )
     first, second = shape[0] == batch, len(shape) > 2 and shape[1] == batch
     if first and len(shape) in (2, 4):
         return None
@@ -58,6 +66,10 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str) -> i
         f"inputs of shape {shape} with {batch} labels: [B, C, H, W], [T, B, ...] or [B, T, ...] is "
         "needed"
     )
+
+
+def _are_of_time(labels: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
+    return isinstance(labels, Tensor) and labels.dim() > 1 and labels.shape[:2] == shape
 
 
 def _without_labels(shape: tuple[int, ...], timesteps: int | None) -> int:

@@ -136,13 +136,18 @@ def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> 
         return loss
     if loss.of_step is None:
         return loss
-    function, reasons = loss.of_step, []
+    function, reasons, taken = loss.of_step, [], []
     forms = (loss, Loss(loss.name, function, needs_steps=len(outputs) > 1, own=True))
     for form in forms:
         refused = _why_not(form, outputs, y)
         if refused is None:
-            return form
-        reasons.append(refused)
+            taken.append(form)
+        else:
+            reasons.append(refused)
+    if len(taken) > 1:
+        taken.sort(key=lambda form: not _tells_samples_apart(form, outputs, y))
+    if taken:
+        return taken[0]
     shape = tuple(outputs.shape)
     raise SnnprofError(
         f"loss {loss.name!r} takes neither outputs summed over time, {shape[1:]}, nor those of all "
@@ -167,6 +172,18 @@ def _why_not(loss: Loss, outputs: Tensor, y: Any) -> str | None:
     if not bool(found.isfinite()):
         return f"it returned {found.item()}"
     return None
+
+
+def _tells_samples_apart(loss: Loss, outputs: Tensor, y: Any) -> bool:
+    """False if it does not matter to the loss which sample's outputs are whose.
+
+    A mean over time, ``outputs.mean(0)``, is one over the samples where there is no time, and
+    broadcasting hides it.
+    """
+    made = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return not torch.isclose(loss(made, y), loss(made.roll(1, 1), y), rtol=1e-4, atol=0)
 
 
 def _shape(y: Any) -> object:

@@ -149,6 +149,27 @@ def test_a_loss_of_all_time_steps_is_found_by_trying(make: Callable[[], nn.Modul
     assert own.loss == pytest.approx(built_in.loss, rel=1e-6)
 
 
+def test_a_loss_that_broadcasts_is_not_taken_for_one_of_the_sum() -> None:
+    """Of [B, classes] the mean over time is one over the samples, and no error shows it."""
+
+    def of_rates(outputs: Tensor, y: Tensor) -> Tensor:
+        return (outputs.mean(0) - y).square().mean()
+
+    y = F.one_hot(Y, 3).float()
+    own = quick(lambda: TimeFirst(), y, loss=of_rates).rows[0]
+    built_in = quick(lambda: TimeFirst(), y, loss="mse").rows[0]
+    assert own.loss == pytest.approx(built_in.loss, rel=1e-6)
+
+
+def test_a_builder_that_gives_the_same_network_again_is_refused() -> None:
+    """Its rows would have trained one network together."""
+    net = Step()
+    message = refused(lambda: net, modes=["stbp", "online"])
+    assert "gives the same weights again" in message
+    frozen = nn.Linear(6, 6).requires_grad_(False)
+    quick(lambda: nn.Sequential(frozen, Step()), epochs=0)  # not trained, and may be shared
+
+
 def test_segmentation() -> None:
     class Segmenting(nn.Module):
         """[T, B, 1, 8, 8] to [T, B, 3, 8, 8]."""
