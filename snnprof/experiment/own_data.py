@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as MapStyle
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.own_function import keywords_of, name_of, of_the_users
+from snnprof.training.sequences import samples_in
 
 Prepare = Callable[[Any], Any]
 _SHAPE = ("num_classes", "in_channels", "image_size")
@@ -273,13 +274,15 @@ class OwnData(Data):
         return value.to(self.device, non_blocking=True)
 
     def _alike(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Batches of the size of the first; smaller ones are left out."""
-        shape: tuple[int, ...] | None = None
+        """Batches of the size of the first; those of fewer samples are left out."""
+        shape: tuple[int, ...] = ()
+        samples = None
         for number, (x, y) in enumerate(batches, start=1):
-            shape = shape or tuple(x.shape)
+            if not shape:
+                shape, samples = tuple(x.shape), samples_in(y)
             if tuple(x.shape) == shape:
                 yield x, y
-            elif not _is_smaller(tuple(x.shape), shape):
+            elif not _has_fewer(tuple(x.shape), samples_in(y), shape, samples):
                 raise SnnprofError(
                     f"{self.train_part.what}: batch {number} has the shape {tuple(x.shape)}, the "
                     f"first {shape}: steps of different sizes cannot be compared; give batches of "
@@ -287,12 +290,17 @@ class OwnData(Data):
                 )
 
 
-def _is_smaller(shape: tuple[int, ...], first: tuple[int, ...]) -> bool:
-    """True if it only has fewer samples: one dimension of the first two is smaller."""
+def _has_fewer(
+    shape: tuple[int, ...], samples: int | None, first: tuple[int, ...], first_samples: int | None
+) -> bool:
+    """True if it only has fewer samples than the first: one of the first two dimensions tells."""
     if len(shape) != len(first):
         return False
     other = [n for n, (a, b) in enumerate(zip(shape, first, strict=True)) if a != b]
-    return len(other) == 1 and other[0] < 2 and shape[other[0]] < first[other[0]]
+    if len(other) != 1 or other[0] > 1 or shape[other[0]] > first[other[0]]:
+        return False
+    told = samples is not None and first_samples is not None
+    return not told or (shape[other[0]], first[other[0]]) == (samples, first_samples)
 
 
 def _checked(what: str, number: int, batch: Any) -> Batch:

@@ -103,7 +103,7 @@ def _check_outputs(settings: Settings, found: FoundLayout) -> None:
 def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
     """Count a few test samples: what fails in it, a metric too, fails before any training."""
     x, labels = next(iter(settings.data.test(settings.recipe.batch_size)))
-    dim = time_dim(x, labels, setup.timesteps, setup.layout_name)
+    dim = time_dim(x, labels, setup.timesteps, setup.of_batches)
     few = x[:2] if dim != 0 else x[:, :2]
     some = labels[:2] if isinstance(labels, Tensor) else labels
     metric = settings.metric if few.shape != x.shape and isinstance(labels, Tensor) else None

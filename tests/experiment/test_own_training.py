@@ -161,6 +161,38 @@ def test_a_loss_that_broadcasts_is_not_taken_for_one_of_the_sum() -> None:
     assert own.loss == pytest.approx(built_in.loss, rel=1e-6)
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_a_last_test_batch_of_t_samples_is_read_as_the_others(
+    dim: int, shape: tuple[int, ...]
+) -> None:
+    """T = B = 4: the row failed after its training, or took sequences for images."""
+
+    class Flat(TimeFirst):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x.flatten(2))
+
+    if dim == 1 and len(shape) == 2:
+        pytest.skip("[B, T, C, L] are images [B, C, H, W]")
+    sizes = (16, 16, 4)
+    generator = torch.Generator().manual_seed(0)
+    events = [4 * torch.rand(4, size, *shape, generator=generator) for size in sizes]
+    data = [(x.transpose(0, dim), Y[: x.shape[1]]) for x in events]
+    (row,) = quick(lambda: Flat(), data=(data[:2], data), epochs=0).rows
+    assert row.failure is None
+    assert row.counts is not None
+    assert row.counts.samples == sum(sizes)
+    first, _ = row.counts.rows
+    assert first.synops == sum(sizes) * 4 * 6 * 16
+
+
+def test_test_samples_of_other_sequences_are_refused_before_training() -> None:
+    train = [(torch.rand(16, 4, 6), Y[:16])]
+    test = [(torch.rand(16, 8, 6), Y[:16])]
+    message = refused(lambda: networks.BatchFirst(), data=(train, test))
+    assert "timesteps=4, but the sequence has 8" in message
+
+
 def test_a_builder_that_gives_the_same_network_again_is_refused() -> None:
     """Its rows would have trained one network together."""
     net = Step()
