@@ -132,6 +132,8 @@ class OperationMode(TorchFunctionMode):
             raise
         if ours is not None:  # a fault of the counter's is not the user's crash
             self._note_failure(func, ours)
+        if func in self.followed:  # an einsum of one operand is a transposition
+            self._follow(func, args, kwargs, out)
         return out
 
 

@@ -8,11 +8,15 @@ T * B rows do not show it, nor does [T, B, ...] where T = B. It is decided once 
    Repeating or stacking makes an order where there was none.
 3. After an exchange the order is unknown, until a layer's input is found to hold the very rows
    of the model's input, or of the input of a module around it, in one order and not the other.
+
+Not seen: functions of torch.ops called by themselves, torch.vmap, pad_sequence, and einsum of
+several operands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,7 +37,9 @@ def _functions(*names: str) -> frozenset[Callable[..., Any]]:
 _EXCHANGING = _functions(
     *("transpose", "swapaxes", "swapdims", "permute", "movedim", "moveaxis", "t", "adjoint"),
     *("transpose_", "swapaxes_", "swapdims_", "t_"),
+    *("flip", "flipud", "roll", "rot90", "as_strided", "as_strided_"),
 ) | {getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")}
+_SCRAMBLING = _functions("flip", "flipud", "roll") | {Tensor.__getitem__}
 _REDUCING = _functions(
     *("mean", "sum", "amax", "max", "select", "narrow", "unbind", "split", "chunk")
 ) | {Tensor.__getitem__}
@@ -42,7 +48,7 @@ _CREATING = _functions(
     *("stack", "cat", "concat"),
 ) | {Tensor.__setitem__}
 NOTHING: frozenset[Callable[..., Any]] = frozenset()
-_FOLLOWED = _EXCHANGING | _REDUCING | _CREATING
+_FOLLOWED = _EXCHANGING | _REDUCING | _CREATING | {torch.einsum}
 
 
 class RowOrder:
@@ -72,6 +78,7 @@ class RowOrder:
         self._mixed = not self._trusted and not self._follows
         self._proven: set[Arrangement] = set()
         self._exchanged = False  # somewhere
+        self._scrambled = False  # time steps exchanged with each other, which no shape shows
         self._reduced = False  # time or batch was removed somewhere
 
     def begin(self, x: Tensor | None) -> frozenset[Callable[..., Any]]:
@@ -97,6 +104,10 @@ class RowOrder:
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         steps, batch = self._call.steps.length, self._call.batch
+        if func is torch.einsum:
+            if len(args) != 2 or not isinstance(args[1], Tensor):
+                return  # of several operands: rows are summed over, or come in their order
+            func, args = partial(torch.einsum, args[0]), args[1:]
         try:
             if func in _CREATING:
                 self._take_made(_made(func, args, kwargs, out, steps, batch))
@@ -107,9 +118,10 @@ class RowOrder:
                     self._reduced = self._reduced or _is_one_step(func, args, out, batch)
                 elif found.flatten().tolist() != rows.flatten().tolist():
                     self._mixed = self._exchanged = True
+                    self._scrambled = self._scrambled or func in _SCRAMBLING
         except Exception:  # not understood: an index that the row numbers do not have
             self._reduced = self._reduced or _is_one_step(func, args, out, batch)
-            if func in _EXCHANGING:
+            if func in _EXCHANGING or isinstance(func, partial):
                 self._mixed = self._exchanged = True
 
     def _take_made(self, made: Arrangement | None) -> None:
@@ -138,6 +150,8 @@ class RowOrder:
         steps, batch = self._call.steps.length, self._call.batch
         flat, split = leading[:1] == (steps * batch,), leading[:2]
         order = None if self._mixed else self._order
+        if self._scrambled and not self._trusted:
+            return Arrangement.UNKNOWN
         if batch == 1:
             return _of_one_sample(split, steps, order)
         if flat or (steps == batch and split == (steps, batch)):

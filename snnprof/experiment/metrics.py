@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from snnprof.core.errors import SnnprofError, known
-from snnprof.experiment.own_function import find_function, name_of
+from snnprof.experiment.own_function import find_function, name_of, of_the_users
 from snnprof.render.report_table import our_columns
 
 ACCURACY, NONE = "accuracy", "none"
@@ -73,12 +74,14 @@ def _kind_of_classes(labels: Any) -> str | None:
     """What is said of an accuracy by these labels, maybe nothing; None: they are no classes."""
     if not isinstance(labels, Tensor):
         return None
-    if not labels.is_floating_point():
+    whole = not labels.is_floating_point()
+    if whole and labels.dim() != 2:
         return "Accuracy: share of pixels, by dense labels" if labels.dim() > 2 else ""
     shares = labels.dim() == 2 and labels.shape[1] > 1 and bool((labels >= 0).all())
-    if shares and bool(((labels.sum(1) - 1).abs() < 1e-3).all()):
-        return "Accuracy: by the largest of each sample's soft labels"
-    return None
+    # Several classes of one sample, [1, 1, 0], are no shares: none of them is the right one.
+    if not shares or not bool(((labels.sum(1) - 1).abs() < 1e-3).all()):
+        return None
+    return "" if whole else "Accuracy: by the largest of each sample's soft labels"
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> tuple[float, int]:
@@ -87,16 +90,25 @@ def accuracy(outputs: Tensor, labels: Tensor) -> tuple[float, int]:
     Args:
         outputs: summed over time, [B, classes] or [B, classes, H, W].
         labels: classes [B] or [B, H, W], or shares [B, classes].
+
+    Raises:
+        SnnprofError: labels of another shape.
     """
     if labels.shape == outputs.shape:
         labels = labels.argmax(1)
-    right = int((outputs.argmax(1) == labels).sum())
+    largest = outputs.argmax(1)
+    if labels.shape != largest.shape:  # torch would compare every sample with every label
+        raise SnnprofError(
+            f"metric 'accuracy': labels of shape {tuple(labels.shape)} for outputs of shape "
+            f"{tuple(outputs.shape)}: give one class per sample, or metric='none'"
+        )
+    right = int((largest == labels).sum())
     return right, labels.numel()
 
 
 def _mean_by(function: Callable[..., Any], name: str) -> Score:
     def score(outputs: Tensor, labels: Any) -> tuple[float, int]:
-        found = function(outputs, labels)
+        found = of_the_users(f"metric {name!r} failed", partial(function, outputs, labels))
         if isinstance(found, Tensor) and found.numel() == 1:
             found = found.item()
         if not isinstance(found, int | float):

@@ -14,11 +14,10 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as MapStyle
 
-from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
-from snnprof.experiment.own_function import keywords_of, name_of
-from snnprof.training.sequences import as_pair
+from snnprof.experiment.own_function import keywords_of, name_of, of_the_users
+from snnprof.training.sequences import as_pair, samples_in
 
 Prepare = Callable[[Any], Any]
 _SHAPE = ("num_classes", "in_channels", "image_size")
@@ -78,7 +77,12 @@ def own_data(given: object, loading: Loading, name: str | None = None, **setting
                 "ignored: leave it out, or add the parameter"
             )
         make = partial(given, **{k: v for k, v in wanted.items() if takes is None or k in takes})
-        given = _theirs(f"data {name!r}: it failed", make)
+        given = of_the_users(f"data {name!r}: it failed", make)
+    elif settings.get("image_size") is not None:
+        raise SnnprofError(
+            f"data {name!r} are no function, so image_size={settings['image_size']} would be "
+            "ignored: leave it out, or give a function with a parameter image_size"
+        )
     if isinstance(given, Data):
         return given
     parts = _parts(name, given)
@@ -149,6 +153,11 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
             f"{what} brings batches of its own, so batch_size={batch_size} would be ignored: leave "
             "it out, give a map-style data set, or a function with a parameter batch_size"
         )
+    if loading.workers:
+        raise SnnprofError(
+            f"{what} brings batches of its own, so workers={loading.workers} would be ignored: "
+            "leave it out, or give a map-style data set"
+        )
     if callable(given) and not isinstance(given, Iterable):
         return _Batches(what, lambda: iter(given()), None, None, given)
     if not isinstance(given, Iterable):
@@ -168,16 +177,6 @@ def _length(given: object) -> int | None:
         return len(given) if isinstance(given, Sized) else None
     except TypeError:  # a loader over a stream
         return None
-
-
-def _theirs(what: str, function: Callable[[], Any]) -> Any:
-    """What the user's function gives; its error is one line, with its place."""
-    try:
-        return function()
-    except (SnnprofError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise SnnprofError(f"{what}: {one_line(error)}") from error
 
 
 def _pair(batch: Any) -> Any:
@@ -255,11 +254,13 @@ class OwnData(Data):
     def _read(self, part: _Batches) -> Iterator[Batch]:
         """The batches, on the device."""
         number = 0
-        loader = _theirs(f"{part.what} failed", part.make)
-        while (loaded := _theirs(f"{part.what} failed", partial(next, loader, _END))) is not _END:
+        loader = of_the_users(f"{part.what} failed", part.make)
+        while (
+            loaded := of_the_users(f"{part.what} failed", partial(next, loader, _END))
+        ) is not _END:
             number += 1
             what = f"{part.what}: prepare failed on batch {number}"
-            x, y = _checked(part.what, number, _theirs(what, partial(self.prepare, loaded)))
+            x, y = _checked(part.what, number, of_the_users(what, partial(self.prepare, loaded)))
             x = self._moved(x)
             if x.dim() == 4 and self.layout is not torch.preserve_format:
                 x = x.contiguous(memory_format=self.layout)
@@ -273,13 +274,15 @@ class OwnData(Data):
         return value.to(self.device, non_blocking=True)
 
     def _alike(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Batches of the size of the first; smaller ones are left out."""
-        shape: tuple[int, ...] | None = None
+        """Batches of the size of the first; those of fewer samples are left out."""
+        shape: tuple[int, ...] = ()
+        samples = None
         for number, (x, y) in enumerate(batches, start=1):
-            shape = shape or tuple(x.shape)
+            if not shape:
+                shape, samples = tuple(x.shape), samples_in(y)
             if tuple(x.shape) == shape:
                 yield x, y
-            elif not _is_smaller(tuple(x.shape), shape):
+            elif not _has_fewer(tuple(x.shape), samples_in(y), shape, samples):
                 raise SnnprofError(
                     f"{self.train_part.what}: batch {number} has the shape {tuple(x.shape)}, the "
                     f"first {shape}: steps of different sizes cannot be compared; give batches of "
@@ -287,12 +290,17 @@ class OwnData(Data):
                 )
 
 
-def _is_smaller(shape: tuple[int, ...], first: tuple[int, ...]) -> bool:
-    """True if it only has fewer samples: one dimension of the first two is smaller."""
+def _has_fewer(
+    shape: tuple[int, ...], samples: int | None, first: tuple[int, ...], first_samples: int | None
+) -> bool:
+    """True if it only has fewer samples than the first: one of the first two dimensions tells."""
     if len(shape) != len(first):
         return False
     other = [n for n, (a, b) in enumerate(zip(shape, first, strict=True)) if a != b]
-    return len(other) == 1 and other[0] < 2 and shape[other[0]] < first[other[0]]
+    if len(other) != 1 or other[0] > 1 or shape[other[0]] > first[other[0]]:
+        return False
+    told = samples is not None and first_samples is not None
+    return not told or (shape[other[0]], first[other[0]]) == (samples, first_samples)
 
 
 def _checked(what: str, number: int, batch: Any) -> Batch:

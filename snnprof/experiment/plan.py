@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
+from snnprof.experiment.own_function import of_the_users
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
@@ -69,7 +70,8 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             loss_name=_loss_name(setup),
             checkpoint=settings.checkpoint,
         )
-        yield TrainingRun(setup, row, notes)
+        remarks = (f"{row.name}: {remark}." for remark in setup.layout_found.remarks)
+        yield TrainingRun(setup, row, (*notes, *remarks))
 
 
 def _tried(settings: Settings, setup: StepSetup) -> StepSetup:
@@ -101,7 +103,7 @@ def _check_outputs(settings: Settings, found: FoundLayout) -> None:
 def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
     """Count a few test samples: what fails in it, a metric too, fails before any training."""
     x, labels = next(iter(settings.data.test(settings.recipe.batch_size)))
-    dim = time_dim(x, labels, setup.timesteps, setup.layout_name)
+    dim = time_dim(x, labels, setup.timesteps, setup.of_batches)
     few = x[:2] if dim != 0 else x[:, :2]
     some = labels[:2] if isinstance(labels, Tensor) else labels
     metric = settings.metric if few.shape != x.shape and isinstance(labels, Tensor) else None
@@ -111,7 +113,10 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
         runner = StepRunner(setup, setup.make(), settings.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            evaluate(runner.stepped, setup.layout_found, steps, [(few, some)], metric)
+            trial = partial(
+                evaluate, runner.stepped, setup.layout_found, steps, [(few, some)], metric
+            )
+            of_the_users(f"it failed on test samples of shape {tuple(few.shape)}", trial)
 
 
 def _loss_name(setup: StepSetup) -> str:
@@ -139,13 +144,25 @@ def _checked_build(
     build = partial(_build, settings, timesteps=timesteps, **given)
     with torch.random.fork_rng():
         built, loading = _built(settings, timesteps=timesteps, **given)
+        again = None if settings.source.ours else build()
     if isinstance(built, SpikingNetwork) and built.timesteps != timesteps:
         raise SnnprofError(
             f"model {settings.source.name!r} is made for {built.timesteps} time steps, and "
             f"{timesteps} were asked for: give its builder a parameter 'timesteps', or use "
             f"timesteps={built.timesteps}"
         )
+    if again is not None and _weights(built) & _weights(again):
+        raise SnnprofError(
+            f"model {settings.source.name!r}: its builder gives the same weights again, which rows "
+            "would train together: make the network inside it"
+        )
     return build, loading
+
+
+def _weights(built: nn.Module | SteppedModel) -> set[Tensor]:
+    """The parameters that are trained."""
+    module = built.model if isinstance(built, SteppedModel) else built
+    return {parameter for parameter in module.parameters() if parameter.requires_grad}
 
 
 def _trained_otherwise(

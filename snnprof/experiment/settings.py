@@ -234,6 +234,11 @@ def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: A
                 f"steps={loading.steps}: data {data!r} has an end, its epochs are whole passes: "
                 "leave steps out"
             )
+        if loading.workers:
+            raise SnnprofError(
+                f"workers={loading.workers}: data {data!r} are in memory, and would not be loaded "
+                "by them: leave workers out"
+            )
         return load(data, image_size, loading.seed)
     name = data if isinstance(data, str) else name_of(data)
     given = find_function("data", data) if isinstance(data, str) else data

@@ -166,7 +166,7 @@ def time_inference(runs: Sequence[TrainingRun], settings: Settings) -> None:
     x, labels = settings.batch
     for run in runs:
         if settings.latency and run.meter is not None:
-            sequence = as_sequence(x, labels, run.timesteps, run.setup.layout_name)
+            sequence = as_sequence(x, labels, run.timesteps, run.setup.of_batches)
             stepped = run.meter.runner.stepped
             timed = run.attempt(
                 partial(profile_sequences, stepped, sequence), settings.device, "timing inference"

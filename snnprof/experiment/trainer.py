@@ -6,18 +6,19 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.metrics import Metric
-from snnprof.experiment.own_function import name_of
+from snnprof.experiment.own_function import name_of, of_the_users
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CountResult
 from snnprof.training.found_layout import FoundLayout
@@ -82,7 +83,7 @@ class Recipe:
         """The optimiser of these parameters.
 
         Raises:
-            SnnprofError: one's own function makes something else.
+            SnnprofError: one's own function fails, or makes something else.
         """
         if self.own_optimizer is None:
             return torch.optim.SGD(
@@ -92,7 +93,8 @@ class Recipe:
                 nesterov=True,
                 weight_decay=self.weight_decay,
             )
-        made = self.own_optimizer(parameters)
+        what = f"optimizer {name_of(self.own_optimizer)!r} failed"
+        made = of_the_users(what, partial(self.own_optimizer, parameters))
         if not isinstance(made, Optimizer):
             raise SnnprofError(
                 f"optimizer {name_of(self.own_optimizer)!r} returned a {type(made).__name__}, not "
@@ -101,10 +103,22 @@ class Recipe:
         return made
 
     def schedule(self, optimizer: Optimizer, steps: int) -> LRScheduler | None:
-        """What changes the learning rate over so many training steps; None for nothing."""
-        if self.own_schedule is not None:
-            return self.own_schedule(optimizer, steps)
-        return CosineAnnealingLR(optimizer, max(1, steps)) if self.ours else None
+        """What changes the learning rate over so many training steps; None for nothing.
+
+        Raises:
+            SnnprofError: one's own function fails, or makes what cannot be told of every step.
+        """
+        if self.own_schedule is None:
+            return CosineAnnealingLR(optimizer, max(1, steps)) if self.ours else None
+        name = f"schedule {name_of(self.own_schedule)!r}"
+        made = of_the_users(f"{name} failed", partial(self.own_schedule, optimizer, steps))
+        if isinstance(made, ReduceLROnPlateau):
+            raise SnnprofError(
+                f"{name} waits for a metric, and is told of steps alone: give another"
+            )
+        if made is not None and not isinstance(made, LRScheduler):
+            raise SnnprofError(f"{name} returned a {type(made).__name__}, not a torch LRScheduler")
+        return made
 
 
 def check_batch(data: Data, recipe: Recipe) -> None:
@@ -197,7 +211,7 @@ def evaluate(
     # Weights that a quantiser computes are the same for every batch: computed once.
     with counter, parametrize.cached():
         for x, labels in batches:
-            sequence = as_sequence(x, labels, timesteps, found.asked)
+            sequence = as_sequence(x, labels, timesteps, found.of_batches)
             stepped.reset()
             if found.name is None:  # by a way of the user's own, whose inputs tell nothing
                 counter.expect(sequence.shape[1], timesteps, found.calls)

@@ -48,7 +48,7 @@ def find_layout(
     Raises:
         SnnprofError: no layout fits (each is named with its reason), or the model mixes samples,
             runs T steps in each of T calls, keeps its state after a reset, or never runs its
-            own forward.
+            own forward; layers without weights; sequences for a layout of images.
     """
     if layout != AUTO:
         LAYOUTS.find(layout)
@@ -61,6 +61,11 @@ def find_layout(
             if layout != AUTO:
                 laid_out(stepped, layout, None)  # says why not
             return _tried(stepped, None, few, output_dims)
+        if layout != AUTO and LAYOUTS[layout].images_only and not repeated:
+            raise SnnprofError(
+                f"layout={layout!r} takes images, and the samples are sequences of {len(x)} time "
+                "steps, of which it would see the first alone: give 'time-first' or 'batch-first'"
+            )
         names = _candidates(stepped, repeated) if layout == AUTO else [layout]
         return _first_that_fits(build, names, few, output_dims, given=layout != AUTO)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from snnprof.training.layouts import AUTO, laid_out
+from snnprof.training.sequences import Batches
 from snnprof.training.stepped_model import SteppedModel
 
 
@@ -21,7 +22,8 @@ class FoundLayout:
         calls: of the model for a whole sequence.
         output_shape: of one sample at one time step, or of its averages, e.g. (10,).
         found: by trying; False where it was given, or known.
-        asked: the layout as it was asked for, which also says how batches are laid out.
+        asked: the layout as it was asked for.
+        batches: how they are laid out, once the first has told.
         remarks: what could not be seen.
     """
 
@@ -33,7 +35,13 @@ class FoundLayout:
     output_shape: tuple[int, ...] = ()
     found: bool = False
     asked: str = AUTO
+    batches: Batches | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def of_batches(self) -> str | Batches:
+        """What is known of how batches are laid out."""
+        return self.asked if self.batches is None else self.batches
 
     def apply(self, stepped: SteppedModel) -> SteppedModel:
         """The model run in this layout."""

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from snnprof.core.error_line import one_line
-from snnprof.core.errors import is_out_of_memory
+from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.core.forward_hooks import Hooks
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import LAYOUTS, laid_out
@@ -48,6 +49,11 @@ class LayoutTrial:
         self.output_dim: int | None = None
         self.several = False
         self.stepped = stepped
+        if any(map(is_lazy, self.model.parameters())):
+            raise SnnprofError(
+                f"{type(self.model).__name__} has layers without weights yet (lazy ones): let the "
+                "function that builds it run it once, on an input as large as those of the data"
+            )
         self._outputs: dict[int, Tensor] = {}  # of the samples, by the scale of the input
         self._weights = [parameter.detach().clone() for parameter in self.model.parameters()]
         if name is not None:
@@ -127,11 +133,17 @@ class LayoutTrial:
         """The input, times a scale, with something else in a sample at some time steps."""
         x = self.x * scale
         old = x[time, sample]
+        generator = torch.Generator().manual_seed(seed)
         if x.is_floating_point():
-            noise = torch.randn(old.shape[1:], generator=torch.Generator().manual_seed(seed))
+            noise = torch.randn(old.shape[1:], generator=generator)
             x[time, sample] = noise.to(old) * old.abs().max().clamp(min=scale) - old
-        else:
-            x[time, sample] = old.roll(seed, -1).flip(-1)
+            return x
+        # Whole numbers may be indices: within their range.
+        low, high = int(x.min()), int(x.max())
+        if low == high:
+            low, high = min(low, 0), max(high, 1)
+        drawn = torch.randint(low, high + 1, old.shape, generator=generator)
+        x[time, sample] = low + high - old if seed == _SEEDS[0] else drawn.to(old)
         return x
 
     def _changes_over_time(self) -> bool:
@@ -198,12 +210,26 @@ class LayoutTrial:
         leaves = [n for m, n in called.items() if n and next(m.children(), None) is None]
         if self.stepped.sequence is not None and self.name != "inside":
             return len(of_root)
-        held = Counter(leaves)
-        ran = max(held, key=lambda n: (held[n], n)) if held else None
         wanted = steps if self.name == "inside" else 1
-        if ran is not None and ran != wanted:
+        ran = self._steps_run(Counter(leaves), wanted)
+        if ran != wanted:
             raise MisfitError(self._wrong_count(ran, wanted))
         return len(of_root) * (1 if self.stepped.sequence is not None else steps)
+
+    def _steps_run(self, held: Counter[int], wanted: int) -> int:
+        """Time steps of one call, by how many layers held how many.
+
+        Layers before the loop over time, such as an encoder of images, hold one.
+        """
+        steps = len(self.x)
+        if wanted > 1:
+            looped = Counter({n: layers for n, layers in held.items() if n > 1})
+            held = looped or held
+        ran = max(held, key=lambda n: (held[n], n)) if held else wanted
+        # A layer may run T times for other reasons, but not where no state goes from call to call.
+        if wanted == 1 < steps and steps in held and not self._depends_on_time():
+            return steps
+        return ran
 
     def _wrong_count(self, ran: int, wanted: int) -> str:
         steps = len(self.x)
@@ -251,15 +277,18 @@ class LayoutTrial:
         if len(self.x) == 1 or len(out) == 1:
             return
         own, last = slice(0, 1), len(self.x) - 1
-        if not self._changes_over_time() and not self._depends(
-            0, slice(0, 1), (slice(1, None), own), _MORE_SEEDS
-        ):
+        if not self._depends_on_time():
             yield (
                 "no time step was seen to depend on the one before: a network without state, or "
                 "silent on the samples it was tried on"
             )
         if self._depends(0, slice(last, None), (slice(0, last), own)):
             yield "a time step was seen to depend on a later one"
+
+    def _depends_on_time(self) -> bool:
+        """True if later outputs of a sample follow its first time step."""
+        later = (slice(1, None), slice(0, 1))
+        return self._changes_over_time() or self._depends(0, slice(0, 1), later, _MORE_SEEDS)
 
     def _steps_alone(self) -> bool:
         """True if run time step by time step it gives the outputs of the whole sequence."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -37,6 +38,19 @@ def as_pair(batch: object, what: str, way_out: str) -> tuple[Tensor, Any]:
     return x, y
 
 
+@dataclass(frozen=True)
+class Batches:
+    """How all batches are laid out, as the first of them told.
+
+    A later one may have as many samples as time steps, and would not tell.
+
+    Attributes:
+        time_dim: where T stands: 0, 1, or None for images.
+    """
+
+    time_dim: int | None
+
+
 def samples_in(labels: object) -> int | None:
     """Samples of a batch by its labels; None where there are no labels."""
     if not isinstance(labels, Tensor):
@@ -44,7 +58,7 @@ def samples_in(labels: object) -> int | None:
     return len(labels) if labels.dim() else None
 
 
-def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str) -> int | None:
+def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Batches) -> int | None:
     """Where T stands in a batch: 0 for [T, B, ...], 1 for [B, T, ...], None for images [B, ...].
 
     Images are [B, features] or [B, C, H, W]. Anything else whose second dimension is B holds
@@ -54,15 +68,24 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str) -> i
         x: the inputs.
         labels: their samples are counted; without labels, x must be images or say T.
         timesteps: T; None if not known.
-        layout: that was asked for: it decides where T and B are alike.
+        layout: that was asked for: it decides where T and B are alike. :class:`Batches` where
+            it is known already.
 
     Raises:
         SnnprofError: the shape fits none of these, or more than one.
     """
     shape = tuple(x.shape)
     batch = samples_in(labels)
+    if isinstance(layout, Batches):
+        return _as_before(shape, batch, layout.time_dim)
     if batch is None:
         batch = _without_labels(shape, timesteps)
+    if len(shape) == 3 and shape[0] == timesteps != shape[1] and _are_of_time(labels, shape[:2]):
+        raise SnnprofError(
+            f"inputs of shape {shape} with labels of shape {tuple(labels.shape)}: labels begin "
+            f"with B, and these seem to begin with T = {timesteps}: give them as [B, T, ...], or "
+            "another batch size where B = T"
+        )
     first, second = shape[0] == batch, len(shape) > 2 and shape[1] == batch
     if first and len(shape) in (2, 4):
         return None
@@ -86,6 +109,21 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str) -> i
     )
 
 
+def _as_before(shape: tuple[int, ...], batch: int | None, dim: int | None) -> int | None:
+    """Where T stands, as in the batches before."""
+    held = shape[1 if dim == 0 else 0] if len(shape) > 1 else None
+    if held is None or batch not in (None, held):
+        order = {0: "[T, B, ...]", 1: "[B, T, ...]", None: "[B, ...]"}[dim]
+        raise SnnprofError(
+            f"inputs of shape {shape} with {batch} labels: batches before were {order}"
+        )
+    return dim
+
+
+def _are_of_time(labels: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
+    return isinstance(labels, Tensor) and labels.dim() > 1 and labels.shape[:2] == shape
+
+
 def _without_labels(shape: tuple[int, ...], timesteps: int | None) -> int:
     if len(shape) != 5:
         return shape[0]
@@ -95,7 +133,7 @@ def _without_labels(shape: tuple[int, ...], timesteps: int | None) -> int:
 
 
 def as_sequence(
-    x: Tensor, labels: object, timesteps: int | None, layout: str = "time-first"
+    x: Tensor, labels: object, timesteps: int | None, layout: str | Batches = "time-first"
 ) -> Tensor:
     """The inputs as [T, B, ...].
 
@@ -122,3 +160,14 @@ def as_sequence(
     if timesteps is not None and len(sequence) != timesteps:
         raise SnnprofError(f"timesteps={timesteps}, but the sequence has {len(sequence)}")
     return sequence
+
+
+def batches_like(
+    x: Tensor, labels: object, timesteps: int | None, layout: str | Batches
+) -> Batches:
+    """How batches are laid out, by the first of them.
+
+    Args and errors: as :func:`as_sequence`.
+    """
+    as_sequence(x, labels, timesteps, layout)
+    return Batches(time_dim(x, labels, timesteps, layout))

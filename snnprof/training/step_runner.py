@@ -21,7 +21,7 @@ from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import AUTO, LAYOUTS, laid_out
 from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode
-from snnprof.training.sequences import as_sequence
+from snnprof.training.sequences import Batches, as_sequence
 from snnprof.training.stepped_model import SteppedModel
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -105,9 +105,9 @@ class StepSetup:
         return ", ".join(part for part in parts if part)
 
     @property
-    def layout_name(self) -> str:
-        """The layout as it was asked for, which also says how batches are laid out."""
-        return self.layout if isinstance(self.layout, str) else self.layout.asked
+    def of_batches(self) -> str | Batches:
+        """What is known of how batches are laid out."""
+        return self.layout if isinstance(self.layout, str) else self.layout.of_batches
 
     def lay_out(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in the memory format; anything else as it is."""
@@ -176,7 +176,7 @@ class StepRunner:
             images, labels: see :func:`~snnprof.training.sequences.as_sequence`.
             watch: look for graphs that the model keeps between time steps.
         """
-        sequence = as_sequence(images, labels, self._timesteps, self.setup.layout_name)
+        sequence = as_sequence(images, labels, self._timesteps, self.setup.of_batches)
         amp = self.setup.amp
         self.last = BatchRun(
             self._running,

@@ -28,7 +28,7 @@ from snnprof.training.losses import (
     find_loss,
 )
 from snnprof.training.modes import find_mode
-from snnprof.training.sequences import as_sequence, time_dim
+from snnprof.training.sequences import Batches, as_sequence, batches_like
 from snnprof.training.step_runner import StepRunner, StepSetup
 from snnprof.training.stepped_model import SteppedModel
 
@@ -59,10 +59,11 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         asked, setup = setup, replace(setup, compile=False)
         if isinstance(model, SpikingNetwork) and setup.layout == AUTO and built is model:
             setup = replace(setup, layout=OURS)
-        x, y = _few(setup, *batch, device)
+        batches = batches_like(*batch, setup.timesteps, setup.of_batches)
+        x, y = _few(setup, *batch, batches, device)
         del built, model
         if isinstance(setup.layout, str):
-            setup = replace(setup, layout=_found(setup, x, y))
+            setup = replace(setup, layout=_found(setup, x, y, batches))
         if not known:
             setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
             _run_once(setup, x, y, device)
@@ -75,10 +76,11 @@ def _is_known(setup: StepSetup, model: nn.Module) -> bool:
     return ours and not find_loss(setup.loss).own
 
 
-def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor, Any]:
+def _few(
+    setup: StepSetup, x: Any, y: Any, batches: Batches, device: torch.device
+) -> tuple[Tensor, Any]:
     """The first samples of a batch, on the device; of all if there are fewer."""
-    sequence = as_sequence(x, y, setup.timesteps, setup.layout_name)
-    dim = time_dim(x, y, setup.timesteps, setup.layout_name)
+    sequence = as_sequence(x, y, setup.timesteps, batches)
     samples = _SAMPLES - (len(sequence) == _SAMPLES)  # T and B must not look alike
     few = sequence[:, :samples].to(device)
     batch = sequence.shape[1]
@@ -90,23 +92,18 @@ def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor
         return (value[:samples] if of_samples else value).to(device)
 
     labels = tree_map(first_labels, y)
-    return (few[0] if dim is None else few), labels
+    dim = batches.time_dim
+    return (few[0] if dim is None else few.transpose(0, dim)), labels
 
 
-def _found(setup: StepSetup, x: Tensor, y: Any) -> FoundLayout:
+def _found(setup: StepSetup, x: Tensor, y: Any, batches: Batches) -> FoundLayout:
     assert isinstance(setup.layout, str), "what is found is not looked for again"
-    sequence, repeated = _sequence(setup, x, y)
+    sequence = as_sequence(x, y, setup.timesteps, batches)
     dims = None
     if isinstance(y, Tensor):
         dims = max(1, y.dim() - 1 if y.is_floating_point() or y.dim() == 2 else y.dim())
-    return find_layout(setup.make, sequence, setup.layout, repeated, dims)
-
-
-def _sequence(setup: StepSetup, x: Tensor, y: Any) -> tuple[Tensor, bool]:
-    """A few samples as [T, B, ...], and whether they are images that are repeated."""
-    labels = y if isinstance(y, Tensor) else None
-    repeated = time_dim(x, labels, setup.timesteps, "time-first") is None
-    return as_sequence(x, labels, setup.timesteps), repeated
+    found = find_layout(setup.make, sequence, setup.layout, batches.time_dim is None, dims)
+    return replace(found, batches=batches)
 
 
 def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> Loss:
@@ -117,7 +114,7 @@ def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> 
     """
     loss = find_loss(setup.loss)
     runner = StepRunner(setup, setup.make(), device)
-    sequence, _ = _sequence(setup, x, y)
+    sequence = as_sequence(x, y, setup.timesteps, setup.of_batches)
     outputs = _guarded(
         f"it failed on an input of shape {tuple(sequence.shape)}",
         partial(runner.stepped.run_sequence, sequence),
@@ -137,13 +134,18 @@ def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> 
         return loss
     if loss.of_step is None:
         return loss
-    function, reasons = loss.of_step, []
+    function, reasons, taken = loss.of_step, [], []
     forms = (loss, Loss(loss.name, function, needs_steps=len(outputs) > 1, own=True))
     for form in forms:
         refused = _why_not(form, outputs, y)
         if refused is None:
-            return form
-        reasons.append(refused)
+            taken.append(form)
+        else:
+            reasons.append(refused)
+    if len(taken) > 1:
+        taken.sort(key=lambda form: not _tells_samples_apart(form, outputs, y))
+    if taken:
+        return taken[0]
     shape = tuple(outputs.shape)
     raise SnnprofError(
         f"loss {loss.name!r} takes neither outputs summed over time, {shape[1:]}, nor those of all "
@@ -168,6 +170,18 @@ def _why_not(loss: Loss, outputs: Tensor, y: Any) -> str | None:
     if not bool(found.isfinite()):
         return f"it returned {found.item()}"
     return None
+
+
+def _tells_samples_apart(loss: Loss, outputs: Tensor, y: Any) -> bool:
+    """False if it does not matter to the loss which sample's outputs are whose.
+
+    A mean over time, ``outputs.mean(0)``, is one over the samples where there is no time, and
+    broadcasting hides it.
+    """
+    made = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return not torch.isclose(loss(made, y), loss(made.roll(1, 1), y), rtol=1e-4, atol=0)
 
 
 def _shape(y: Any) -> object:

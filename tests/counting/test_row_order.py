@@ -470,6 +470,72 @@ def test_a_side_path_that_exchanges_does_not_mislead_the_main_path():
     assert rates(3, function, spikes(4, 4, 3), layout="batch-first") is None  # unknown, not wrong
 
 
+EXCHANGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "einsum": lambda x: torch.einsum("tbf->btf", x),
+    "as_strided": lambda x: x.as_strided(
+        (x.shape[1], x.shape[0], x.shape[2]), (x.shape[2], x.shape[1] * x.shape[2], 1)
+    ),
+    "flip": lambda x: x.flip(0),
+    "roll": lambda x: torch.roll(x, 1, 0),
+    "rot90": lambda x: x.rot90(1, (0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_rows_exchanged_by_functions_that_are_seldom_used_are_not_guessed(name: str):
+    """They were reported as the rates of other time steps."""
+
+    class Exchanging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(EXCHANGES[name](x + 0).reshape(-1, 6))
+
+    x = (torch.arange(4).view(4, 1, 1) > 0).float().expand(4, 5, 6)
+    model = Exchanging()
+    with SopCounter(model, layout="time-first") as counter:
+        model(x)
+    assert counter.result().rows[0].firing_rate_by_step in (None, (0.0, 1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("b", [1, 5])
+def test_time_steps_exchanged_with_each_other_have_no_rates(b: int):
+    """[T, B, ...] before and after: no shape shows it."""
+
+    class Reversed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.flip(0))
+
+    x = (torch.arange(4).view(4, 1, 1) > 0).float().expand(4, b, 6)
+    model = Reversed()
+    with SopCounter(model, layout="time-first") as counter:
+        model(x)
+    assert counter.result().rows[0].firing_rate_by_step is None
+
+
+def test_functions_that_leave_the_rows_in_order_keep_the_rates():
+    class Leaving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.einsum("tbf->tbf", x.flip(2).roll(1, 2))
+            return self.fc(x.reshape(-1, 6))
+
+    x = (torch.arange(4).view(4, 1, 1) > 0).float().expand(4, 5, 6)
+    model = Leaving()
+    with SopCounter(model, layout="time-first") as counter:
+        model(x)
+    assert counter.result().rows[0].firing_rate_by_step == (0.0, 1.0, 1.0, 1.0)
+
+
 def test_two_branches_in_both_orders():
     class Branches(nn.Module):
         def __init__(self):

@@ -149,6 +149,59 @@ def test_a_loss_of_all_time_steps_is_found_by_trying(make: Callable[[], nn.Modul
     assert own.loss == pytest.approx(built_in.loss, rel=1e-6)
 
 
+def test_a_loss_that_broadcasts_is_not_taken_for_one_of_the_sum() -> None:
+    """Of [B, classes] the mean over time is one over the samples, and no error shows it."""
+
+    def of_rates(outputs: Tensor, y: Tensor) -> Tensor:
+        return (outputs.mean(0) - y).square().mean()
+
+    y = F.one_hot(Y, 3).float()
+    own = quick(lambda: TimeFirst(), y, loss=of_rates).rows[0]
+    built_in = quick(lambda: TimeFirst(), y, loss="mse").rows[0]
+    assert own.loss == pytest.approx(built_in.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_a_last_test_batch_of_t_samples_is_read_as_the_others(
+    dim: int, shape: tuple[int, ...]
+) -> None:
+    """T = B = 4: the row failed after its training, or took sequences for images."""
+
+    class Flat(TimeFirst):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x.flatten(2))
+
+    if dim == 1 and len(shape) == 2:
+        pytest.skip("[B, T, C, L] are images [B, C, H, W]")
+    sizes = (16, 16, 4)
+    generator = torch.Generator().manual_seed(0)
+    events = [4 * torch.rand(4, size, *shape, generator=generator) for size in sizes]
+    data = [(x.transpose(0, dim), Y[: x.shape[1]]) for x in events]
+    (row,) = quick(lambda: Flat(), data=(data[:2], data), epochs=0).rows
+    assert row.failure is None
+    assert row.counts is not None
+    assert row.counts.samples == sum(sizes)
+    first, _ = row.counts.rows
+    assert first.synops == sum(sizes) * 4 * 6 * 16
+
+
+def test_test_samples_of_other_sequences_are_refused_before_training() -> None:
+    train = [(torch.rand(16, 4, 6), Y[:16])]
+    test = [(torch.rand(16, 8, 6), Y[:16])]
+    message = refused(lambda: networks.BatchFirst(), data=(train, test))
+    assert "timesteps=4, but the sequence has 8" in message
+
+
+def test_a_builder_that_gives_the_same_network_again_is_refused() -> None:
+    """Its rows would have trained one network together."""
+    net = Step()
+    message = refused(lambda: net, modes=["stbp", "online"])
+    assert "gives the same weights again" in message
+    frozen = nn.Linear(6, 6).requires_grad_(False)
+    quick(lambda: nn.Sequential(frozen, Step()), epochs=0)  # not trained, and may be shared
+
+
 def test_segmentation() -> None:
     class Segmenting(nn.Module):
         """[T, B, 1, 8, 8] to [T, B, 3, 8, 8]."""
@@ -282,6 +335,15 @@ def test_an_optimiser_and_a_schedule_of_ones_own() -> None:
         ({"layout": "batch-first"}, "layout 'batch-first' does not fit: it mixes samples"),
         ({"steps": 0}, "steps=0: must be at least 1"),
         ({"workers": -1}, "workers=-1: must be 0 or more"),
+        ({"workers": 2}, "so workers=2 would be ignored"),
+        ({"workers": 2, "data": "digits"}, "workers=2: data 'digits' are in memory"),
+        ({"image_size": 9}, "are no function, so image_size=9 would be ignored"),
+        ({"optimizer": lambda p: {}["lr"]}, "optimizer '<lambda>' failed: "),
+        ({"metric": lambda o, y: {}["f1"]}, "metric '<lambda>' failed: "),
+        (
+            {"data": (batches(), batches(x=X[:, :5]))},
+            "it failed on test samples of shape (2, 5): ",
+        ),
     ],
 )
 def test_what_is_refused_before_anything_is_trained(
@@ -294,3 +356,25 @@ def test_what_is_refused_before_anything_is_trained(
 def test_a_model_is_made_anew_for_every_row() -> None:
     with pytest.raises(snnprof.SnnprofError, match="every row trains one of its own, so give"):
         quick(Step())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda o, n: {}["gamma"], "schedule '<lambda>' failed: "),
+        (lambda o, n: 0.1, "returned a float, not a torch LRScheduler"),
+        (lambda o, n: torch.optim.lr_scheduler.ReduceLROnPlateau(o), "waits for a metric"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_before_the_first_step(
+    schedule: Callable[..., Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "snnprof.experiment.stages.train_in_turn", lambda *_: pytest.fail("trained")
+    )
+    assert message in refused(time_first, schedule=schedule)
+
+
+def test_what_could_not_be_seen_of_a_layout_is_said() -> None:
+    report = quick(lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
+    assert any("no time step was seen to depend on the one before" in n for n in report.notes)

@@ -125,6 +125,70 @@ def test_t_steps_inside_each_of_t_calls_are_refused() -> None:
         find_layout(stepped(RepeatInside), images(4))
 
 
+class Encoded(nn.Module):
+    """[B, features] to [B, classes]: layers that run once, more of them than those in the loop."""
+
+    def __init__(self, timesteps: int = 4) -> None:
+        super().__init__()
+        layers = [layer for _ in range(3) for layer in (nn.Linear(6, 6), nn.Tanh())]
+        self.encoder = nn.Sequential(*layers)
+        self.net = LoopInside(timesteps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(3 * self.encoder(x))[0].mean(0)
+        return out
+
+
+@pytest.mark.parametrize("timesteps", [2, 4])
+def test_layers_before_the_loop_do_not_hide_it(timesteps: int) -> None:
+    """Taken for a step, T * T time steps ran and were reported as T."""
+    found = find_layout(lambda: Encoded(timesteps), images(timesteps))
+    assert (found.name, found.remarks) == ("inside", ())
+    with pytest.raises(snnprof.SnnprofError, match=f"{timesteps} time steps inside each of the"):
+        find_layout(lambda: Encoded(timesteps), images(timesteps), "step")
+    with pytest.raises(snnprof.SnnprofError, match=f"runs {timesteps + 1} time steps inside"):
+        find_layout(lambda: Encoded(timesteps + 1), images(timesteps), "inside")
+
+
+def test_a_layer_that_runs_t_times_in_a_step_is_no_loop_over_time() -> None:
+    class Shared(Step):
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(4):
+                x = self.scale(x)
+            return self.body(x)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Identity()
+
+    assert find_layout(Shared, images(4), "step").name == "step"
+
+
+def test_sequences_are_not_cut_to_one_image() -> None:
+    """The first time step was run T times, and the others were never looked at."""
+    with pytest.raises(snnprof.SnnprofError, match=r"sequences of 4 time steps.*the first alone"):
+        find_layout(RepeatInside, images(4), "inside", repeated=False)
+
+
+def test_layers_without_weights_are_one_line() -> None:
+    lazy = lambda: nn.Sequential(nn.LazyLinear(3))  # noqa: E731
+    with pytest.raises(snnprof.SnnprofError, match="Sequential has layers without weights yet"):
+        find_layout(lazy, images(4))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_mixing_is_found_on_whole_numbers_that_are_all_alike(value: int) -> None:
+    """Reordering events that are all 0 changes nothing, and so showed nothing."""
+
+    class OfWholeNumbers(networks.BatchFirst):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(4.0 * x)
+
+    x = torch.full((4, 5, 6), value, dtype=torch.uint8)
+    with pytest.raises(snnprof.SnnprofError, match="it mixes samples"):
+        find_layout(OfWholeNumbers, x, "time-first", repeated=False)
+
+
 def test_a_step_of_ones_own_is_taken_as_it_is() -> None:
     """Case 5: the module sees [1, B, ...], whatever it does with it."""
 

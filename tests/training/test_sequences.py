@@ -68,3 +68,12 @@ def test_without_labels() -> None:
 def test_what_does_not_fit(x: Tensor, batch: int, timesteps: int | None, message: str) -> None:
     with pytest.raises(snnprof.SnnprofError, match=message):
         as_sequence(x, labels(batch), timesteps)
+
+
+def test_labels_that_begin_with_time() -> None:
+    """T was taken for B: sequences became T images of B rows."""
+    x, y = torch.zeros(10, 6, 9), torch.zeros(10, 6, 2)
+    with pytest.raises(snnprof.SnnprofError, match="labels begin with B, and these seem to begin"):
+        as_sequence(x, y, 10)
+    assert as_sequence(x.transpose(0, 1), y.transpose(0, 1), 10).shape == (10, 6, 9)
+    assert as_sequence(x, y, 4).shape == (4, 10, 6, 9)  # images of rows, with as many labels
