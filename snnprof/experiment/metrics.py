@@ -11,6 +11,7 @@ from torch import Tensor
 from snnprof.core.errors import SnnprofError, known
 from snnprof.experiment.own_function import find_function, name_of
 from snnprof.render.report_table import our_columns
+from snnprof.training.losses import is_indicator, is_one_hot
 
 ACCURACY, NONE = "accuracy", "none"
 # (outputs summed over time [B, ...], labels) -> sum over what is counted, and how many those are
@@ -74,6 +75,9 @@ def _kind_of_classes(labels: Any) -> str | None:
     if not isinstance(labels, Tensor):
         return None
     if not labels.is_floating_point():
+        if labels.dim() == 2 and not is_one_hot(labels):
+            positions = "Accuracy: share of positions, by dense labels"
+            return None if is_indicator(labels) else positions
         return "Accuracy: share of pixels, by dense labels" if labels.dim() > 2 else ""
     shares = labels.dim() == 2 and labels.shape[1] > 1 and bool((labels >= 0).all())
     if shares and bool(((labels.sum(1) - 1).abs() < 1e-3).all()):

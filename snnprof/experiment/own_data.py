@@ -19,6 +19,7 @@ from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.own_function import keywords_of, name_of
+from snnprof.training.losses import is_indicator
 
 Prepare = Callable[[Any], Any]
 _SHAPE = ("num_classes", "in_channels", "image_size")
@@ -359,7 +360,7 @@ def _classes(source: object, y: Any) -> tuple[int | None, bool]:
     named = getattr(source, "classes", None)
     if isinstance(named, Sequence):
         return len(named), False
-    if y.dim() == 2:  # one-hot
+    if is_indicator(y):
         return y.shape[1], False
     labels = _all_labels(source)
     if labels is not None:

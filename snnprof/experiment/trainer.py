@@ -197,7 +197,7 @@ def evaluate(
     # Weights that a quantiser computes are the same for every batch: computed once.
     with counter, parametrize.cached():
         for x, labels in batches:
-            sequence = as_sequence(x, labels, timesteps, found.asked)
+            sequence = as_sequence(x, labels, timesteps, found.batches)
             stepped.reset()
             if found.name is None:  # by a way of the user's own, whose inputs tell nothing
                 counter.expect(sequence.shape[1], timesteps, found.calls)

@@ -21,7 +21,7 @@ class FoundLayout:
         calls: of the model for a whole sequence.
         output_shape: of one sample at one time step, or of its averages, e.g. (10,).
         found: by trying; False where it was given, or known.
-        asked: the layout as it was asked for, which also says how batches are laid out.
+        batches: the layout that says where T stands in batches, where T = B leaves it open.
         remarks: what could not be seen.
     """
 
@@ -32,7 +32,7 @@ class FoundLayout:
     calls: int = 1
     output_shape: tuple[int, ...] = ()
     found: bool = False
-    asked: str = AUTO
+    batches: str = AUTO
     remarks: tuple[str, ...] = ()
 
     def apply(self, stepped: SteppedModel) -> SteppedModel:

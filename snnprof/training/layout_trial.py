@@ -80,7 +80,10 @@ class LayoutTrial:
         raw = self._evaluated(lambda: call(given))
         out = first_of(raw)
         if not isinstance(out, Tensor):
-            raise MisfitError(f"it returned a {type(raw).__name__}")
+            raise MisfitError(
+                f"it returned a {type(raw).__name__}: let it return a tensor, or a tuple whose "
+                "first is one"
+            )
         several = out is not raw
         steps, batch = self.x.shape[:2]
         if layout.given is not None and out.dim() >= 3:
@@ -243,7 +246,7 @@ class LayoutTrial:
             except MisfitError:
                 return False
             kinds = [alone] if len(whole) == len(x) else [alone.mean(0), alone.sum(0), alone[-1]]
-            if not any(_close(kind, whole.reshape(kind.shape)) for kind in kinds):
+            if not any(_close(kind, whole if kind is alone else whole[0]) for kind in kinds):
                 return False
         return True
 

@@ -106,8 +106,8 @@ class StepSetup:
 
     @property
     def layout_name(self) -> str:
-        """The layout as it was asked for, which also says how batches are laid out."""
-        return self.layout if isinstance(self.layout, str) else self.layout.asked
+        """The layout that says how batches are laid out: as asked for, until it is found out."""
+        return self.layout if isinstance(self.layout, str) else self.layout.batches
 
     def lay_out(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in the memory format; anything else as it is."""

@@ -26,9 +26,10 @@ from snnprof.training.losses import (
     Loss,
     check_classes,
     find_loss,
+    output_dims,
 )
 from snnprof.training.modes import MODES, find_mode
-from snnprof.training.sequences import as_sequence, time_dim
+from snnprof.training.sequences import as_sequence, stating, time_dim
 from snnprof.training.step_runner import StepRunner, StepSetup
 from snnprof.training.stepped_model import SteppedModel
 
@@ -59,13 +60,14 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         asked, setup = setup, replace(setup, compile=False)
         if isinstance(model, SpikingNetwork) and setup.layout == AUTO and built is model:
             setup = replace(setup, layout=OURS)
-        x, y = _few(setup, *batch, device)
+        x, y, dim = _few(setup, *batch, device)
         del built, model
         if isinstance(setup.layout, str):
-            setup = replace(setup, layout=_found(setup, x, y))
+            found = _found(setup, x, y, repeated=dim is None)
+            setup = replace(setup, layout=replace(found, batches=stating(dim, found.batches)))
         if not known:
             setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
-            _run_once(setup, x, y, device)
+            _run_once(setup, x[0] if dim is None else x, y, device)
     return replace(setup, compile=asked.compile)
 
 
@@ -74,8 +76,8 @@ def _is_known(setup: StepSetup, model: nn.Module) -> bool:
     return ours and not find_loss(setup.loss).own and find_mode(setup.mode).name in MODES
 
 
-def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor, Any]:
-    """The first samples of a batch, on the device; of all if there are fewer."""
+def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor, Any, int | None]:
+    """The first samples of a batch, [T, B, ...], on the device, their labels, and where T stood."""
     sequence = as_sequence(x, y, setup.timesteps, setup.layout_name)
     dim = time_dim(x, y, setup.timesteps, setup.layout_name)
     samples = _SAMPLES - (len(sequence) == _SAMPLES)  # T and B must not look alike
@@ -89,26 +91,16 @@ def _few(setup: StepSetup, x: Any, y: Any, device: torch.device) -> tuple[Tensor
         return (value[:samples] if of_samples else value).to(device)
 
     labels = tree_map(first_labels, y)
-    return (few[0] if dim is None else few), labels
+    return few, labels, dim
 
 
-def _found(setup: StepSetup, x: Tensor, y: Any) -> FoundLayout:
+def _found(setup: StepSetup, sequence: Tensor, y: Any, repeated: bool) -> FoundLayout:
     assert isinstance(setup.layout, str), "what is found is not looked for again"
-    sequence, repeated = _sequence(setup, x, y)
-    dims = None
-    if isinstance(y, Tensor):
-        dims = max(1, y.dim() - 1 if y.is_floating_point() or y.dim() == 2 else y.dim())
+    dims = output_dims(y) if isinstance(y, Tensor) else None
     return find_layout(setup.make, sequence, setup.layout, repeated, dims)
 
 
-def _sequence(setup: StepSetup, x: Tensor, y: Any) -> tuple[Tensor, bool]:
-    """A few samples as [T, B, ...], and whether they are images that are repeated."""
-    labels = y if isinstance(y, Tensor) else None
-    repeated = time_dim(x, labels, setup.timesteps, "time-first") is None
-    return as_sequence(x, labels, setup.timesteps), repeated
-
-
-def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> Loss:
+def _fitting_loss(setup: StepSetup, sequence: Tensor, y: Any, device: torch.device) -> Loss:
     """The loss, in the form that takes the model's outputs.
 
     Raises:
@@ -116,7 +108,6 @@ def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> 
     """
     loss = find_loss(setup.loss)
     runner = StepRunner(setup, setup.make(), device)
-    sequence, _ = _sequence(setup, x, y)
     outputs = _guarded(
         f"it failed on an input of shape {tuple(sequence.shape)}",
         partial(runner.stepped.run_sequence, sequence),

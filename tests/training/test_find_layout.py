@@ -81,7 +81,7 @@ def test_every_layout_gives_the_same_outputs(name: str) -> None:
 def test_a_layout_that_is_given_is_the_one_that_is_used(name: str) -> None:
     make, layout, *_ = NETWORKS[name]
     found = find_layout(lambda: make(4), images(4), layout)
-    assert (found.name, found.found, found.asked) == (layout, False, layout)
+    assert (found.name, found.found, found.batches) == (layout, False, layout)
 
 
 @pytest.mark.parametrize(
@@ -244,10 +244,12 @@ def test_the_trial_leaves_the_random_state_and_the_model() -> None:
 
 
 def test_labels_say_how_many_dimensions_an_output_has() -> None:
-    found = find_layout(TimeFirst, images(4), output_dims=1)
+    found = find_layout(TimeFirst, images(4), output_dims=(1,))
     assert found.output_shape == (3,)
-    with pytest.raises(snnprof.SnnprofError, match=r"outputs are \(3,\) per sample.*3 dimensions"):
-        find_layout(TimeFirst, images(4), "time-first", output_dims=3)
+    with pytest.raises(
+        snnprof.SnnprofError, match=r"outputs are \(3,\) per sample.*2 or 3 dimensions"
+    ):
+        find_layout(TimeFirst, images(4), "time-first", output_dims=(2, 3))
 
 
 def test_nothing_fits() -> None:
@@ -259,3 +261,34 @@ def test_nothing_fits() -> None:
         find_layout(Wrong, images(4))
     for name in ("time-first: from (4, 2, 6) it makes ()", "batch-first:", "step:", "inside:"):
         assert name in str(caught.value)
+
+
+def test_a_model_without_values_is_refused() -> None:
+    with pytest.raises(snnprof.SnnprofError, match=r"first.weight of Step is on the meta device"):
+        find_layout(lambda: Step().to("meta"), images(4))
+
+
+def test_a_forward_that_needs_more_is_refused() -> None:
+    class NeedsT(nn.Module):
+        def forward(self, x: Tensor, timesteps: int, scale: float = 1.0) -> Tensor:
+            return x
+
+    message = r"forward of NeedsT needs timesteps besides x: give it a default"
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        find_layout(NeedsT, images(4))
+    assert find_layout(lambda: torch.nn.DataParallel(Step()), images(4)).name == "step"
+
+
+def test_outputs_whose_dimensions_move_in_another_layout_are_no_error_of_ours() -> None:
+    class Positions(TimeFirst):
+        """[B, L] to [B, classes, L]; of [T, B, L] it makes [T, L, B, classes]."""
+
+        def __init__(self) -> None:
+            super().__init__(features=1)
+
+        def forward(self, x: Tensor) -> Any:
+            repeated = x.unsqueeze(0).repeat(4, *[1] * x.dim()).unsqueeze(-1)
+            return self.body(repeated).mean(0).transpose(1, 2)
+
+    found = find_layout(Positions, 3 * images(4), output_dims=(2,))
+    assert (found.name, found.output_shape) == ("inside", (3, 6))
