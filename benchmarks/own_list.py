@@ -214,4 +214,3 @@ TRIED = (
         refused="",
     ),
 )  # fmt: skip
-LIBRARIES: tuple[Tried, ...] = ()

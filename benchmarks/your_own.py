@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import traceback
 import warnings
 from collections import Counter
@@ -21,7 +22,8 @@ from typing import Any
 import torch
 from measuring import table
 from own_inputs import BATCH
-from own_list import LIBRARIES, TRIED, Tried
+from own_libraries import LIBRARIES
+from own_list import TRIED, Tried
 from own_networks import T
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -266,7 +268,8 @@ def main() -> None:
             yield [str(number), *cells]
 
     where = describe(torch.device("cpu"))
-    print("Printed by `python benchmarks/your_own.py`.\n\n# Networks of one's own\n")
+    command = " ".join(["python benchmarks/your_own.py", *sys.argv[1:]])
+    print(f"Printed by `{command}`.\n\n# Networks of one's own\n")
     print(f"{where['device']}, torch {where['torch']}. {(__doc__.partition('md')[2]).strip()}\n")
     head = ["#", "network", "written as", "run, stbp", "SOPs per sample", "run, online"]
     table([*head, "profile_step", "profile", "right"], rows())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +23,10 @@ from snnprof.training.stepped_model import SteppedModel, first_of
 # A silent network tells nothing: its input is made larger until its output follows.
 _SCALES = (1, 10, 100)
 _SEEDS = (1, 2)
+_NO_STATE = (
+    "no time step was seen to depend on the one before: a network without state, or silent on the "
+    "samples it was tried on"
+)
 
 
 class MisfitError(Exception):
@@ -60,7 +65,7 @@ class LayoutTrial:
         self._check_rest(out)
         calls = self._check_calls()
         self._check_samples()
-        remarks = tuple(self._of_time(out))
+        remarks = self._remarks(out)
         return FoundLayout(
             self.name,
             self.output_dim,
@@ -71,13 +76,41 @@ class LayoutTrial:
             remarks=remarks,
         )
 
+    def _remarks(self, out: Tensor) -> tuple[str, ...]:
+        """What was not seen; a network that is silent is tried with its weights negated too."""
+        remarks = tuple(self._of_time(out))
+        if _NO_STATE not in remarks:
+            return remarks
+        with self._negated():
+            self._check_samples()
+            turned = tuple(self._of_time(out))
+        seen = dict.fromkeys((*remarks, *turned))
+        return tuple(r for r in seen if r != _NO_STATE or _NO_STATE in turned)
+
+    @contextmanager
+    def _negated(self) -> Iterator[None]:
+        """Weights, not biases, with the other sign: what is silent speaks, in the same layout."""
+        weights: list[Tensor] = [p for p in self.model.parameters() if p.dim() > 1]
+        with torch.no_grad():
+            torch._foreach_neg_(weights)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_neg_(weights)
+
     def _form(self, stepped: SteppedModel, name: str) -> tuple[int | None, bool]:
         """Where T stands in the output of a call, and whether it gives several outputs."""
         layout = LAYOUTS[name]
         given = self.x[0] if layout.given is None else layout.given(self.x)
         call = stepped.call
         assert call is not None, "a layout is tried on the forward"
-        raw = self._evaluated(lambda: call(given))
+
+        def run() -> Any:
+            with stepped.told_samples(self.x.shape[1]):
+                return call(given)
+
+        raw = self._evaluated(run)
         out = first_of(raw)
         if not isinstance(out, Tensor):
             raise MisfitError(
@@ -227,10 +260,7 @@ class LayoutTrial:
             return
         own, last = slice(0, 1), len(self.x) - 1
         if not self._depends(0, slice(0, 1), (slice(1, None), own)):
-            yield (
-                "no time step was seen to depend on the one before: a network without state, or "
-                "silent on the samples it was tried on"
-            )
+            yield _NO_STATE
         if self._depends(0, slice(last, None), (slice(0, last), own)):
             yield "a time step was seen to depend on a later one"
 

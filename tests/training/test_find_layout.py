@@ -292,3 +292,30 @@ def test_outputs_whose_dimensions_move_in_another_layout_are_no_error_of_ours() 
 
     found = find_layout(Positions, 3 * images(4), output_dims=(2,))
     assert (found.name, found.output_shape) == ("inside", (3, 6))
+
+
+@pytest.mark.parametrize("kind", [TimeFirst, networks.BatchFirst])
+def test_a_network_whose_last_neurons_are_silent_is_found_by_its_negated_weights(
+    kind: Callable[[], networks.Net],
+) -> None:
+    """Spikes in, weights below 0: no output whatever the input, in either layout."""
+
+    def build() -> nn.Module:
+        net = kind()
+        with torch.no_grad():
+            net.second.weight.copy_(-net.second.weight.abs())
+            net.second.bias.zero_()
+        silent = nn.Sequential(net, networks.Spikes(int(kind is networks.BatchFirst)))
+        before = [weight.clone() for weight in silent.parameters()]
+        built.append((silent, before))
+        return silent
+
+    built: list[tuple[nn.Module, list[Tensor]]] = []
+    found = find_layout(build, images(4), repeated=False)
+    assert (found.name, found.remarks) == (build_layout(kind), ())
+    for model, before in built:
+        assert all(map(torch.equal, model.parameters(), before))
+
+
+def build_layout(kind: object) -> str:
+    return "time-first" if kind is TimeFirst else "batch-first"
