@@ -12,6 +12,7 @@ from torch import Tensor
 from snnprof.core.errors import SnnprofError, known
 from snnprof.experiment.own_function import find_function, name_of, of_the_users
 from snnprof.render.report_table import our_columns
+from snnprof.training.losses import is_indicator, is_one_hot
 
 ACCURACY, NONE = "accuracy", "none"
 # (outputs summed over time [B, ...], labels) -> sum over what is counted, and how many those are
@@ -75,6 +76,8 @@ def _kind_of_classes(labels: Any) -> str | None:
     if not isinstance(labels, Tensor):
         return None
     whole = not labels.is_floating_point()
+    if whole and labels.dim() == 2 and not is_one_hot(labels):
+        return None if is_indicator(labels) else "Accuracy: share of positions, by dense labels"
     if whole and labels.dim() != 2:
         return "Accuracy: share of pixels, by dense labels" if labels.dim() > 2 else ""
     shares = labels.dim() == 2 and labels.shape[1] > 1 and bool((labels >= 0).all())

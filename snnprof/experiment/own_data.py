@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as MapStyle
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.own_function import keywords_of, name_of, of_the_users
+from snnprof.training.losses import is_indicator
 from snnprof.training.sequences import as_pair, samples_in
 
 Prepare = Callable[[Any], Any]
@@ -356,7 +357,7 @@ def _classes(source: object, y: Any) -> tuple[int | None, bool]:
     named = getattr(source, "classes", None)
     if isinstance(named, Sequence):
         return len(named), False
-    if y.dim() == 2:  # one-hot
+    if is_indicator(y):
         return y.shape[1], False
     labels = _all_labels(source)
     if labels is not None:

@@ -7,8 +7,10 @@ is tried are models made for it, in evaluation mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from inspect import Parameter, signature
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ def find_layout(
     x: Tensor,
     layout: str = AUTO,
     repeated: bool = True,
-    output_dims: int | None = None,
+    output_dims: Sequence[int] | None = None,
 ) -> FoundLayout:
     """Run a model on a few samples, and find out how it takes its time steps.
 
@@ -39,8 +41,8 @@ def find_layout(
         x: samples [T, B, ...] of which the first few are used, on the model's device.
         layout: a name of :data:`~snnprof.training.layouts.LAYOUTS`, or "auto".
         repeated: every time step of x is the same image.
-        output_dims: dimensions of one sample's outputs at one time step, by its labels; None
-            for any.
+        output_dims: how many dimensions one sample's outputs at one time step may have, by its
+            labels; None for any number.
 
     Returns:
         The layout; of one that was given, what else was found out.
@@ -54,8 +56,11 @@ def find_layout(
         LAYOUTS.find(layout)
     with torch.random.fork_rng():
         stepped = adapt(build())
+        _check_device(stepped.model)
         if isinstance(stepped.model, SpikingNetwork) and stepped.layout == OURS:
             return _of_ours(stepped, layout)
+        if stepped.call is not None:
+            _check_arguments(stepped.model)
         few = _few(x)
         if stepped.call is None:
             if layout != AUTO:
@@ -68,6 +73,31 @@ def find_layout(
             )
         names = _candidates(stepped, repeated) if layout == AUTO else [layout]
         return _first_that_fits(build, names, few, output_dims, given=layout != AUTO)
+
+
+def _check_device(model: nn.Module) -> None:
+    """Raise SnnprofError for a model without values."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise SnnprofError(
+                f"{name} of {type(model).__name__} is on the meta device, without values: make it "
+                "on the CPU or a GPU"
+            )
+
+
+def _check_arguments(model: nn.Module) -> None:
+    """Raise SnnprofError for a forward that needs more than one argument."""
+    try:
+        parameters = signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # one that says nothing of itself
+        return
+    variable = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
+    if len(needed) > 1:
+        raise SnnprofError(
+            f"forward of {type(model).__name__} needs {', '.join(needed[1:])} besides "
+            f"{needed[0]}: give it a default, or wrap it in a module that hands it over"
+        )
 
 
 def _of_ours(stepped: SteppedModel, layout: str) -> FoundLayout:
@@ -100,7 +130,7 @@ def _candidates(stepped: SteppedModel, repeated: bool) -> list[str]:
 
 
 def _first_that_fits(
-    build: Build, names: list[str], x: Tensor, output_dims: int | None, given: bool
+    build: Build, names: list[str], x: Tensor, output_dims: Sequence[int] | None, given: bool
 ) -> FoundLayout:
     reasons: dict[str, MisfitError] = {}
     doubtful: FoundLayout | None = None
@@ -132,7 +162,7 @@ def _first_that_fits(
 
 
 def _tried(
-    stepped: SteppedModel, name: str | None, x: Tensor, output_dims: int | None
+    stepped: SteppedModel, name: str | None, x: Tensor, output_dims: Sequence[int] | None
 ) -> FoundLayout:
     """Run a model in a layout, and look whether it holds.
 
@@ -141,10 +171,11 @@ def _tried(
     """
     try:
         found = LayoutTrial(stepped, name, x).outcome()
-        if output_dims not in (None, len(found.output_shape)):
+        if output_dims is not None and len(found.output_shape) not in output_dims:
+            wanted = " or ".join(map(str, output_dims))
             raise MisfitError(
                 f"its outputs are {found.output_shape} per sample, and the labels want "
-                f"{output_dims} dimension{'s' if output_dims != 1 else ''}"
+                f"{wanted} dimension{'s' if wanted != '1' else ''}"
             )
         return found
     except MisfitError as misfit:

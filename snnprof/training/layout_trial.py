@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +24,10 @@ from snnprof.training.stepped_model import SteppedModel, first_of
 # A silent network tells nothing: its input is made larger until its output follows.
 _SCALES = (1, 3, 10, 100)
 _SEEDS, _MORE_SEEDS = (1, 2), (1, 2, 3, 4, 5, 6)
+_NO_STATE = (
+    "no time step was seen to depend on the one before: a network without state, or silent on the "
+    "samples it was tried on"
+)
 
 
 class MisfitError(Exception):
@@ -67,7 +72,7 @@ class LayoutTrial:
         self._check_rest(out)
         calls = self._check_calls()
         self._check_samples()
-        remarks = tuple(self._of_time(out))
+        remarks = self._remarks(out)
         return FoundLayout(
             self.name,
             self.output_dim,
@@ -78,16 +83,51 @@ class LayoutTrial:
             remarks=remarks,
         )
 
+    def _remarks(self, out: Tensor) -> tuple[str, ...]:
+        """What was not seen; a network that is silent is tried with its weights negated too."""
+        remarks = tuple(self._of_time(out))
+        if _NO_STATE not in remarks:
+            return remarks
+        with self._negated():
+            self._check_samples()
+            turned = tuple(self._of_time(out))
+        seen = dict.fromkeys((*remarks, *turned))
+        return tuple(r for r in seen if r != _NO_STATE or _NO_STATE in turned)
+
+    @contextmanager
+    def _negated(self) -> Iterator[None]:
+        """Weights, not biases, with the other sign: what is silent speaks, in the same layout."""
+        weights: list[Tensor] = [p for p in self.model.parameters() if p.dim() > 1]
+
+        def turn() -> None:
+            self._outputs.clear()
+            with torch.no_grad():
+                torch._foreach_neg_(weights)
+
+        turn()
+        try:
+            yield
+        finally:
+            turn()
+
     def _form(self, stepped: SteppedModel, name: str) -> tuple[int | None, bool]:
         """Where T stands in the output of a call, and whether it gives several outputs."""
         layout = LAYOUTS[name]
         given = self.x[0] if layout.given is None else layout.given(self.x)
         call = stepped.call
         assert call is not None, "a layout is tried on the forward"
-        raw = self._evaluated(lambda: call(given))
+
+        def run() -> Any:
+            with stepped.told_samples(self.x.shape[1]):
+                return call(given)
+
+        raw = self._evaluated(run)
         out = first_of(raw)
         if not isinstance(out, Tensor):
-            raise MisfitError(f"it returned a {type(raw).__name__}")
+            raise MisfitError(
+                f"it returned a {type(raw).__name__}: let it return a tensor, or a tuple whose "
+                "first is one"
+            )
         several = out is not raw
         steps, batch = self.x.shape[:2]
         if layout.given is not None and out.dim() >= 3:
@@ -278,10 +318,7 @@ class LayoutTrial:
             return
         own, last = slice(0, 1), len(self.x) - 1
         if not self._depends_on_time():
-            yield (
-                "no time step was seen to depend on the one before: a network without state, or "
-                "silent on the samples it was tried on"
-            )
+            yield _NO_STATE
         if self._depends(0, slice(last, None), (slice(0, last), own)):
             yield "a time step was seen to depend on a later one"
 
@@ -302,7 +339,7 @@ class LayoutTrial:
             except MisfitError:
                 return False
             kinds = [alone] if len(whole) == len(x) else [alone.mean(0), alone.sum(0), alone[-1]]
-            if not any(_close(kind, whole.reshape(kind.shape)) for kind in kinds):
+            if not any(_close(kind, whole if kind is alone else whole[0]) for kind in kinds):
                 return False
         return True
 

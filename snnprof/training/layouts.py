@@ -71,33 +71,42 @@ def laid_out(stepped: SteppedModel, name: str, output_dim: int | None) -> Steppe
         SnnprofError: no such layout; a model whose ``step`` is somebody's own.
     """
     layout = LAYOUTS.find(name)
-    call = stepped.call
-    if call is None:
+    if stepped.call is None:
         raise SnnprofError(
             f"layout={name!r}: {type(stepped.model).__name__} comes with a step or a sequence of "
             "its own, which says how it takes its time steps: leave layout out"
         )
     return replace(
         stepped,
-        step=None if layout.given_step is None else _step(call, layout.given_step, output_dim),
-        sequence=None if layout.given is None else _sequence(call, layout.given, output_dim),
+        step=None if layout.given_step is None else _step(stepped, layout.given_step, output_dim),
+        sequence=None if layout.given is None else _sequence(stepped, layout.given, output_dim),
         layout=name,
         averages=output_dim is None and layout.given is not None,
     )
 
 
-def _sequence(call: Call, given: Callable[[Tensor], Tensor], output_dim: int | None) -> Call:
+def _sequence(
+    stepped: SteppedModel, given: Callable[[Tensor], Tensor], output_dim: int | None
+) -> Call:
+    call, told_samples = stepped.call, stepped.told_samples
+    assert call is not None, "laid_out() looked"
+
     def run(x: Tensor) -> Any:
-        out = first_of(call(given(x)))
+        with told_samples(x.shape[1]):
+            out = first_of(call(given(x)))
         return out.transpose(0, 1) if output_dim == 1 and isinstance(out, Tensor) else out
 
     return run
 
 
-def _step(call: Call, given: Callable[[Tensor], Tensor], output_dim: int | None) -> Call:
+def _step(stepped: SteppedModel, given: Callable[[Tensor], Tensor], output_dim: int | None) -> Call:
+    call, told_samples = stepped.call, stepped.told_samples
+    assert call is not None, "laid_out() looked"
+
     def run(x: Tensor) -> Any:
         one = given(x)
-        out = first_of(call(one))
+        with told_samples(len(x)):
+            out = first_of(call(one))
         if output_dim is None:
             return out
         if not isinstance(out, Tensor) or out.dim() < 3 or out.shape[output_dim] != 1:

@@ -163,6 +163,28 @@ def mean_square(outputs: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(mean, target.to(mean.dtype))
 
 
+def is_indicator(target: Tensor) -> bool:
+    """True for whole numbers [B, classes], each 0 or 1: one-hot, or several classes of a sample."""
+    whole = target.dim() == 2 and not target.is_floating_point()
+    return whole and bool(((target == 0) | (target == 1)).all())
+
+
+def is_one_hot(target: Tensor) -> bool:
+    """True for whole numbers [B, classes] with a single 1 in every row."""
+    return is_indicator(target) and bool((target.sum(1) == 1).all())
+
+
+def output_dims(target: Tensor) -> tuple[int, ...]:
+    """How many dimensions the outputs of one sample may have, by the labels of a batch.
+
+    Whole numbers [B, L] that are not one-hot are the classes of L positions, or several labels of
+    a sample.
+    """
+    if target.is_floating_point() or is_one_hot(target):
+        return (max(1, target.dim() - 1),)
+    return (1, 2) if target.dim() == 2 else (max(1, target.dim()),)
+
+
 def check_classes(outputs: Tensor, target: Tensor) -> None:
     """Check, before anything depends on it, that a cross-entropy can be computed.
 

@@ -14,6 +14,7 @@ from snnprof.training.layouts import LAYOUTS
 
 # Where T stands in a batch, by the layout that was asked for: it decides where shapes do not.
 _STATED = {name: layout.output_dim for name, layout in LAYOUTS.items()}
+_READ = ("[T, B, ...]", "[B, T, ...]")
 
 
 def as_pair(batch: object, what: str, way_out: str) -> tuple[Tensor, Any]:
@@ -62,7 +63,8 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Bat
     """Where T stands in a batch: 0 for [T, B, ...], 1 for [B, T, ...], None for images [B, ...].
 
     Images are [B, features] or [B, C, H, W]. Anything else whose second dimension is B holds
-    time steps, [T, B, ...]; of five dimensions, or of three with T second, [B, T, ...].
+    time steps, [T, B, ...]; of five dimensions, or of three with T second, [B, T, ...]. A layout
+    for images only makes images of all of them.
 
     Args:
         x: the inputs.
@@ -87,9 +89,10 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Bat
             "another batch size where B = T"
         )
     first, second = shape[0] == batch, len(shape) > 2 and shape[1] == batch
-    if first and len(shape) in (2, 4):
+    images_only = layout in LAYOUTS and LAYOUTS[layout].images_only
+    if first and (len(shape) in (2, 4) or images_only):
         return None
-    if first and second:  # T = B
+    if first and second and timesteps in (None, batch):  # T = B
         stated = _STATED.get(layout)
         if stated is None:
             raise SnnprofError(
@@ -97,7 +100,7 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Bat
                 "batch size, or layout= (--layout) 'time-first' or 'batch-first'"
             )
         return stated
-    if second:
+    if second and not first:
         return 0
     if first and (len(shape) == 5 or (len(shape) == 3 and shape[1] == timesteps)):
         return 1
@@ -158,7 +161,11 @@ def as_sequence(
         return x.expand(timesteps, *x.shape)
     sequence = x.transpose(0, dim)
     if timesteps is not None and len(sequence) != timesteps:
-        raise SnnprofError(f"timesteps={timesteps}, but the sequence has {len(sequence)}")
+        raise SnnprofError(
+            f"timesteps={timesteps}, but the sequence has {len(sequence)}: inputs of shape "
+            f"{tuple(x.shape)} are read as {_READ[dim]}; if these are no time steps, give [T, B, "
+            "...] (images repeated, time put first)"
+        )
     return sequence
 
 

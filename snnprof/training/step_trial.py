@@ -26,6 +26,7 @@ from snnprof.training.losses import (
     Loss,
     check_classes,
     find_loss,
+    output_dims,
 )
 from snnprof.training.modes import find_mode
 from snnprof.training.sequences import Batches, as_sequence, batches_like
@@ -99,9 +100,7 @@ def _few(
 def _found(setup: StepSetup, x: Tensor, y: Any, batches: Batches) -> FoundLayout:
     assert isinstance(setup.layout, str), "what is found is not looked for again"
     sequence = as_sequence(x, y, setup.timesteps, batches)
-    dims = None
-    if isinstance(y, Tensor):
-        dims = max(1, y.dim() - 1 if y.is_floating_point() or y.dim() == 2 else y.dim())
+    dims = output_dims(y) if isinstance(y, Tensor) else None
     found = find_layout(setup.make, sequence, setup.layout, batches.time_dim is None, dims)
     return replace(found, batches=batches)
 

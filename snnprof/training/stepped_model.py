@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,7 @@ class SteppedModel:
         averages: ``sequence`` gives [B, classes], the model having averaged (or summed) its
             outputs over time.
         compiled: True if ``step`` and ``sequence`` are compiled.
+        told_samples: around a ``call`` of so many samples, for layers that must be told.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class SteppedModel:
     layout: str | None = None
     averages: bool = False
     compiled: bool = False
+    told_samples: Callable[[int], AbstractContextManager[None]] = lambda samples: nullcontext()
 
     def run_sequence(self, x: Tensor) -> Tensor:
         """All time steps, with the graph kept.

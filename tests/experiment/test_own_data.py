@@ -158,6 +158,8 @@ def test_arrays_lists_and_dictionaries() -> None:
         (torch.randn(10), 1),
         (torch.randn(10, 2), 2),
         (torch.arange(40).reshape(10, 2, 2) % 7, 7),
+        (torch.arange(20).reshape(10, 2) % 7, 7),  # of two positions
+        (torch.arange(40).reshape(10, 4) % 3 % 2, 4),  # several classes of a sample
         (None, None),
     ],
 )

@@ -283,6 +283,48 @@ def test_events_in_both_orders(layout: str, dim: int) -> None:
     assert "timesteps=4, but the sequence has 3" in refused(OfEvents, data=(part(16), part(16)))
 
 
+@pytest.mark.parametrize(("kind", "dim"), [(TimeFirst, 0), (networks.BatchFirst, 1)])
+def test_a_last_test_batch_of_t_samples_is_read_as_the_first(
+    kind: Callable[[], nn.Module], dim: int
+) -> None:
+    x, y = torch.rand(3, 8, 6), Y[:8]  # T = 3, and 8 = 5 + 3 samples
+    train = [(x[:, :5].transpose(0, dim), y[:5])]
+    data = (train, [*train, (x[:, 5:].transpose(0, dim), y[5:])])
+    (row,) = quick(lambda: kind(), data=data, timesteps=3, epochs=0).rows
+    assert row.counts is not None and row.counts.samples == 8
+    assert row.counts.rows[0].synops == 3 * 8 * 6 * 16  # no input is 0
+
+
+def test_sequences_with_as_many_channels_as_samples_that_are_tried() -> None:
+    x = torch.rand(6, 2, 16)  # [B, C, L], T = 4
+    data = ([(x, Y[:6])], [(x, Y[:6]), (x[:2], Y[:2])])
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv1d(2, 3, 16), networks.Keeping(), nn.Flatten())
+
+    (row,) = quick(build, data=data, epochs=0).rows
+    assert row.layout == "step" and row.counts is not None
+    assert row.counts.rows[0].synops == 4 * 8 * 2 * 16 * 3  # one place of the kernel
+
+
+def test_classes_of_every_position() -> None:
+    class Positions(Net):
+        """[B, L, 6] to [B, classes, L]."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            repeated = x.unsqueeze(0).repeat(4, 1, 1, 1)
+            out: Tensor = self.body(repeated).mean(0).transpose(1, 2)
+            return out
+
+    x = torch.rand(6, 7, 6)
+    y = torch.arange(42).reshape(6, 7) % 3
+    report = quick(lambda: Positions(Spikes()), data=([(x, y)], [(x, y)]))
+    (row,) = report.rows
+    assert row.layout == "inside" and row.counts is not None
+    assert row.counts.rows[0].synops == 4 * 6 * 7 * 6 * 16
+    assert any("share of positions" in note for note in report.notes)
+
+
 # -- metric, optimiser, schedule
 
 
@@ -351,6 +393,16 @@ def test_what_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr("snnprof.experiment.run.train", lambda *_: pytest.fail("trained"))
     assert message in refused(time_first, **settings)
+
+
+def test_accuracy_of_several_classes_of_a_sample_is_not_guessed() -> None:
+    y = torch.stack([Y == 0, Y != 1, Y == 2], 1).long()
+
+    def of_each(outputs: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, y.float())
+
+    (row,) = quick(lambda: Step(), y=y, loss=of_each).rows
+    assert row.accuracy is None
 
 
 def test_a_model_is_made_anew_for_every_row() -> None:

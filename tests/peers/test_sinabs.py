@@ -178,3 +178,35 @@ def test_others_say_how_to_be_registered() -> None:
         del NEURON_EQUATIONS[layers.ALIF]
     recurrent = layers.LIFRecurrent(tau_mem=3.0, rec_connect=nn.Linear(6, 6))
     assert equations_of(recurrent).unknown is not None
+
+
+class Rows(nn.Module):
+    """Squeezed neurons over [B * T, ...] in a network that takes [T, B, ...], or images."""
+
+    def __init__(self, repeats: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(1, 2, 3), nn.Linear(8, 2)
+        self.neurons = layers.IAFSqueeze(num_timesteps=4)
+        self.repeats = repeats
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.expand(4, *x.shape) if self.repeats else x
+        spikes = self.neurons(self.first(x.transpose(0, 1).flatten(0, 1)))
+        rows = self.second(spikes.flatten(1))
+        out = rows.unflatten(0, (x.shape[1], x.shape[0])).transpose(0, 1)
+        return out.mean(0) if self.repeats else out
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_squeezed_neurons_are_told_their_samples_in_every_layout(repeats: bool) -> None:
+    x, y = torch.rand(3, 1, 4, 4) * 4, torch.arange(3) % 2
+    by_hand = Rows(repeats)  # made for 4 time steps, and run for 4: right by itself
+    with torch.no_grad(), snnprof.SopCounter(by_hand, batch_dim=0 if repeats else 1) as counter:
+        by_hand(x if repeats else x.expand(4, *x.shape))
+    train = x if repeats else x.expand(4, *x.shape)
+    (row,) = snnprof.run(
+        lambda: Rows(repeats), data=([(train, y)], [(train, y)]), modes="stbp", epochs=0, repeats=1
+    ).rows
+    assert row.layout == ("inside" if repeats else "time-first")
+    assert [one.synops for one in row.counts.rows] == [one.synops for one in counter.result().rows]

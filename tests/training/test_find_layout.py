@@ -308,10 +308,12 @@ def test_the_trial_leaves_the_random_state_and_the_model() -> None:
 
 
 def test_labels_say_how_many_dimensions_an_output_has() -> None:
-    found = find_layout(TimeFirst, images(4), output_dims=1)
+    found = find_layout(TimeFirst, images(4), output_dims=(1,))
     assert found.output_shape == (3,)
-    with pytest.raises(snnprof.SnnprofError, match=r"outputs are \(3,\) per sample.*3 dimensions"):
-        find_layout(TimeFirst, images(4), "time-first", output_dims=3)
+    with pytest.raises(
+        snnprof.SnnprofError, match=r"outputs are \(3,\) per sample.*2 or 3 dimensions"
+    ):
+        find_layout(TimeFirst, images(4), "time-first", output_dims=(2, 3))
 
 
 def test_nothing_fits() -> None:
@@ -347,3 +349,61 @@ def test_a_random_encoder_does_not_pass_for_a_state() -> None:
             return self.body((torch.rand_like(x) < x).float())
 
     assert find_layout(Encoding, images(4)).name == "step"
+
+
+def test_a_model_without_values_is_refused() -> None:
+    with pytest.raises(snnprof.SnnprofError, match=r"first.weight of Step is on the meta device"):
+        find_layout(lambda: Step().to("meta"), images(4))
+
+
+def test_a_forward_that_needs_more_is_refused() -> None:
+    class NeedsT(nn.Module):
+        def forward(self, x: Tensor, timesteps: int, scale: float = 1.0) -> Tensor:
+            return x
+
+    message = r"forward of NeedsT needs timesteps besides x: give it a default"
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        find_layout(NeedsT, images(4))
+    assert find_layout(lambda: torch.nn.DataParallel(Step()), images(4)).name == "step"
+
+
+def test_outputs_whose_dimensions_move_in_another_layout_are_no_error_of_ours() -> None:
+    class Positions(TimeFirst):
+        """[B, L] to [B, classes, L]; of [T, B, L] it makes [T, L, B, classes]."""
+
+        def __init__(self) -> None:
+            super().__init__(features=1)
+
+        def forward(self, x: Tensor) -> Any:
+            repeated = x.unsqueeze(0).repeat(4, *[1] * x.dim()).unsqueeze(-1)
+            return self.body(repeated).mean(0).transpose(1, 2)
+
+    found = find_layout(Positions, 3 * images(4), output_dims=(2,))
+    assert (found.name, found.output_shape) == ("inside", (3, 6))
+
+
+@pytest.mark.parametrize("kind", [TimeFirst, networks.BatchFirst])
+def test_a_network_whose_last_neurons_are_silent_is_found_by_its_negated_weights(
+    kind: Callable[[], networks.Net],
+) -> None:
+    """Spikes in, weights below 0: no output whatever the input, in either layout."""
+
+    def build() -> nn.Module:
+        net = kind()
+        with torch.no_grad():
+            net.second.weight.copy_(-net.second.weight.abs())
+            net.second.bias.zero_()
+        silent = nn.Sequential(net, networks.Spikes(int(kind is networks.BatchFirst)))
+        before = [weight.clone() for weight in silent.parameters()]
+        built.append((silent, before))
+        return silent
+
+    built: list[tuple[nn.Module, list[Tensor]]] = []
+    found = find_layout(build, images(4), repeated=False)
+    assert (found.name, found.remarks) == (build_layout(kind), ())
+    for model, before in built:
+        assert all(map(torch.equal, model.parameters(), before))
+
+
+def build_layout(kind: object) -> str:
+    return "time-first" if kind is TimeFirst else "batch-first"

@@ -17,6 +17,7 @@ from snnprof.training.losses import (
     cross_entropy,
     find_loss,
     of_the_sum_by,
+    output_dims,
 )
 
 # T = 2, B = 1, 2 classes: odds of 3 to 1, then of 1 to 1.
@@ -110,3 +111,19 @@ def test_what_is_no_loss() -> None:
 
 def test_a_module_is_named_by_its_class() -> None:
     assert of_the_sum_by(torch.nn.CrossEntropyLoss()).name.endswith(":CrossEntropyLoss")
+
+
+@pytest.mark.parametrize(
+    ("target", "dims"),
+    [
+        (torch.tensor([0, 2]), (1,)),
+        (torch.tensor([[0, 1, 0], [1, 0, 0]]), (1,)),  # one-hot
+        (torch.tensor([[0.2, 0.8], [1.0, 0.0]]), (1,)),
+        (torch.tensor([[0, 2, 1], [1, 0, 0]]), (1, 2)),  # classes of three positions
+        (torch.tensor([[0, 1, 1], [1, 0, 0]]), (1, 2)),  # several classes of a sample
+        (torch.zeros(2, 8, 8, dtype=torch.long), (3,)),
+        (torch.zeros(2, 3, 8, 8), (3,)),
+    ],
+)
+def test_labels_tell_the_dimensions_of_outputs(target: Tensor, dims: tuple[int, ...]) -> None:
+    assert output_dims(target) == dims

@@ -24,6 +24,7 @@ def labels(count: int) -> Tensor:
         ((3, 4, 9), 4, 3, (3, 4, 9)),
         ((3, 4, 2, 8, 8), 4, None, (3, 4, 2, 8, 8)),
         ((4, 3, 2, 8, 8), 4, None, (3, 4, 2, 8, 8)),
+        ((2, 2, 16), 2, 3, (3, 2, 2, 16)),  # as many channels as samples: T is another number
     ],
 )
 def test_by_the_labels(
@@ -48,6 +49,10 @@ def test_t_equal_to_b_needs_a_layout(layout: str, first_step: list[int]) -> None
     assert as_sequence(events, labels(2), 2, layout)[0].flatten().tolist() == first_step
 
 
+def test_a_layout_of_images_makes_images_of_volumes() -> None:
+    assert as_sequence(torch.zeros(4, 5, 2, 8, 8), labels(4), 3, "inside").shape[:2] == (3, 4)
+
+
 def test_without_labels() -> None:
     assert as_sequence(torch.zeros(5, 2, 8, 8), None, 3).shape == (3, 5, 2, 8, 8)
     assert as_sequence(torch.zeros(3, 5, 2, 8, 8), None, 3).shape == (3, 5, 2, 8, 8)
@@ -59,7 +64,12 @@ def test_without_labels() -> None:
     [
         (torch.zeros(4, 9), 4, None, "give timesteps=T"),
         (torch.zeros(5, 4, 9), 4, 3, "timesteps=3, but the sequence has 5"),
-        (torch.zeros(4, 5, 2, 8, 8), 4, 3, "timesteps=3, but the sequence has 5"),
+        (
+            torch.zeros(4, 5, 2, 8, 8),
+            4,
+            3,
+            r"has 5: inputs of shape \(4, 5, 2, 8, 8\) are read as \[B, T.*images repeated",
+        ),
         (torch.zeros(5, 9), 4, 3, r"shape \(5, 9\) with 4 labels"),
         (torch.zeros(0, 9), 0, 3, "an empty batch"),
         ([1, 2], 2, 3, "inputs are a list"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -43,9 +43,16 @@ def sinabs(model: nn.Module) -> SteppedModel:
         for layer in stateful:
             detach_held(layer)
 
-    def call(x: Tensor) -> Any:
-        with _told(squeezed, len(x), x.shape[1] if x.dim() > 1 else 1):
-            return model(x)
+    def told_samples(samples: int) -> AbstractContextManager[None]:
+        return _told(squeezed, samples, steps=-1)  # as many as there are rows of each
+
+    def stepwise(x: Tensor) -> Any:
+        with told_samples(len(x)):
+            return first_of(model(x.unsqueeze(1))).squeeze(1)
+
+    def sequence(x: Tensor) -> Any:
+        with told_samples(x.shape[1]):
+            return first_of(model(x.transpose(0, 1))).transpose(0, 1)
 
     if squeezed and _takes_samples_and_steps_as_one(model, layers):
         return SteppedModel(
@@ -59,10 +66,11 @@ def sinabs(model: nn.Module) -> SteppedModel:
         model,
         reset_all,
         detach_all,
-        lambda x: first_of(call(x.unsqueeze(1))).squeeze(1),
-        lambda x: first_of(call(x.transpose(0, 1))).transpose(0, 1),
-        call,
+        stepwise,
+        sequence,
+        model,
         "batch-first",
+        told_samples=told_samples,
     )
 
 
