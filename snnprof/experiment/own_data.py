@@ -275,15 +275,20 @@ class OwnData(Data):
         return value.to(self.device, non_blocking=True)
 
     def _alike(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Batches of the size of the first; those of fewer samples are left out."""
+        """Batches of the size of the first; one of fewer samples, as the last, is left out."""
         shape: tuple[int, ...] = ()
         samples = None
+        left_out = 0
         for number, (x, y) in enumerate(batches, start=1):
             if not shape:
                 shape, samples = tuple(x.shape), samples_in(y)
             if tuple(x.shape) == shape:
+                left_out = 0
                 yield x, y
-            elif not _has_fewer(tuple(x.shape), samples_in(y), shape, samples):
+                continue
+            left_out += 1
+            fewer = _has_fewer(tuple(x.shape), samples_in(y), shape, samples)
+            if not fewer or left_out > 1:
                 raise SnnprofError(
                     f"{self.train_part.what}: batch {number} has the shape {tuple(x.shape)}, the "
                     f"first {shape}: steps of different sizes cannot be compared; give batches of "

@@ -49,6 +49,7 @@ class LayoutTrial:
 
     def __init__(self, stepped: SteppedModel, name: str | None, x: Tensor) -> None:
         self.x = x
+        self._given = x.clone()
         self.name = name
         self.model = stepped.model.to(x.device)
         self.output_dim: int | None = None
@@ -69,6 +70,11 @@ class LayoutTrial:
         """What was found out."""
         self._settle_norms()
         out = self._run(self.x)
+        if not _same(self.x, self._given):
+            raise MisfitError(
+                "it changes its input in place, and the next row of a table would see the changed "
+                "one: let its forward begin with a copy, x = x.clone()"
+            )
         self._check_rest(out)
         calls = self._check_calls()
         self._check_samples()

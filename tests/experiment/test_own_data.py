@@ -227,5 +227,8 @@ def test_batches_that_change_their_shape() -> None:
     shorter = [(torch.zeros(4, steps, 2), Y[:4]) for steps in (5, 3)]  # fewer steps, not samples
     with pytest.raises(snnprof.SnnprofError, match=r"batch 2 has the shape \(4, 3, 2\)"):
         epoch(read((shorter, shorter)))
+    small = [(X[:4], Y[:4]), (X[:2], Y[:2]), (X[:2], Y[:2])]  # it is not the last that is short
+    with pytest.raises(snnprof.SnnprofError, match=r"batch 3 has the shape \(2, 2\)"):
+        epoch(read((small, small)))
     fewer = [(torch.zeros(5, size, 2), Y[:size]) for size in (4, 3)]
     assert [len(y) for _, y in epoch(read((fewer, fewer)))] == [4]

@@ -170,6 +170,15 @@ def test_sequences_are_not_cut_to_one_image() -> None:
         find_layout(RepeatInside, images(4), "inside", repeated=False)
 
 
+def test_a_network_that_changes_its_input_is_refused() -> None:
+    class Clamping(networks.BatchFirst):
+        def forward(self, x: Tensor) -> Any:
+            return self.body(x.clamp_(0, 0.5))
+
+    with pytest.raises(snnprof.SnnprofError, match="changes its input in place"):
+        find_layout(Clamping, images(4).clone(), "batch-first")
+
+
 def test_layers_without_weights_are_one_line() -> None:
     lazy = lambda: nn.Sequential(nn.LazyLinear(3))  # noqa: E731
     with pytest.raises(snnprof.SnnprofError, match="Sequential has layers without weights yet"):
