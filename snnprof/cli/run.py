@@ -66,9 +66,8 @@ from snnprof.training.step_runner import AMP
     "--mode",
     "modes",
     multiple=True,
-    default=("stbp", "online"),
-    show_default=True,
-    help=f"Training mode; repeat it for a row each. One of: {listed(mode_names())}.",
+    help=f"Training mode; repeat it for a row each. One of: {listed(mode_names())}. [default: "
+    "stbp, and online where the network can be run in it]",
 )
 @click.option(
     "--timesteps",
@@ -204,6 +203,7 @@ def run_command(
     if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
         raise SnnprofError("a picture of time and memory over T needs several --timesteps")
     settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
+    settings["modes"] = settings["modes"] or None
     settings["batch_size"] = _batch_size(settings["batch_size"])
     works = settings["epochs"] > 0 or settings["repeats"] is not None
     with warnings_once(), ProgressBar("measuring", shown=works) as bar:

@@ -38,8 +38,15 @@ def describe(device: torch.device) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "snnprof": metadata.version("snnprof"),
+        "snnprof": _version(),
     }
+
+
+def _version() -> str:
+    try:
+        return metadata.version("snnprof")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"
 
 
 def _processor() -> str:

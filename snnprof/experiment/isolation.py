@@ -57,9 +57,12 @@ def run_isolated(
     if settings.automatic_batch:
         given["batch_size"] = settings.recipe.batch_size
     split = product(settings.neurons, settings.timesteps, (mode.name for mode in settings.modes))
+    rows = [run.row for run in planned]
     parts = [
-        (planned_run.row, {"neuron": neuron, "timesteps": timesteps, "modes": mode})
-        for planned_run, (neuron, timesteps, mode) in zip(planned, split, strict=True)
+        (rows.pop(0), {"neuron": neuron, "timesteps": timesteps, "modes": mode})
+        for neuron, timesteps, mode in split
+        # Modes that the network cannot be run in were left out of the plan.
+        if rows and (rows[0].timesteps, rows[0].mode) == (timesteps, mode)
     ]
     report = in_processes(run, given, parts, settings.progress)
     return replace(

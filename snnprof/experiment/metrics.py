@@ -14,6 +14,7 @@ from snnprof.experiment.own_function import find_function, name_of, of_the_users
 from snnprof.render.report_table import our_columns
 from snnprof.training.losses import is_indicator, is_one_hot
 
+_IGNORED = -100  # a label that torch's cross-entropy leaves out
 ACCURACY, NONE = "accuracy", "none"
 # (outputs summed over time [B, ...], labels) -> sum over what is counted, and how many those are
 Score = Callable[[Tensor, Any], tuple[float, int]]
@@ -77,6 +78,8 @@ def _kind_of_classes(labels: Any) -> str | None:
         return None
     whole = not labels.is_floating_point()
     if whole and labels.dim() == 2 and not is_one_hot(labels):
+        if labels.shape[1] == 1:
+            return None
         return None if is_indicator(labels) else "Accuracy: share of positions, by dense labels"
     if whole and labels.dim() != 2:
         return "Accuracy: share of pixels, by dense labels" if labels.dim() > 2 else ""
@@ -105,8 +108,14 @@ def accuracy(outputs: Tensor, labels: Tensor) -> tuple[float, int]:
             f"metric 'accuracy': labels of shape {tuple(labels.shape)} for outputs of shape "
             f"{tuple(outputs.shape)}: give one class per sample, or metric='none'"
         )
-    right = int((largest == labels).sum())
-    return right, labels.numel()
+    counted = labels != _IGNORED
+    classes, known = outputs.shape[1], labels[counted]
+    if known.numel() and not 0 <= int(known.min()) <= int(known.max()) < classes:
+        raise SnnprofError(
+            f"test labels go from {int(known.min())} to {int(known.max())}: the network has "
+            f"classes 0 to {classes - 1}"
+        )
+    return int((largest == labels)[counted].sum()), known.numel()
 
 
 def _mean_by(function: Callable[..., Any], name: str) -> Score:

@@ -55,7 +55,10 @@ class ModelSource:
         except (Exception, SystemExit) as error:  # theirs to mend
             if self.ours or is_out_of_memory(error):
                 raise
-            raise self._error("its builder failed", error) from error
+            hint = ""
+            if isinstance(error, TypeError) and "required positional argument" in str(error):
+                hint = f"; it is given {', '.join(settings)}, as far as it has these names"
+            raise SnnprofError(f"{self._error('its builder failed', error)}{hint}") from error
         if not isinstance(built, nn.Module | SteppedModel):
             raise SnnprofError(
                 f"model {self.name!r} returned a {type(built).__name__}, not a torch.nn.Module"
@@ -89,7 +92,10 @@ def find_builder(model: str | Callable[..., Any]) -> ModelSource:
         )
     if isinstance(model, str) and ":" not in model:
         if model not in MODELS:
-            raise known("model", model, MODELS)
+            raise SnnprofError(
+                f"{known('model', model, MODELS)}; or a function of your own, "
+                "package.module:function"
+            )
         return ModelSource(model, partial(create, model), None, ours=True)
     if not isinstance(model, str) and not callable(model):
         raise SnnprofError(f"model={model!r}: give a name, or package.module:function")

@@ -17,7 +17,9 @@ _FEW = 4  # timed steps: of fewer, quartiles say nothing
 
 def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     """The sentences, in order."""
-    yield f"Data: {settings.data.description}."
+    counted = next((row.counts.samples for row in rows if row.counts is not None), None)
+    tested = "" if counted is None else f"; counted on {counted} test samples"
+    yield f"Data: {settings.data.description}{tested}."
     yield from _layouts(rows)
     yield from _training(rows, settings)
     classes = settings.data.shape.get("num_classes")
@@ -98,6 +100,7 @@ def _loading(rows: Sequence[ReportRow]) -> Iterator[str]:
 
 _LOSSES = {
     "sum": "cross-entropy of the outputs summed over time",
+    "average": "cross-entropy of the outputs, which the network averages or sums over time",
     "step": "mean over time of each time step's cross-entropy",
     "tet": "TET (Deng et al., ICLR 2022), weight 0.001, target 1",
     "tet of each step": "TET of each time step (Deng et al., ICLR 2022), weight 0.001, target 1",
@@ -128,9 +131,9 @@ def _guessing(rows: Sequence[ReportRow], classes: int) -> Iterator[str]:
         likely = chance + 3 * math.sqrt(chance * (1 - chance) / samples)
         if row.accuracy <= likely < 1:  # else there are too few images to tell
             yield (
-                f"{row.name}: {row.accuracy:.1%} is no better than guessing "
-                f"({chance:.1%}), so its counts are of a network that has learnt nothing: try "
-                "another --learning-rate or more --epochs."
+                f"{row.name}: {row.accuracy:.1%} of {samples} samples is within three standard "
+                f"errors of guessing ({chance:.1%}): its counts may be of a network that has "
+                "learnt nothing; try another --learning-rate or more --epochs."
             )
 
 
@@ -154,7 +157,8 @@ def _time(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
         )
         return
     why = "the training was too short" if settings.recipe.epochs else "0 epochs, and no repeats"
-    yield f"Step time: not measured ({why})."
+    passes = "--repeats N takes it in a pass of its own"
+    yield f"Step time: not measured ({why}; {passes})."
     if any(row.peak_bytes is None for row in well):
         yield f"Peak memory: not measured ({why})."
 

@@ -24,6 +24,11 @@ def find_function(what: str, given: str) -> Callable[..., Any]:
         SnnprofError: no such module or function, or it cannot be imported.
     """
     module_name, _, attribute = given.partition(":")
+    if module_name.endswith(".py"):
+        raise SnnprofError(
+            f"{what} {given!r}: name the module without .py: "
+            f"{module_name.removesuffix('.py').replace('/', '.')}:{attribute}"
+        )
     here = str(Path.cwd())
     if here not in sys.path:  # as python -m has it; a console script does not
         sys.path.insert(0, here)

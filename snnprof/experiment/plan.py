@@ -61,6 +61,8 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
     names = _names(settings, neuron)
     notes = (*loading, *_trained_otherwise(settings, names, timesteps))
     for mode in settings.modes:
+        if settings.usual_modes and not mode.whole and _cannot_step(setup):
+            continue
         setup = _tried(settings, replace(setup, mode=mode, loss=settings.loss or USUAL))
         row = ReportRow(
             **names,
@@ -70,8 +72,32 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             loss_name=_loss_name(setup),
             checkpoint=settings.checkpoint,
         )
-        remarks = (f"{row.name}: {remark}." for remark in setup.layout_found.remarks)
-        yield TrainingRun(setup, row, (*notes, *remarks))
+        yield TrainingRun(setup, row, (*notes, *_on_layout(settings, setup.layout_found, row)))
+
+
+def _on_layout(settings: Settings, found: FoundLayout, row: ReportRow) -> Iterator[str]:
+    """What has to be said of how the network was run."""
+    if found.first_of_several:
+        yield f"{row.name}: of its several outputs the first is taken."
+    x, _ = settings.batch
+    if x.dim() == 3 and found.batches is not None and found.batches.time_dim is None:
+        yield (
+            f"{row.name}: every time step sees the whole of the inputs {tuple(x.shape)}; if the "
+            f"{x.shape[1]} are time steps, give timesteps={x.shape[1]} (--timesteps {x.shape[1]})."
+        )
+    if settings.usual_modes and not found.steps_alone:
+        yield (
+            f"{row.name}: all its time steps run in one call, so that only mode stbp was run; "
+            "other modes need a network that keeps its state between calls (docs/your-own.md)."
+        )
+    for remark in found.remarks:
+        yield f"{row.name}: {remark}."
+
+
+def _cannot_step(setup: StepSetup) -> bool:
+    """True if it was found out that the network runs all its time steps in one call."""
+    found = setup.layout
+    return isinstance(found, FoundLayout) and not found.steps_alone
 
 
 def _tried(settings: Settings, setup: StepSetup) -> StepSetup:
@@ -122,8 +148,10 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
 def _loss_name(setup: StepSetup) -> str:
     """The loss of a row: modes that run step by step have that of each time step."""
     loss, mode = find_loss(setup.loss), find_mode(setup.mode)
+    found = setup.layout_found
+    averages = found.output_dim is None and found.name not in (None, "step")
     if mode.whole:
-        return loss.name
+        return "average" if loss.name == "sum" and averages else loss.name
     return "step" if loss.name in ("sum", "step") else f"{loss.name} of each step"
 
 

@@ -43,7 +43,7 @@ def run(
     *,
     neuron: str | Sequence[str] = NEURON,
     weights: str = WEIGHTS,
-    modes: str | Sequence[str] = ("stbp", "online"),
+    modes: str | Sequence[str] | None = None,
     timesteps: int | Sequence[int] = 4,
     data: object = "digits",
     image_size: int | None = None,
@@ -81,7 +81,8 @@ def run(
             :func:`~snnprof.experiment.model_source.find_builder`).
         neuron: a neuron or several, with variants: ``"hdlif+four_bit"``.
         weights, **variants: as :func:`snnprof.models.create`.
-        modes: a training mode or several.
+        modes: a training mode or several; None for stbp and online, or as many of them as the
+            network can be run in.
         timesteps: T, or several. Every neuron in every mode at every T is a row.
         data: "digits", "random", ``package.module:function``, or a function or an object that
             gives train and test (see :func:`~snnprof.experiment.own_data.own_data`).

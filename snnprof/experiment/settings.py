@@ -30,6 +30,7 @@ from snnprof.training.sequences import samples_in, time_dim
 NEURON, WEIGHTS = "lif", "fp32"
 EPOCHS = 8
 BATCH_SIZE = 64
+USUAL_MODES = ("stbp", "online")
 LEARNING_RATE = 0.1
 
 
@@ -61,6 +62,7 @@ class Settings:
         source: what makes the model.
         neurons, weights, modes, timesteps, checkpoint, seed: as of :func:`snnprof.run`, each of
             several once.
+        usual_modes: no modes were asked for: those that a network cannot be run in are left out.
         variants: of every neuron, and options of the network.
         data: whose batches come on the device.
         batch: the first training batch: inputs and labels.
@@ -89,6 +91,7 @@ class Settings:
     neurons: tuple[str, ...]
     weights: str
     modes: tuple[Mode, ...]
+    usual_modes: bool
     timesteps: tuple[int, ...]
     checkpoint: str | None
     seed: int
@@ -139,7 +142,7 @@ def check_settings(
     model: str | Callable[..., Any],
     neuron: str | Sequence[str],
     weights: str,
-    modes: str | Sequence[str],
+    modes: str | Sequence[str] | None,
     timesteps: int | Sequence[int],
     data: object,
     image_size: int | None,
@@ -175,7 +178,7 @@ def check_settings(
         SnnprofError: a wrong name or value, or more samples in a batch than there are images.
     """
     source = find_builder(model)  # first: its module may register modes, data and the like
-    named = _check_names(neuron, modes, timesteps)
+    named = _check_names(neuron, USUAL_MODES if modes is None else modes, timesteps)
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
@@ -190,10 +193,13 @@ def check_settings(
     loading = Loading(size, workers, steps, seed)
     loaded = _loaded(data, image_size, loading, named["timesteps"]).to(where, memory_format)
     recipe = Recipe(epochs, loaded.batch_size or usual, **own_recipe)
+    if source.ours and epochs and recipe.batch_size == 1:
+        raise SnnprofError("batch_size=1: batch norm needs at least 2 samples to train on")
     count_steps(loaded, recipe)
     batch = loaded.first(recipe.batch_size)
     return Settings(
         **named,
+        usual_modes=modes is None,
         source=source,
         weights=weights,
         checkpoint=None if checkpoint is None else str(checkpoint),
@@ -250,9 +256,15 @@ def _loss(given: str | StepLoss | Loss | None) -> str | Loss | None:
     """The loss that was asked for; ``package.module:function`` is imported."""
     if given is None:
         return None
-    if isinstance(given, str) and ":" in given:
-        given = find_function("loss", given)
-    return find_loss(given)
+    name = given if isinstance(given, str) and ":" in given else None
+    if name is not None:
+        given = find_function("loss", name)
+    if isinstance(given, type):
+        raise SnnprofError(
+            f"loss {name or given.__name__!r} is a class: give an instance of it, or a function"
+        )
+    found = find_loss(given)
+    return found if name is None else replace(found, name=name)
 
 
 def _own_recipe(
@@ -287,8 +299,8 @@ def _is_automatic(batch_size: int | str | None, data: Data) -> bool:
         return False
     if data.batch_size is not None:
         raise SnnprofError(
-            f"batch_size='auto': {data.description} brings batches of {data.batch_size}: leave it "
-            "out"
+            f"batch_size='auto' needs data in memory, as 'digits' are; {data.description}: give a "
+            "number, or leave it out"
         )
     return True
 

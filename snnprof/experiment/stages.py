@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import warnings
 from collections.abc import Sequence
@@ -158,6 +159,8 @@ def _merit(metric: Metric | None, figure: float | None) -> dict[str, Any]:
     """The accuracy; a metric of the user's own is a column of its name."""
     if metric is None:
         return {}
+    if figure is not None and not math.isfinite(figure):
+        raise SnnprofError(f"metric {metric.name!r} is {figure}")
     return {"accuracy": figure} if metric.name == ACCURACY else {"more": {metric.name: figure}}
 
 

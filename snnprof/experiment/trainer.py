@@ -55,8 +55,6 @@ class Recipe:
             raise SnnprofError(f"epochs={self.epochs}: must be 0 (no training) or more")
         if self.batch_size < 1:
             raise SnnprofError(f"batch_size={self.batch_size}: must be at least 1")
-        if self.epochs and self.batch_size == 1:
-            raise SnnprofError("batch_size=1: batch norm needs at least 2 samples to train on")
         if not 0 < self.learning_rate < math.inf:
             raise SnnprofError(f"learning_rate={self.learning_rate}: must be above 0, and finite")
 

@@ -7,7 +7,7 @@ is tried are models made for it, in evaluation mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, signature
 from itertools import chain
@@ -150,7 +150,7 @@ def _first_that_fits(
         return doubtful
     if doubtful is not None and doubtful.name is not None:
         reasons[doubtful.name] = MisfitError("; ".join(doubtful.remarks))
-    why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    why = _grouped(reasons)
     shape = ", ".join(["T", "B", *map(str, x.shape[2:])])
     raise SnnprofError(
         f"no layout fits for samples [{shape}], T = {len(x)} ({why}): give a network that takes "
@@ -182,3 +182,13 @@ def _tried(
         if name is not None:
             raise
         raise SnnprofError(f"{type(stepped.model).__name__}: {misfit}") from misfit
+
+
+def _grouped(reasons: Mapping[str, MisfitError]) -> str:
+    """The reasons, each once, with the layouts that it was found in."""
+    layouts: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        layouts.setdefault(str(reason), []).append(name)
+    if len(layouts) == 1:
+        return next(iter(layouts))
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in layouts.items())

@@ -185,6 +185,17 @@ def output_dims(target: Tensor) -> tuple[int, ...]:
     return (1, 2) if target.dim() == 2 else (max(1, target.dim()),)
 
 
+def _check_shares(target: Tensor) -> None:
+    """Raise SnnprofError for numbers that are no shares of several classes."""
+    shares = target.double()
+    whole = bool(((shares.sum(1) - 1).abs() < 1e-3).all()) and bool((shares >= 0).all())
+    if target.shape[1] < 2 or not whole:
+        raise SnnprofError(
+            f"y of shape {tuple(target.shape)} holds no shares of classes, which sum to 1: for "
+            "numbers give loss='mse', else loss=function(outputs, y)"
+        )
+
+
 def check_classes(outputs: Tensor, target: Tensor) -> None:
     """Check, before anything depends on it, that a cross-entropy can be computed.
 
@@ -203,6 +214,7 @@ def check_classes(outputs: Tensor, target: Tensor) -> None:
             f"the network returned {shape}, not [T, B, classes]: give loss=function(outputs, y)"
         )
     if target.shape == outputs.shape[1:]:
+        _check_shares(target)
         return
     dense = (outputs.shape[1], *outputs.shape[3:])
     if tuple(target.shape) != dense or target.is_floating_point():

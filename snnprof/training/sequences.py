@@ -14,7 +14,7 @@ from snnprof.training.layouts import LAYOUTS
 
 # Where T stands in a batch, by the layout that was asked for: it decides where shapes do not.
 _STATED = {name: layout.output_dim for name, layout in LAYOUTS.items()}
-_READ = ("[T, B, ...]", "[B, T, ...]")
+
 
 
 def as_pair(batch: object, what: str, way_out: str) -> tuple[Tensor, Any]:
@@ -63,8 +63,8 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Bat
     """Where T stands in a batch: 0 for [T, B, ...], 1 for [B, T, ...], None for images [B, ...].
 
     Images are [B, features] or [B, C, H, W]. Anything else whose second dimension is B holds
-    time steps, [T, B, ...]; of five dimensions, or of three with T second, [B, T, ...]. A layout
-    for images only makes images of all of them.
+    time steps, [T, B, ...]; of five dimensions, or of three with T second, [B, T, ...]. Other
+    [B, N, features] are images. A layout for images only makes images of all of them.
 
     Args:
         x: the inputs.
@@ -163,8 +163,9 @@ def as_sequence(
     if timesteps is not None and len(sequence) != timesteps:
         raise SnnprofError(
             f"timesteps={timesteps}, but the sequence has {len(sequence)}: inputs of shape "
-            f"{tuple(x.shape)} are read as {_READ[dim]}; if these are no time steps, give [T, B, "
-            "...] (images repeated, time put first)"
+            f"{tuple(x.shape)} are read as {_READ[dim]}; give timesteps={len(sequence)} "
+            f"(--timesteps {len(sequence)}), or, if these are no time steps, [T, B, ...] (images "
+            "repeated, time put first)"
         )
     return sequence
 

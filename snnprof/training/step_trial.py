@@ -145,6 +145,9 @@ def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> 
         taken.sort(key=lambda form: not _tells_samples_apart(form, outputs, y))
     if taken:
         return taken[0]
+    returned = [reason for reason in reasons if reason.startswith("it returned")]
+    if returned:  # it takes these outputs: what it makes of them is wrong
+        raise SnnprofError(f"loss {loss.name!r}: {returned[0]}")
     shape = tuple(outputs.shape)
     raise SnnprofError(
         f"loss {loss.name!r} takes neither outputs summed over time, {shape[1:]}, nor those of all "

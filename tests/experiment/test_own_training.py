@@ -367,7 +367,7 @@ def test_an_optimiser_and_a_schedule_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": lambda o, y: o}, "takes neither outputs summed over time"),
+        ({"loss": lambda o, y: o}, "it returned (3, 3), a scalar tensor is needed"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "it returned nan"),
         ({"loss": lambda o, y: 3.0}, "a scalar tensor is needed"),
         ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, step, sum, tet"),
