@@ -48,6 +48,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/profiling.py
+	$(BIN)/python benchmarks/your_own.py
 
 $(VENV)/dependencies: pyproject.toml constraints.txt
 	rm -rf build

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from own_networks import CLASSES, T
+from own_neurons import CLASSES, T
 from torch import Tensor
 
 BATCH = 6  # samples of the training batch

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from own_list import EVENTS, Tried
-from own_networks import CLASSES, Net, T, over_time, repeat
+from own_neurons import CLASSES, Net, T, over_time, repeat
 from torch import Tensor, nn
 
 

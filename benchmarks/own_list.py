@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import own_networks as nets
+import own_neurons as neurons
 import torch
 import torch.nn.functional as F
 from own_inputs import Given, pixels, soft, values
-from own_networks import T
+from own_neurons import T
 from torch import Tensor, nn
 
 import snnprof
@@ -57,13 +58,13 @@ class Tried:
         return net
 
 
-def forgetting(neuron: Callable[[], nn.Module] = nets.Keeping) -> nn.Module:
-    return nets.image_body(neuron)
+def forgetting(neuron: Callable[[], nn.Module] = neurons.Keeping) -> nn.Module:
+    return neurons.image_body(neuron)
 
 
 def around_sequences(step: Callable[[Any, Tensor], Tensor]) -> SteppedModel:
     net = nets.Ours()
-    keeping = [m for m in net.modules() if isinstance(m, nets.Keeping)]
+    keeping = [m for m in net.modules() if isinstance(m, neurons.Keeping)]
 
     def reset() -> None:
         for m in keeping:
@@ -119,7 +120,7 @@ TRIED = (
         None, refused="never calls the model itself",
     ),
     Tried(
-        "case 7: 3 outputs, labels to 9", lambda: nets.image_body(nets.Keeping), None,
+        "case 7: 3 outputs, labels to 9", lambda: neurons.image_body(neurons.Keeping), None,
         Given(labels=lambda batch: torch.arange(batch) + 4), refused="has classes 0 to 2",
     ),
     Tried("spikformer, T inside", nets.spikformer, "inside"),
@@ -129,26 +130,26 @@ TRIED = (
     ),
     Tried("attention with softmax, T inside", lambda: nets.spikformer("softmax"), "inside"),
     Tried("linear attention, T inside", lambda: nets.spikformer("linear"), "inside"),
-    Tried("tdBN, SeqToANN containers, images", lambda: nets.Net(
+    Tried("tdBN, SeqToANN containers, images", lambda: neurons.Net(
         lambda net, x: net.body(x), body=nets.tdbn()), "batch-first", Given((2, 8, 8))),
     Tried("TET: SeqToANN, image repeated inside, [B, T, classes]", nets.tet_inside, "inside"),
     Tried("neurons over [T * B, ...] that unfold (QCFS)", nets.folded, "inside"),
     Tried("step-wise convolutions with reset()", lambda: forgetting(), "step"),
     Tried(
-        "step-wise convolutions without reset()", lambda: forgetting(nets.Unforgetting), None,
+        "step-wise convolutions without reset()", lambda: forgetting(neurons.Unforgetting), None,
         refused="does not return to rest",
     ),
-    Tried("state in a dict", lambda: forgetting(nets.StateInDict), "step"),
+    Tried("state in a dict", lambda: forgetting(neurons.StateInDict), "step"),
     Tried(
         "state in a buffer",
-        lambda: nets.flat_body(lambda: nets.StateInBuffer(16)), "step",
+        lambda: neurons.flat_body(lambda: neurons.StateInBuffer(16)), "step",
     ),
     Tried("recurrent spiking layer", nets.recurrent, "time-first"),
     Tried("SEW residual blocks", nets.sew, "step"),
     Tried("events [T, B, 2, H, W], mean over time", nets.event_net, "time-first", EVENTS),
     Tried("events [B, T, 2, H, W], tdBN", nets.tdbn, "batch-first", EVENTS_B),
     Tried(
-        "events [T, B, 2, H, W], step-wise", lambda: nets.image_body(nets.Keeping, 2), "step",
+        "events [T, B, 2, H, W], step-wise", lambda: neurons.image_body(neurons.Keeping, 2), "step",
         EVENTS,
     ),
     Tried("1-D convolutions [B, C, L]", nets.one_dimensional, "step", Given((2, 16))),
@@ -194,8 +195,8 @@ TRIED = (
     Tried("Poisson encoding, step-wise", nets.poisson, "step", random=True),
     Tried("Poisson encoding, T inside", nets.poisson_inside, "inside", random=True),
     Tried("direct encoding: a convolution before the loop", nets.direct_encoding, "inside"),
-    Tried("PLIF, a leak that is learnt", lambda: forgetting(nets.PLIF), "step"),
-    Tried("integer spikes", lambda: forgetting(nets.IntegerSpikes), "step"),
+    Tried("PLIF, a leak that is learnt", lambda: forgetting(neurons.PLIF), "step"),
+    Tried("integer spikes", lambda: forgetting(neurons.IntegerSpikes), "step"),
     Tried("dense CNN", nets.cnn, "step"),
     Tried("dense MLP", nets.mlp, "step"),
     Tried("a dict returned", nets.in_a_dict, None, refused="returned a dict"),
