@@ -78,9 +78,8 @@ def _kind_of_classes(labels: Any) -> str | None:
         return None
     whole = not labels.is_floating_point()
     if whole and labels.dim() == 2 and not is_one_hot(labels):
-        if labels.shape[1] == 1:
-            return None
-        return None if is_indicator(labels) else "Accuracy: share of positions, by dense labels"
+        several = labels.shape[1] > 1 and not is_indicator(labels)
+        return "Accuracy: share of positions, by dense labels" if several else None
     if whole and labels.dim() != 2:
         return "Accuracy: share of pixels, by dense labels" if labels.dim() > 2 else ""
     shares = labels.dim() == 2 and labels.shape[1] > 1 and bool((labels >= 0).all())

@@ -108,7 +108,8 @@ class LayoutTrial:
         def turn() -> None:
             self._outputs.clear()
             with torch.no_grad():
-                torch._foreach_neg_(weights)
+                for weight in weights:
+                    weight.neg_()
 
         turn()
         try:

@@ -14,7 +14,7 @@ from snnprof.training.layouts import LAYOUTS
 
 # Where T stands in a batch, by the layout that was asked for: it decides where shapes do not.
 _STATED = {name: layout.output_dim for name, layout in LAYOUTS.items()}
-
+_READ = ("[T, B, ...]", "[B, T, ...]")
 
 
 def as_pair(batch: object, what: str, way_out: str) -> tuple[Tensor, Any]:
