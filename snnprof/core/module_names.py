@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import torch
 from torch import Tensor, nn
 
 # DataParallel and DDP, torch.compile, FSDP, activation checkpointing.
@@ -55,6 +56,13 @@ class ParameterOwners:
             held = self._names.get(id(tensor))
             if held is not None and held[0] is tensor:
                 return held[1]
+        return self._by_storage(weight) if torch.is_inference_mode_enabled() else None
+
+    def _by_storage(self, weight: Tensor) -> str | None:
+        """In inference mode a view does not know its base where a dispatch mode listens."""
+        for tensor, name in self._names.values():
+            if weight.numel() == tensor.numel() and weight.data_ptr() == tensor.data_ptr():
+                return name
         return None
 
 

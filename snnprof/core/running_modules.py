@@ -61,6 +61,11 @@ class RunningModules(Generic[Kept]):
         """True in the thread that made this, outside a backward pass."""
         return _graph_task() == -1 and get_ident() == self._thread
 
+    def release(self) -> None:
+        """Let go of who is told: the hooks are off, nothing more will be."""
+        self._begin = lambda module, args, kwargs: None
+        self._end = lambda module, kept: None
+
     def end_all(self) -> None:
         """End every module that still runs: an interrupt skips the hooks that would have."""
         while self._running:

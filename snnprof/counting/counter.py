@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -17,18 +16,26 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names, parameter_owners
+from snnprof.counting.audit import Audit
 from snnprof.counting.call_site import call_site
+from snnprof.counting.eager_stance import running_eagerly
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
-from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, why_not_countable
+from snnprof.counting.operation_mode import (
+    UNCOUNTED,
+    OperationMode,
+    unseen_by_others,
+    why_not_countable,
+)
 from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, Product, why_no_product
 from snnprof.counting.row_order import NOTHING, RowOrder
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
+from snnprof.counting.unseen import NOTHING_COUNTED, operation_name, unseen, why_left_out
 from snnprof.results import CountResult, LayerCount
 from snnprof.results.kinds import Kind
 
@@ -47,6 +54,8 @@ class SopCounter:
         layout: how the model takes its time steps: "step" ([B, ...], called T times),
             "time-first" ([T, B, ...]), "batch-first" ([B, T, ...]), "inside" ([B, ...], T runs in
             its forward); None: as batch_dim and timesteps tell.
+        audit: on the first call, also listen below torch's functions, and list what multiplied
+            there and was not counted.
 
     Forward hooks know where the model is; a torch-function mode sees the operands that
     convolutions, linear operations and products of activations really receive. Outputs,
@@ -68,17 +77,25 @@ class SopCounter:
         timesteps: int | None = None,
         *,
         layout: str | None = None,
+        audit: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise SnnprofError(f"model is a {type(model).__name__}, not a torch.nn.Module")
+        if isinstance(model, torch.jit.ScriptModule):
+            raise SnnprofError(
+                "model is a TorchScript module, which runs outside Python, where no hook sees it: "
+                "count the module that it was made from"
+            )
         for name in layers:
             if name not in LAYER_TYPES:
                 raise known("layer type", name, LAYER_TYPES)
         self._model = model
         self._layers = frozenset(layers)
         self._new_axis = partial(SampleAxis, model, batch_dim, timesteps, layout)
+        self._audits = audit
         self._active: ExitStack | None = None
-        self._clear()
+        with unseen_by_others():
+            self._clear()
 
     def _clear(self) -> None:
         axis = self._axis = self._new_axis()
@@ -98,8 +115,9 @@ class SopCounter:
         self._products = dict(PRODUCTS) if "attention" in self._layers else {}
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
         follow = self._row_order.follow
+        self._audit = Audit(self._running_name)
         self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
-        self._mode_is_on = False
+        self._on = ExitStack()  # while the model runs
         self._scratch = Scratch()
         self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
         self._shown: Counter[str] = Counter()  # rows by the name they would have
@@ -112,12 +130,13 @@ class SopCounter:
     def __enter__(self) -> SopCounter:
         if self._active is not None:
             raise SnnprofError("this counter is already counting: make another one to nest them")
-        self._clear()
+        self._release()
+        with unseen_by_others():
+            self._clear()
         with ExitStack() as stack:
             stack.callback(self._release_weights)
             stack.callback(self._verify_weights)
-            if "torch._dynamo" in sys.modules:
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(running_eagerly())
             self._tracker.attach(stack)
             stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()
@@ -132,6 +151,12 @@ class SopCounter:
         active, self._active = self._active, None
         if active is not None:
             active.close()
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of each other: in a circle the model would outlive its last name."""
+        for watching in (self._tracker, self._mode, self._audit):
+            watching.release()
 
     def _begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The mode is on while the model runs, and costs nothing in between."""
@@ -141,14 +166,19 @@ class SopCounter:
             self._doubt.begin(axis.input)
         several = axis.present.steps.length > 1
         self._mode.followed = self._row_order.begin(axis.input) if several else NOTHING
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
-        self._mode_is_on = True
+        auditing = axis.calls == 1 and self._audits
+        self._mode.covering = self._audit.covering if auditing else None
+        if auditing:
+            self._on.enter_context(self._audit)
+        self._on.enter_context(self._mode)
 
     def _end_call(self) -> None:
-        if self._mode_is_on:
-            self._mode_is_on = False
-            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._axis.input = None
+        self._on.close()
+        self._axis.input = None
+
+    def _running_name(self) -> str | None:
+        frame = self._tracker.frame()
+        return None if frame is None else frame.name
 
     def _verify_weights(self) -> None:
         """See whether every weight still is what was counted."""
@@ -167,7 +197,7 @@ class SopCounter:
         if frame is not None and error is None:
             self._failed = True
         elif frame is not None:
-            reason = f"{_name(func)}: counting it failed ({type(error).__name__}: {error})"
+            reason = f"{operation_name(func)}: counting it failed ({type(error).__name__}: {error})"
             self._uncounted[(frame.name, reason)] = None
 
     def _arrange(self, tally: LayerTally | ProductTally, x: Tensor, leading: int) -> None:
@@ -192,7 +222,7 @@ class SopCounter:
         elif func in self._products:
             self._observe_product(func, args, kwargs, frame)
         else:
-            self._uncounted[(frame.name, _reason(func))] = None
+            self._uncounted[(frame.name, why_left_out(func))] = None
 
     def _observe_linear(
         self,
@@ -337,8 +367,7 @@ class SopCounter:
         rows: list[LayerCount] = []
         non_finite: list[str] = []
         remarks: list[tuple[str, str]] = []
-        for tally in (t for t in self._tallies.values() if not t.empty):
-            row, finite, remark = tally.read()
+        for row, finite, remark in self._read_all():
             if not rows and row.input_kind == Kind.REAL:
                 row = dataclasses.replace(row, stem=True)
             rows.append(row)
@@ -361,34 +390,27 @@ class SopCounter:
             rows=tuple(rows),
             samples=self._axis.samples,
             timesteps=self._axis.timesteps,
-            not_counted=(*self._uncounted, *remarks, *self._unseen()),
+            not_counted=(*self._uncounted, *self._audit.found, *remarks, *self._missed(rows)),
             non_finite=tuple(non_finite),
         )
 
-    def _unseen(self) -> Iterator[tuple[str, str]]:
-        """Layers, and calls of the model, that the hooks did not see running."""
-        root = self._names[self._model]
-        if self._tracker.other_threads:
-            yield root, "called from a thread other than the counter's"
-        for name in sorted(self._tracker.outside):
-            yield name, "called outside a call of the model"
-        listed = {name for name, _ in self._uncounted} | self._tracker.outside
-        for module, name in self._names.items():
-            if isinstance(module, torch.jit.ScriptModule):
-                yield name, "TorchScript: runs outside Python, no hook sees it"
-            elif isinstance(module, LAYER_MODULES) and name not in self._counted_in | listed:
-                ran = name in self._tracker.entered
-                yield name, _NO_OPERATION if ran else "never called"
+    def _read_all(self) -> Iterator[tuple[LayerCount, bool, str | None]]:
+        """What every row has counted; one that cannot be read is listed."""
+        for tally in (t for t in self._tallies.values() if not t.empty):
+            try:
+                with unseen_by_others(), torch._C.DisableTorchFunction():
+                    found = tally.read()
+            except Exception as error:  # an instrument's own fault is never the user's crash
+                reason = f"reading its counts failed ({type(error).__name__}: {error})"
+                self._uncounted[(tally.name, reason)] = None
+            else:
+                yield found
 
-
-_NO_OPERATION = "called, but no convolution or linear operation was seen in it"
-
-
-def _reason(func: Callable[..., Any]) -> str:
-    counted = func in OPERATIONS or func in PRODUCTS
-    return f"{_name(func)}: {'left out by layers=' if counted else 'not counted yet'}"
-
-
-def _name(func: Callable[..., Any]) -> str:
-    entry = OPERATIONS.get(func) or PRODUCTS.get(func)
-    return entry.name if entry else UNCOUNTED[func]
+    def _missed(self, rows: Sequence[LayerCount]) -> Iterator[tuple[str, str]]:
+        """What the hooks did not see, and a model in which nothing was counted."""
+        listed = {name for name, _ in (*self._uncounted, *self._audit.found)}
+        missed = [*unseen(self._tracker, self._names, self._counted_in | listed)]
+        yield from missed
+        said = rows or listed or missed
+        if not said and next(self._model.parameters(), None) is not None:
+            yield self._names[self._model], NOTHING_COUNTED

@@ -6,10 +6,11 @@ when one is added.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -165,16 +166,42 @@ def linear_operation(
     return add
 
 
-linear_operation("linear")(F.linear)
-linear_operation("conv1d", spatial_dims=1, groups=_GROUPS)(F.conv1d)
-linear_operation("conv2d", spatial_dims=2, groups=_GROUPS)(F.conv2d)
-linear_operation("conv3d", spatial_dims=3, groups=_GROUPS)(F.conv3d)
-linear_operation("conv_transpose1d", spatial_dims=1, transposed=True, groups=_GROUPS)(
-    F.conv_transpose1d
-)
-linear_operation("conv_transpose2d", spatial_dims=2, transposed=True, groups=_GROUPS)(
-    F.conv_transpose2d
-)
-linear_operation("conv_transpose3d", spatial_dims=3, transposed=True, groups=_GROUPS)(
-    F.conv_transpose3d
-)
+def _register(name: str, spellings: Iterable[Callable[..., Any]], spatial_dims: int = 0) -> None:
+    """Have an operation of torch's counted under each of the functions that call it."""
+    for function in spellings:
+        linear_operation(
+            name,
+            spatial_dims=spatial_dims,
+            transposed="transpose" in name,
+            groups=_GROUPS if spatial_dims else None,
+        )(function)
+
+
+def called_directly(name: str) -> Iterator[Callable[..., Any]]:
+    """The operator below ``torch.ops`` and its overloads, as exported graphs call it.
+
+    None of them where torch has no operator of that name.
+    """
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None:
+        return
+    yield packet
+    yield from (getattr(packet, overload) for overload in packet.overloads() if overload != "out")
+
+
+_register("linear", (F.linear, *called_directly("linear")))
+for _dims, (_conv, _transposed) in enumerate(
+    (
+        (F.conv1d, F.conv_transpose1d),
+        (F.conv2d, F.conv_transpose2d),
+        (F.conv3d, F.conv_transpose3d),
+    ),
+    start=1,
+):
+    _register(f"conv{_dims}d", (_conv, *called_directly(f"conv{_dims}d")), _dims)
+    _register(
+        f"conv_transpose{_dims}d",
+        # Its overload in aten has the number of dimensions behind a point.
+        (_transposed, *called_directly(f"conv_transpose{_dims}d")),
+        _dims,
+    )

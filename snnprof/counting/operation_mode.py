@@ -8,6 +8,7 @@ seen with the quantised weight, a functional call is seen like a module's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 Observer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
 
@@ -66,6 +68,19 @@ def _opened(function: Callable[..., Any]) -> Callable[..., Any] | None:
     return copy
 
 
+# They multiply by zeros and ones that are no spikes.
+_MASKS = frozenset(
+    (
+        F.dropout,
+        F.dropout1d,
+        F.dropout2d,
+        F.dropout3d,
+        F.alpha_dropout,
+        F.feature_alpha_dropout,
+        torch.dropout,
+        torch.dropout_,
+    )
+)
 _LOOK_INSIDE = (F.multi_head_attention_forward,)
 _OWN_TYPES = {torch.Tensor, nn.Parameter}
 
@@ -84,6 +99,8 @@ class OperationMode(TorchFunctionMode):
 
     Attributes:
         followed: other functions to report once they have run.
+        covering: entered around every function that is reported and its report, and around
+            masks that are no synapses, such as dropout; None for nothing.
     """
 
     def __init__(
@@ -98,9 +115,17 @@ class OperationMode(TorchFunctionMode):
         self._observe = observe
         self._note_failure = note_failure
         self._follow = follow
+        self.covering: Callable[[], AbstractContextManager[None]] | None = None
         self.followed: frozenset[Callable[..., Any]] = frozenset()
         opened = {function: _opened(function) for function in _LOOK_INSIDE}
         self._opened = {func: copy for func, copy in opened.items() if copy is not None}
+
+    def release(self) -> None:
+        """Let go of who is told: nothing more will run."""
+        self._observe = lambda func, args, kwargs: None
+        self._note_failure = lambda func, error: None
+        self._follow = lambda func, args, kwargs, out: None
+        self.covering = None
 
     def __torch_function__(
         self,
@@ -111,6 +136,9 @@ class OperationMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func not in self._watched:
+            if self.covering is not None and func in _MASKS:
+                with self.covering():
+                    return func(*args, **kwargs)
             if func not in self.followed:
                 return func(*args, **kwargs)
             out = func(*args, **kwargs)
@@ -119,9 +147,16 @@ class OperationMode(TorchFunctionMode):
         if func in self._opened and _OWN_TYPES.issuperset(types):
             with self:
                 return self._opened[func](*args, **kwargs)
+        with self.covering() if self.covering is not None else _NOTHING:
+            return self._reported(func, args, kwargs)
+
+    def _reported(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         ours: Exception | None = None
         try:
-            self._observe(func, args, kwargs)
+            with unseen_by_others():
+                self._observe(func, args, kwargs)
         except Exception as error:  # an invalid call is torch's to refuse, in its own words
             ours = error
         try:
@@ -137,8 +172,23 @@ class OperationMode(TorchFunctionMode):
         return out
 
 
+def unseen_by_others() -> AbstractContextManager[object]:
+    """Hide what runs inside from the modes of other tools, such as a FLOP counter."""
+    if torch._C._len_torch_dispatch_stack() == 0:
+        return _NOTHING
+    return _disable_current_modes()
+
+
+_NOTHING = nullcontext()
+
+
 def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
     """Why these operands cannot be counted, or None."""
+    for operand in (x, weight):
+        if type(operand) not in _OWN_TYPES and _computes_itself(operand):
+            return f"an operand of class {type(operand).__name__}, which computes in its own way"
+    if x.is_nested or weight.is_nested:
+        return "a nested tensor"
     if x.is_meta or weight.is_meta:
         return "operands without values (on the meta device)"
     if x.layout != torch.strided or weight.layout != torch.strided:
@@ -152,3 +202,8 @@ def why_not_countable(x: Tensor, weight: Tensor) -> str | None:
     if weight.numel() == 0:
         return "an empty weight"
     return None
+
+
+def _computes_itself(operand: Tensor) -> bool:
+    """True of a subclass whose operators are not torch's: its values cannot be read as numbers."""
+    return type(operand).__torch_dispatch__ is not Tensor.__torch_dispatch__

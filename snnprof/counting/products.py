@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snnprof.core.registry import ByFunction
 from snnprof.counting.call_site import Site
+from snnprof.counting.linear_ops import called_directly
 from snnprof.counting.operation_mode import why_not_countable
 
 Index = tuple[str, ...]
@@ -111,13 +112,13 @@ def product(
 
 
 def _spellings(name: str) -> list[Callable[..., Any]]:
-    """torch's function and the tensors' method of that name, in place too."""
+    """torch's function and the tensors' method of that name, in place too, and the operator."""
     found = (
         getattr(space, name + ending, None)
         for space in (torch, torch.Tensor)
         for ending in ("", "_")
     )
-    return [function for function in found if function is not None]
+    return [*(function for function in found if function is not None), *called_directly(name)]
 
 
 _UNKNOWN_FORM = "a form of the call that is not known"
@@ -271,7 +272,11 @@ _WEIGHTS_UNSEEN = (
 )
 
 
-@product("scaled_dot_product_attention", F.scaled_dot_product_attention)
+@product(
+    "scaled_dot_product_attention",
+    F.scaled_dot_product_attention,
+    *called_directly("scaled_dot_product_attention"),
+)
 def _sdpa(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
     """softmax(q k^T + mask) v: two products; the softmax's weights are not seen."""
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")

@@ -23,7 +23,7 @@ class SampleDoubt:
 
     def begin(self, x: Tensor | None) -> None:
         """Begin the call with x."""
-        self._given = () if x is None else tuple(x.shape)
+        self._given = () if x is None or x.is_nested else tuple(x.shape)
 
     def see_layer(self, x: Tensor, leading: tuple[int, ...]) -> None:
         """Take note of a layer's input, and of its dimensions before channels and space."""
@@ -37,7 +37,7 @@ class SampleDoubt:
     def end(self, out: Any) -> None:
         """End the call with this output."""
         first = out[0] if isinstance(out, list | tuple) and out else out
-        self._out = tuple(first.shape) if isinstance(first, Tensor) else ()
+        self._out = tuple(first.shape) if isinstance(first, Tensor) and not first.is_nested else ()
 
     def say_once(self) -> str | None:
         """The doubt in words; None without one, and from the second time on."""

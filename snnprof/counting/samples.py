@@ -192,7 +192,7 @@ class SampleAxis:
             if self._name is None:
                 asked = f"batch_dim={self._batch_dim}"
             raise SnnprofError(f"{asked}, but the model's input has shape {tuple(x.shape)}")
-        batch = x.shape[layout.batch_dim]
+        batch = x.size(layout.batch_dim)  # a nested tensor has no shape
         if layout.time_dim is None:
             return self.timesteps or 1 if layout.whole else 1, batch
         steps = x.shape[layout.time_dim]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -263,6 +264,9 @@ def test_the_path_of_other_devices_agrees(kind: str, monkeypatch: pytest.MonkeyP
 def test_the_host_never_waits_for_the_device_before_the_result(elsewhere, monkeypatch):
     if elsewhere:
         as_on_another_device(monkeypatch)
+    # The counter's own arithmetic is hidden from other tools: here it is what is looked at.
+    for place in ("operation_mode", "counter"):
+        monkeypatch.setattr(f"snnprof.counting.{place}.unseen_by_others", nullcontext)
     names: list[str] = []
 
     class Recorder(TorchDispatchMode):

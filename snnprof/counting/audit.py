@@ -1,0 +1,130 @@
+"""What ran below torch's Python functions, and was not counted.
+
+A model may reach a product by a route that no torch-function mode sees: a custom operator, an
+exported graph, a quantised module, a sparse product. On the first call of the model a dispatch
+mode listens below, where every operator comes by, and lists what multiplies, and what is unknown,
+with its module, shapes and textbook MACs. Later calls cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Operators of torch that sum products: by the parts of their names.
+_PRODUCTS = re.compile(
+    r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|ger|addr|trilinear|cdist|matmul|"
+    r"linear|convolution|conv|conv[123]d|attention|lstm|gru|rnn|cell)(_|$)"
+)
+_TORCHS = {"aten", "prim", "prims"}
+# Namespaces whose operators move or watch tensors, and multiply nothing.
+_HARMLESS = {"c10d", "_c10d_functional", "profiler", "fsdp", "rngprims"}
+_current_graph_task = torch._C._current_graph_task_id  # -1 outside a backward pass
+_FEW = 8  # elements: of fewer an element-wise product is a setting, no synapse
+
+
+class Audit(TorchDispatchMode):
+    """Lists the products of a call of the model that nobody counted.
+
+    Args:
+        where: name of the module that is running; None outside the model.
+
+    Attributes:
+        found: (module, what ran there), in order; each once.
+    """
+
+    def __init__(self, where: Callable[[], str | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: dict[tuple[str, str], None] = {}
+        self._where = where
+        self._covered = 0
+
+    def release(self) -> None:
+        """Let go of who tells where: nothing more will run."""
+        self._where = lambda: None
+
+    @contextmanager
+    def covering(self) -> Iterator[None]:
+        """What runs inside is counted or listed already."""
+        self._covered += 1
+        try:
+            yield
+        finally:
+            self._covered -= 1
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        reason = None
+        if not self._covered and _current_graph_task() == -1:
+            try:  # before it runs: it may write into its operands
+                reason = _reason(func, args)
+            except Exception as error:  # an instrument's own fault is never the user's crash
+                reason = f"{func}: looking at it failed ({type(error).__name__})"
+        # Called from here, an operator would pass by the torch-function modes once more.
+        with torch._C.DisableTorchFunction():
+            out = func(*args, **(kwargs or {}))
+        if reason is not None:
+            where = self._where()
+            if where is not None:
+                self.found[(where, reason)] = None
+        return out
+
+
+def _reason(func: Any, args: tuple[Any, ...]) -> str | None:
+    """What an operator does that should be counted; None where nothing."""
+    namespace = func.namespace
+    name = func._schema.name.partition("::")[2]
+    tensors = [x for x in args if isinstance(x, Tensor)]
+    if namespace in _HARMLESS or not tensors:
+        return None
+    shapes = " x ".join(str(tuple(x.shape)) for x in tensors[:3])
+    if namespace not in _TORCHS:
+        return f"{namespace}::{name} of {shapes}: an operator that is not known, not counted"
+    if name.rstrip("_") in ("mul", "multiply"):
+        return _spikes_product(tensors)
+    if _PRODUCTS.search(name) is None:
+        return None
+    macs = _macs(name, tensors)
+    size = "" if macs is None else f", {macs:,} MACs"
+    return f"{name} of {shapes}{size}: ran below torch's functions, not counted"
+
+
+def _macs(name: str, tensors: list[Tensor]) -> int | None:
+    """Multiply-accumulates of a matrix product or a convolution by its shapes; None if unknown."""
+    matrices = [x for x in tensors if x.dim() > 1]
+    if name in ("mm", "bmm", "addmm", "baddbmm") and len(matrices) >= 2:
+        first, second = matrices[-2:]
+        return math.prod(first.shape) * second.shape[-1]
+    return None
+
+
+def _spikes_product(tensors: list[Tensor]) -> str | None:
+    """An element-wise product of two spike tensors, as masks in attention without softmax are."""
+    if len(tensors) != 2 or min(x.numel() for x in tensors) < _FEW:
+        return None
+    if not all(_is_spikes(x) for x in tensors):
+        return None
+    shapes = " x ".join(str(tuple(x.shape)) for x in tensors)
+    return f"element-wise product of spikes, {shapes}: no synaptic operation, not counted"
+
+
+def _is_spikes(x: Tensor) -> bool:
+    """True if all non-zeros equal one positive value; a mask of booleans is spikes too."""
+    if x.dtype == torch.bool:
+        return True
+    if x.is_complex() or x.is_meta or x.layout != torch.strided or not x.is_floating_point():
+        return False
+    largest = x.max()
+    return bool((largest > 0) & ((x == 0) | (x == largest)).all())

@@ -1,0 +1,55 @@
+"""Layers, and calls of the model, that the hooks did not see running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from snnprof.counting.linear_ops import OPERATIONS
+from snnprof.counting.module_tracker import LAYER_MODULES, ModuleTracker
+from snnprof.counting.operation_mode import UNCOUNTED
+from snnprof.counting.products import PRODUCTS
+
+_NO_OPERATION = "called, but no convolution or linear operation was seen in it"
+NOTHING_COUNTED = (
+    "no synaptic operation was counted in it: 0 is what was seen, not what ran; register what it "
+    "runs (snnprof.extend.linear_operation)"
+)
+
+
+def unseen(
+    tracker: ModuleTracker, names: Mapping[nn.Module, str], listed: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Names, and why nothing is known of them.
+
+    Args:
+        tracker: followed the model.
+        names: of all modules, the model first.
+        listed: names of what was counted, or is listed for another reason.
+    """
+    root = next(iter(names.values()))
+    if tracker.other_threads:
+        yield root, "called from a thread other than the counter's"
+    for name in sorted(tracker.outside):
+        yield name, "called outside a call of the model"
+    known = {*listed, *tracker.outside}
+    for module, name in names.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            yield name, "TorchScript: runs outside Python, no hook sees it"
+        elif isinstance(module, LAYER_MODULES) and name not in known:
+            yield name, _NO_OPERATION if name in tracker.entered else "never called"
+
+
+def why_left_out(func: Callable[..., Any]) -> str:
+    """Why an operation that was seen was not counted."""
+    counted = func in OPERATIONS or func in PRODUCTS
+    return f"{operation_name(func)}: {'left out by layers=' if counted else 'not counted yet'}"
+
+
+def operation_name(func: Callable[..., Any]) -> str:
+    """The name of an operation that is watched."""
+    entry = OPERATIONS.get(func) or PRODUCTS.get(func)
+    return entry.name if entry else UNCOUNTED[func]
