@@ -18,6 +18,7 @@ def test_public_names_are_locked() -> None:
         "LayerCount",
         "NeuronEquations",
         "NeuronOperations",
+        "NeuronRate",
         "Report",
         "ReportRow",
         "SnnprofError",

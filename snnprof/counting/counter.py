@@ -22,6 +22,7 @@ from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
+from snnprof.counting.neuron_rates import NeuronRates
 from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, why_not_countable
 from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, Product, why_no_product
@@ -29,6 +30,7 @@ from snnprof.counting.row_order import NOTHING, RowOrder
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
+from snnprof.counting.time_steps import TimeSteps
 from snnprof.results import CountResult, LayerCount
 from snnprof.results.kinds import Kind
 
@@ -89,6 +91,7 @@ class SopCounter:
         self._tracker = ModuleTracker(
             self._model, self._names, self._begin_call, self._doubt.end, self._end_call
         )
+        self._neurons = NeuronRates(self._names, self._tracker, axis, self._arrange)
         # The registries as they are now: what was registered since the import is in them.
         self._operations = {
             function: operation
@@ -118,6 +121,7 @@ class SopCounter:
             stack.callback(self._verify_weights)
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
+            self._neurons.attach(stack)
             self._tracker.attach(stack)
             stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()
@@ -170,14 +174,14 @@ class SopCounter:
             reason = f"{_name(func)}: counting it failed ({type(error).__name__}: {error})"
             self._uncounted[(frame.name, reason)] = None
 
-    def _arrange(self, tally: LayerTally | ProductTally, x: Tensor, leading: int) -> None:
+    def _arrange(self, steps: TimeSteps, x: Tensor, leading: int) -> None:
         """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
         call = self._axis.present
-        if tally.time_steps.undecided(call):
+        if steps.undecided(call):
             found = self._row_order.arrangement(
                 x, x.shape[:leading], self._axis.input, self._tracker.given()
             )
-            tally.time_steps.arrange(found, call)
+            steps.arrange(found, call)
 
     def _observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -222,7 +226,7 @@ class SopCounter:
         tally = self._tally(frame, operation.name, matrix)
         leading = x.dim() - 1 - operation.spatial_dims
         self._doubt.see_layer(x, x.shape[:leading])
-        self._arrange(tally, x, leading)
+        self._arrange(tally.time_steps, x, leading)
         tally.add(call, inner, matrix, self._axis.present)
         if inner is x and matrix is weight and not kwargs and operation.leading_operands:
             self._remembered[frame.name] = (RememberedCall(args, call), tally)
@@ -285,7 +289,7 @@ class SopCounter:
             name = self._row_name(weight or f"{where}.{product.op}")
             tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
             self._tallies[key] = tally
-        self._arrange(tally, product.a, product.leading)
+        self._arrange(tally.time_steps, product.a, product.leading)
         tally.add(product, self._axis.present)
         self._counted_in |= {weight or where, where}
         if product.note:
@@ -361,8 +365,9 @@ class SopCounter:
             rows=tuple(rows),
             samples=self._axis.samples,
             timesteps=self._axis.timesteps,
-            not_counted=(*self._uncounted, *remarks, *self._unseen()),
+            not_counted=(*self._uncounted, *remarks, *self._neurons.not_counted, *self._unseen()),
             non_finite=tuple(non_finite),
+            neurons=self._neurons.read(),
         )
 
     def _unseen(self) -> Iterator[tuple[str, str]]:

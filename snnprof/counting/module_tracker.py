@@ -83,6 +83,11 @@ class ModuleTracker:
         return (frame.given for frame in self._running)
 
     @property
+    def in_call(self) -> bool:
+        """True inside a call of the root, in its thread, outside a backward pass."""
+        return self._depth > 0 and self._running.is_followed()
+
+    @property
     def unfinished(self) -> bool:
         """True if a call of the root has not come to its end."""
         return self._begun != self._finished

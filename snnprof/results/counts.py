@@ -23,19 +23,20 @@ class LayerCount:
         operation: AC or MAC, the work of one synaptic event of this layer.
         stem: True for the first counted layer when its input is REAL (the image).
         calls: how often the operation ran.
-        firing_rate: share of non-zero elements in the input.
+        input_density: share of non-zero elements in the input, that of a product's first operand.
         synops: synaptic events, sum over inputs of 1[x != 0] * fan-out; exact.
         unrolled_synops: sum of abs(x) / step * fan-out, as if value k were k spikes;
             equal to ``synops`` for BINARY and TERNARY inputs, None for REAL ones.
         nnz_synops: of a product of two activations, the events if b had no zero: non-zero
             elements of a times the output columns that each feeds; None for other layers.
-        rate_synops: firing_rate * nominal_macs (the Spikformer paper's formula).
+        rate_synops: input_density * nominal_macs (the Spikformer paper's formula); of a product of
+            two activations with the density of the operand that is spikes, the first if both are.
         nominal_macs: textbook multiply-accumulates, padded taps included (as fvcore).
         dense_macs: events if every input had been active: padded taps and zero weights
             left out.
         nonzeros: non-zero input elements.
         inputs: input elements.
-        firing_rate_by_step: firing rate of each time step, where T is known.
+        input_density_by_step: input density of each time step, where T is known.
     """
 
     name: str
@@ -45,7 +46,7 @@ class LayerCount:
     operation: str
     stem: bool
     calls: int
-    firing_rate: float
+    input_density: float
     synops: int
     unrolled_synops: int | None
     rate_synops: float
@@ -53,7 +54,7 @@ class LayerCount:
     dense_macs: int
     nonzeros: int
     inputs: int
-    firing_rate_by_step: tuple[float, ...] | None = None
+    input_density_by_step: tuple[float, ...] | None = None
     nnz_synops: int | None = None
 
 
@@ -68,6 +69,27 @@ COUNT_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class NeuronRate:
+    """Raw totals of one layer of neurons over a whole measurement, read off its outputs.
+
+    Attributes:
+        name: the layer's name in the model, wrappers' prefixes stripped.
+        firing_rate: share of non-zero elements in the output.
+        firing_rate_by_step: firing rate of each time step, where T and its place are known.
+        outputs: output elements: neurons * time steps * samples.
+        nonzeros: non-zero output elements: spikes.
+        calls: how often the layer ran.
+    """
+
+    name: str
+    firing_rate: float
+    firing_rate_by_step: tuple[float, ...] | None
+    outputs: int
+    nonzeros: int
+    calls: int
+
+
+@dataclass(frozen=True)
 class CountResult(Numbered):
     """Synaptic operations of a model over a measurement.
 
@@ -77,6 +99,7 @@ class CountResult(Numbered):
         timesteps: T, or None where it is not known.
         not_counted: (name, reason) of every module and operation that was not counted.
         non_finite: names of the layers that received NaN or infinity.
+        neurons: one :class:`NeuronRate` per layer of neurons that is known, in order of first call.
     """
 
     rows: tuple[LayerCount, ...]
@@ -84,6 +107,7 @@ class CountResult(Numbered):
     timesteps: int | None = None
     not_counted: tuple[tuple[str, str], ...] = ()
     non_finite: tuple[str, ...] = ()
+    neurons: tuple[NeuronRate, ...] = ()
 
     def total(self, column: str) -> Any:
         """Raw sum of a column over the layers that have a value; None if none has."""
@@ -102,7 +126,13 @@ class CountResult(Numbered):
 
     @property
     def firing_rate(self) -> float | None:
-        """Share of non-zero elements in all counted inputs; None if none.
+        """Share of non-zero elements in the outputs of all neurons; None if none is known."""
+        outputs = sum(row.outputs for row in self.neurons)
+        return sum(row.nonzeros for row in self.neurons) / outputs if outputs else None
+
+    @property
+    def input_density(self) -> float | None:
+        """Share of non-zero elements in the inputs of all layers; None if none was counted.
 
         The stem's input, which is no spike, and softmax weights, which are not seen, are
         left out.
