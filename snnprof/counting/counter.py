@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names, parameter_owners
+from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.call_site import call_site
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
@@ -32,6 +33,7 @@ from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
 from snnprof.counting.time_steps import TimeSteps
 from snnprof.results import CountResult, LayerCount
+from snnprof.results.counts import NEVER_CALLED, NO_OPERATION
 from snnprof.results.kinds import Kind
 
 LAYER_TYPES = ("conv", "linear", "attention")
@@ -370,6 +372,17 @@ class SopCounter:
             neurons=self._neurons.read(),
         )
 
+    def all_reduce(self, group: Any = None) -> CountResult:
+        """:meth:`result` of all processes of a torch.distributed group, merged, on each of them.
+
+        Every process must call it; one whose model was never called takes part with nothing.
+
+        Raises:
+            SnnprofError: on every process, where :meth:`result` does on any; and as
+                :meth:`snnprof.CountResult.merge`.
+        """
+        return of_all_processes(self.result, self._axis.calls > 0, group)
+
     def _unseen(self) -> Iterator[tuple[str, str]]:
         """Layers, and calls of the model, that the hooks did not see running."""
         root = self._names[self._model]
@@ -383,10 +396,7 @@ class SopCounter:
                 yield name, "TorchScript: runs outside Python, no hook sees it"
             elif isinstance(module, LAYER_MODULES) and name not in self._counted_in | listed:
                 ran = name in self._tracker.entered
-                yield name, _NO_OPERATION if ran else "never called"
-
-
-_NO_OPERATION = "called, but no convolution or linear operation was seen in it"
+                yield name, NO_OPERATION if ran else NEVER_CALLED
 
 
 def _reason(func: Callable[..., Any]) -> str:

@@ -120,5 +120,6 @@ class LayerTally:
             nonzeros=found.nonzeros,
             inputs=self._inputs,
             input_density_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
+            values=found.values,
         )
         return count, found.input_kind.finite, found.remark

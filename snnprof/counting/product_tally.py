@@ -21,7 +21,9 @@ from snnprof.counting.time_steps import ModelCall, TimeSteps, add_steps
 from snnprof.counting.value_kind import ValueKind, ValueKindRecord
 from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results import LayerCount
-from snnprof.results.kinds import Kind, operation, spiking_operand
+from snnprof.results.counts import rate_synops
+from snnprof.results.kinds import Kind, operation
+from snnprof.results.values import Values
 
 _MIN_WIDTH = 256  # positions summed apart, at least, to find the kind of an operand
 
@@ -111,6 +113,10 @@ class OperandKindRecord:
     def in_steps(self, magnitude_sum: Tensor) -> Tensor:
         """See :meth:`ValueKindRecord.in_steps`."""
         return self._values.in_steps(magnitude_sum)
+
+    def values(self, found: ValueKind, levels: int | None) -> Values:
+        """See :meth:`ValueKindRecord.values`."""
+        return self._values.values(found, levels)
 
     def read(self) -> ValueKind:
         """The kind and the step. Synchronises."""
@@ -225,9 +231,9 @@ class ProductTally:
         a = unseen if self._a is None else self._a.read()
         b = ValueKind(self._b_weight.kind(), 1.0) if self._b is None else self._b.read()
         synops, *magnitudes, b_nonzeros, nonzeros, nnz_synops = self._events.tolist()
-        active, elements = nonzeros, self._inputs
-        if self._b is not None and spiking_operand(a.kind, b.kind) == 1:
-            active, elements = b_nonzeros, self._b_inputs
+        unrolled = a.unrolled(synops, *magnitudes)
+        first = int(nonzeros), self._inputs
+        second = (None, None) if self._b is None else (int(b_nonzeros), self._b_inputs)
         count = LayerCount(
             name=self.name,
             op=self._op,
@@ -238,14 +244,18 @@ class ProductTally:
             calls=self._calls,
             input_density=nonzeros / self._inputs,
             synops=int(synops),
-            unrolled_synops=a.unrolled(synops, *magnitudes),
-            rate_synops=active * self._nominal_macs / elements,
+            unrolled_synops=unrolled,
+            rate_synops=rate_synops((a.kind, b.kind), first, second, self._nominal_macs),
             nominal_macs=self._nominal_macs,
             dense_macs=self._nominal_macs,
             nonzeros=int(nonzeros),
             inputs=self._inputs,
             input_density_by_step=self.time_steps.rates(self._by_step.tolist(), self._inputs),
             nnz_synops=int(nnz_synops),
+            values=None if self._a is None else self._a.values(a, unrolled),
+            second_nonzeros=second[0],
+            second_inputs=second[1],
+            second_values=None if self._b is None else self._b.values(b, None),
         )
         return count, a.finite and b.finite, None
 

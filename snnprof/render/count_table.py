@@ -14,12 +14,15 @@ from snnprof.render.number_format import (
 from snnprof.render.table import MEGA, View, records, view
 from snnprof.results import COUNT_COLUMNS, CountResult, LayerCount, NeuronRate
 
+# What counts are merged by; for programs, in the JSON.
+_RAW = ("values", "second_nonzeros", "second_inputs", "second_values")
+
 
 @records.register
 def _(result: CountResult) -> list[dict[str, Any]]:
     rows = []
     for layer in result.rows:
-        row = asdict(layer)
+        row = {name: value for name, value in asdict(layer).items() if name not in _RAW}
         for column in COUNT_COLUMNS:
             row[column] = relative(row[column], result.samples)
         rows.append(row)
