@@ -31,6 +31,7 @@ def test_public_names_are_locked() -> None:
         "coherence",
         "coherence_sweep",
         "extend",
+        "fold_batch_norm",
         "load",
         "models",
         "neuron_ops",

@@ -50,7 +50,7 @@ class NeuronTally:
     def add(self, spikes: Tensor, model_call: ModelCall) -> None:
         """Count one call's output, part of that call of the model."""
         steps = self.time_steps.locate(spikes.shape, model_call) or _NOT_KNOWN
-        fired = spikes.detach().bool()
+        fired = spikes.bool()  # of which no gradient is kept
         for place, part in enumerate(_step_by_step(fired, steps), steps.first):
             self._nonzeros[place % self.time_steps.period] += _number_of_true(part)
         self._outputs += spikes.numel()
