@@ -93,7 +93,7 @@ class SopCounter:
         self._tracker = ModuleTracker(
             self._model, self._names, self._begin_call, self._doubt.end, self._end_call
         )
-        self._neurons = NeuronRates(self._names, self._tracker, axis, self._arrange)
+        self._neurons = NeuronRates(self._names, self._tracker, axis)
         # The registries as they are now: what was registered since the import is in them.
         self._operations = {
             function: operation
@@ -123,7 +123,7 @@ class SopCounter:
             stack.callback(self._verify_weights)
             if "torch._dynamo" in sys.modules:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self._neurons.attach(stack)
+            self._neurons.attach(self._arrange, stack)
             self._tracker.attach(stack)
             stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()

@@ -20,6 +20,7 @@ from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import NeuronRate
 from snnprof.spiking.neuron_equations import equations_of
 
+Arrange = Callable[[TimeSteps, Tensor, int], None]
 _NOT_KNOWN = Steps(0, 1)
 
 
@@ -89,6 +90,10 @@ def _number_of_true(fired: Tensor) -> int | Tensor:
     return fired.count_nonzero()
 
 
+def _leave_undecided(steps: TimeSteps, spikes: Tensor, dims: int) -> None:
+    """Outside the block nothing is counted."""
+
+
 class NeuronRates:
     """Firing rates of the neuron layers of a model.
 
@@ -100,8 +105,6 @@ class NeuronRates:
         names: the model's modules and their names.
         tracker: where the model's forward pass is.
         axis: what its calls hold.
-        arrange: decides how the time steps leave a layer whose output has so many dimensions
-            ahead of its features.
     """
 
     def __init__(
@@ -109,23 +112,29 @@ class NeuronRates:
         names: Mapping[nn.Module, str],
         tracker: ModuleTracker,
         axis: SampleAxis,
-        arrange: Callable[[TimeSteps, Tensor, int], None],
     ) -> None:
         self._names = names
         self._tracker = tracker
         self._axis = axis
-        self._arrange = arrange
+        self._arrange: Arrange = _leave_undecided
         self._tallies: dict[str, NeuronTally] = {}
         self.not_counted: dict[tuple[str, str], None] = {}
 
-    def attach(self, undo: ExitStack) -> None:
-        """Put a hook on every layer of neurons; ``undo`` takes them off.
+    def attach(self, arrange: Arrange, undo: ExitStack) -> None:
+        """Put a hook on every layer of neurons.
+
+        Args:
+            arrange: decides how the time steps leave a layer whose output has so many dimensions
+                ahead of its features.
+            undo: takes the hooks off when it is closed.
 
         Raises:
             SnnprofError: a function that was registered for a neuron returned something else.
         """
         hooks = Hooks()
+        undo.callback(self._release)
         undo.callback(hooks.remove)
+        self._arrange = arrange
         inside: set[nn.Module] = set()
         with torch.no_grad(), torch._C.DisableTorchFunction():
             for module, name in self._names.items():
@@ -133,6 +142,10 @@ class NeuronRates:
                 if dims is not None:
                     hooks.after(module, self._hook(name, dims))
                     inside.update(module.modules())
+
+    def _release(self) -> None:
+        """Let go of the counter, so that it and the model are freed with their last name."""
+        self._arrange = _leave_undecided
 
     def _leading_dims(self, module: nn.Module, name: str) -> int | None:
         """How many dimensions of its output may be time and samples; None: it is no neuron."""

@@ -247,9 +247,11 @@ class CountResult(Numbered):
         layer that only one of them saw is kept.
 
         Raises:
-            SnnprofError: another T, another operation in a layer, or a layer whose counts do not
-                say which values were seen (made by hand, or by an older snnprof).
+            SnnprofError: no counts, another T, another operation in a layer, or a layer whose
+                counts do not say which values were seen (made by hand).
         """
+        if not isinstance(other, CountResult):
+            raise SnnprofError(f"merge takes a CountResult, not a {type(other).__name__}")
         if not self.samples or not other.samples:
             return self if self.samples else other
         if self.timesteps != other.timesteps:

@@ -166,6 +166,11 @@ def test_another_T_is_refused() -> None:
         one.merge(two)
 
 
+def test_what_is_no_result_is_refused() -> None:
+    with pytest.raises(SnnprofError, match="merge takes a CountResult, not a list"):
+        count(weighted(), draw([0.0, 1.0], 2)).merge([])  # type: ignore[arg-type]
+
+
 def test_another_operation_is_refused() -> None:
     x = draw([0.0, 1.0], 4)
     one = count(nn.Sequential(nn.Linear(4, 1)), x)
@@ -217,6 +222,7 @@ def test_merged_after_json(tmp_path: Path) -> None:
     for result in (a, silent):
         result.save(tmp_path / "a.json")
         loaded = snnprof.load(tmp_path / "a.json")
+        assert "Infinity" not in (tmp_path / "a.json").read_text()  # which is no JSON
         assert loaded == result
         assert isinstance(loaded, CountResult) and loaded.merge(b) == result.merge(b)
 
