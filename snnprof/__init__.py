@@ -10,6 +10,7 @@ from snnprof.experiment.run import run
 from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
 from snnprof.profiling.step_profiler import profile
+from snnprof.quantization.batch_norm_folding import fold_batch_norm
 from snnprof.quantization.packing import pack, unpack
 from snnprof.quantization.quantized_layers import quantize
 from snnprof.quantization.size import size_bytes
@@ -23,6 +24,7 @@ from snnprof.results import (
     InferenceProfile,
     LayerCoherence,
     LayerCount,
+    NeuronRate,
     Report,
     ReportRow,
     StepProfile,
@@ -45,6 +47,7 @@ __all__ = [
     "LayerCount",
     "NeuronEquations",
     "NeuronOperations",
+    "NeuronRate",
     "Report",
     "ReportRow",
     "SnnprofError",
@@ -57,6 +60,7 @@ __all__ = [
     "coherence",
     "coherence_sweep",
     "extend",
+    "fold_batch_norm",
     "load",
     "models",
     "neuron_ops",

@@ -24,6 +24,7 @@ from snnprof.counting.time_steps import add_steps
 from snnprof.counting.value_kind import ValueKind, ValueKindRecord
 from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results.kinds import Kind
+from snnprof.results.values import Values
 
 _CHANGED_UNSEEN = (
     "its weight was written to without a trace (through .data, or by a fused optimiser): counted "
@@ -162,13 +163,15 @@ class Accumulator:
         totals = tuple(zip(*self._totals.values(), strict=True))
         input_kind = self._value_kind.read(totals[1], totals[2])
         synops, *magnitude_sums = self._events.tolist()
+        unrolled = input_kind.unrolled(synops, *magnitude_sums)
         nonzeros = sum(int(active.sum()) for active in totals[0])
         by_step = tuple(int(n) for n in self._by_step.tolist())
         return LayerSums(
             input_kind=input_kind,
+            values=self._value_kind.values(input_kind, unrolled),
             weight_kind=self._weight_kind.kind(),
             synops=int(synops),
-            unrolled_synops=input_kind.unrolled(synops, *magnitude_sums),
+            unrolled_synops=unrolled,
             dense_macs=int(self._dense),
             nonzeros=nonzeros,
             nonzeros_by_step=by_step if len(by_step) > 1 else (nonzeros,),
@@ -181,6 +184,7 @@ class LayerSums:
     """The sums of an accumulator, read; the fields as in :class:`snnprof.LayerCount`."""
 
     input_kind: ValueKind
+    values: Values
     weight_kind: Kind
     synops: int
     unrolled_synops: int | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names, parameter_owners
+from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.audit import Audit
 from snnprof.counting.call_site import call_site
 from snnprof.counting.eager_stance import running_eagerly
@@ -23,6 +23,7 @@ from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
+from snnprof.counting.neuron_rates import NeuronRates
 from snnprof.counting.operation_mode import (
     UNCOUNTED,
     OperationMode,
@@ -32,10 +33,12 @@ from snnprof.counting.operation_mode import (
 from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, Product, why_no_product
 from snnprof.counting.row_order import NOTHING, RowOrder
+from snnprof.counting.row_reading import read_rows
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scratch import Scratch
-from snnprof.counting.unseen import NOTHING_COUNTED, operation_name, unseen, why_left_out
+from snnprof.counting.time_steps import TimeSteps
+from snnprof.counting.unseen import operation_name, unseen, why_left_out
 from snnprof.results import CountResult, LayerCount
 from snnprof.results.kinds import Kind
 
@@ -106,6 +109,7 @@ class SopCounter:
         self._tracker = ModuleTracker(
             self._model, self._names, self._begin_call, self._doubt.end, self._end_call
         )
+        self._neurons = NeuronRates(self._names, self._tracker, axis)
         # The registries as they are now: what was registered since the import is in them.
         self._operations = {
             function: operation
@@ -115,7 +119,7 @@ class SopCounter:
         self._products = dict(PRODUCTS) if "attention" in self._layers else {}
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
         follow = self._row_order.follow
-        self._audit = Audit(self._running_name)
+        self._audit = Audit(self._tracker.running_name)
         self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
         self._on = ExitStack()  # while the model runs
         self._scratch = Scratch()
@@ -137,6 +141,7 @@ class SopCounter:
             stack.callback(self._release_weights)
             stack.callback(self._verify_weights)
             stack.enter_context(running_eagerly())
+            self._neurons.attach(self._arrange, stack)
             self._tracker.attach(stack)
             stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()
@@ -176,10 +181,6 @@ class SopCounter:
         self._on.close()
         self._axis.input = None
 
-    def _running_name(self) -> str | None:
-        frame = self._tracker.frame()
-        return None if frame is None else frame.name
-
     def _verify_weights(self) -> None:
         """See whether every weight still is what was counted."""
         for tally in self._tallies.values():
@@ -200,14 +201,14 @@ class SopCounter:
             reason = f"{operation_name(func)}: counting it failed ({type(error).__name__}: {error})"
             self._uncounted[(frame.name, reason)] = None
 
-    def _arrange(self, tally: LayerTally | ProductTally, x: Tensor, leading: int) -> None:
+    def _arrange(self, steps: TimeSteps, x: Tensor, leading: int) -> None:
         """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
         call = self._axis.present
-        if tally.time_steps.undecided(call):
+        if steps.undecided(call):
             found = self._row_order.arrangement(
                 x, x.shape[:leading], self._axis.input, self._tracker.given()
             )
-            tally.time_steps.arrange(found, call)
+            steps.arrange(found, call)
 
     def _observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -252,7 +253,7 @@ class SopCounter:
         tally = self._tally(frame, operation.name, matrix)
         leading = x.dim() - 1 - operation.spatial_dims
         self._doubt.see_layer(x, x.shape[:leading])
-        self._arrange(tally, x, leading)
+        self._arrange(tally.time_steps, x, leading)
         tally.add(call, inner, matrix, self._axis.present)
         if inner is x and matrix is weight and not kwargs and operation.leading_operands:
             self._remembered[frame.name] = (RememberedCall(args, call), tally)
@@ -315,7 +316,7 @@ class SopCounter:
             name = self._row_name(weight or f"{where}.{product.op}")
             tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
             self._tallies[key] = tally
-        self._arrange(tally, product.a, product.leading)
+        self._arrange(tally.time_steps, product.a, product.leading)
         tally.add(product, self._axis.present)
         self._counted_in |= {weight or where, where}
         if product.note:
@@ -364,53 +365,44 @@ class SopCounter:
             )
         if self._active is not None:
             self._verify_weights()
-        rows: list[LayerCount] = []
-        non_finite: list[str] = []
-        remarks: list[tuple[str, str]] = []
-        for row, finite, remark in self._read_all():
-            if not rows and row.input_kind == Kind.REAL:
-                row = dataclasses.replace(row, stem=True)
-            rows.append(row)
-            if not finite:
-                non_finite.append(row.name)
-            if remark:
-                remarks.append((row.name, remark))
-        if non_finite:
-            message = f"NaN or infinity in the input of {', '.join(non_finite)}: counted as events"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-        for name, remark in remarks:
-            warnings.warn(f"{name}: {remark}", RuntimeWarning, stacklevel=2)
+        with unseen_by_others(), torch._C.DisableTorchFunction():
+            found = read_rows(self._tallies.values())
+        self._uncounted.update(dict.fromkeys(found.unreadable))
+        for warning in found.warnings():
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
         # A network without spikes has no time steps.
-        spikes = any(row.input_kind != Kind.REAL for row in rows)
+        spikes = any(row.input_kind != Kind.REAL for row in found.rows)
         if spikes and samples is None and self._axis.reads_first_dimension_only:
             doubt = self._doubt.say_once()
             if doubt:
                 warnings.warn(doubt, RuntimeWarning, stacklevel=2)
         return CountResult(
-            rows=tuple(rows),
+            rows=found.rows,
             samples=self._axis.samples,
             timesteps=self._axis.timesteps,
-            not_counted=(*self._uncounted, *self._audit.found, *remarks, *self._missed(rows)),
-            non_finite=tuple(non_finite),
+            not_counted=(
+                *self._uncounted,
+                *self._audit.found,
+                *found.remarks,
+                *self._neurons.not_counted,
+                *self._unseen(found.rows),
+            ),
+            non_finite=found.non_finite,
+            neurons=self._neurons.read(),
         )
 
-    def _read_all(self) -> Iterator[tuple[LayerCount, bool, str | None]]:
-        """What every row has counted; one that cannot be read is listed."""
-        for tally in (t for t in self._tallies.values() if not t.empty):
-            try:
-                with unseen_by_others(), torch._C.DisableTorchFunction():
-                    found = tally.read()
-            except Exception as error:  # an instrument's own fault is never the user's crash
-                reason = f"reading its counts failed ({type(error).__name__}: {error})"
-                self._uncounted[(tally.name, reason)] = None
-            else:
-                yield found
+    def all_reduce(self, group: Any = None) -> CountResult:
+        """:meth:`result` of all processes of a torch.distributed group, merged, on each of them.
 
-    def _missed(self, rows: Sequence[LayerCount]) -> Iterator[tuple[str, str]]:
-        """What the hooks did not see, and a model in which nothing was counted."""
+        Every process must call it; one whose model was never called takes part with nothing.
+
+        Raises:
+            SnnprofError: on every process, where :meth:`result` does on any; and as
+                :meth:`snnprof.CountResult.merge`.
+        """
+        return of_all_processes(self.result, self._axis.calls > 0, group)
+
+    def _unseen(self, rows: Sequence[LayerCount]) -> Iterator[tuple[str, str]]:
         listed = {name for name, _ in (*self._uncounted, *self._audit.found)}
-        missed = [*unseen(self._tracker, self._names, self._counted_in | listed)]
-        yield from missed
-        said = rows or listed or missed
-        if not said and next(self._model.parameters(), None) is not None:
-            yield self._names[self._model], NOTHING_COUNTED
+        known = listed | self._counted_in | {row.name for row in rows}
+        return unseen(self._tracker, self._names, known)

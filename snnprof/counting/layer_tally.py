@@ -111,7 +111,7 @@ class LayerTally:
             operation=operation(found.input_kind.kind, found.weight_kind).value,
             stem=False,
             calls=self._calls,
-            firing_rate=found.nonzeros / self._inputs,
+            input_density=found.nonzeros / self._inputs,
             synops=found.synops,
             unrolled_synops=found.unrolled_synops,
             rate_synops=found.nonzeros * self._nominal_macs / self._inputs,
@@ -119,6 +119,7 @@ class LayerTally:
             dense_macs=found.dense_macs,
             nonzeros=found.nonzeros,
             inputs=self._inputs,
-            firing_rate_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
+            input_density_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
+            values=found.values,
         )
         return count, found.input_kind.finite, found.remark

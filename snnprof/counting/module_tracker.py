@@ -90,6 +90,16 @@ class ModuleTracker:
         return (frame.given for frame in self._running)
 
     @property
+    def in_call(self) -> bool:
+        """True inside a call of the root, in its thread, outside a backward pass."""
+        return self._depth > 0 and self._running.is_followed()
+
+    def running_name(self) -> str | None:
+        """The name of the innermost running module; None outside the model's forward pass."""
+        frame = self.frame()
+        return None if frame is None else frame.name
+
+    @property
     def unfinished(self) -> bool:
         """True if a call of the root has not come to its end."""
         return self._begun != self._finished

@@ -21,7 +21,9 @@ from snnprof.counting.time_steps import ModelCall, TimeSteps, add_steps
 from snnprof.counting.value_kind import ValueKind, ValueKindRecord
 from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results import LayerCount
+from snnprof.results.counts import rate_synops
 from snnprof.results.kinds import Kind, operation
+from snnprof.results.values import Values
 
 _MIN_WIDTH = 256  # positions summed apart, at least, to find the kind of an operand
 
@@ -112,6 +114,10 @@ class OperandKindRecord:
         """See :meth:`ValueKindRecord.in_steps`."""
         return self._values.in_steps(magnitude_sum)
 
+    def values(self, found: ValueKind, levels: int | None) -> Values:
+        """See :meth:`ValueKindRecord.values`."""
+        return self._values.values(found, levels)
+
     def read(self) -> ValueKind:
         """The kind and the step. Synchronises."""
         magnitude_sums, in_steps = zip(*self._magnitude_sums.values(), strict=True)
@@ -147,10 +153,11 @@ class ProductTally:
         self._scratch = scratch
         self._calls = 0
         self._inputs = 0
+        self._b_inputs = 0
         self._nominal_macs = 0
         with torch.inference_mode(False), torch.no_grad():
             device = product.a.device
-            self._events = torch.zeros(5, dtype=torch.float64, device=device)
+            self._events = torch.zeros(6, dtype=torch.float64, device=device)
             self._by_step = torch.zeros(self.time_steps.period, dtype=torch.float64, device=device)
             self._a = None if product.note else OperandKindRecord(product.a)
             self._b = None if of_parameter else OperandKindRecord(product.b)
@@ -178,6 +185,7 @@ class ProductTally:
             self._add_time_steps(product.a, model_call)
         self._calls += 1
         self._inputs += a.numel
+        self._b_inputs += b.numel
         self._nominal_macs += nominal
 
     def _count(self, a: CompactOperand, b: CompactOperand, nominal: int) -> None:
@@ -197,7 +205,8 @@ class ProductTally:
             in_steps = (self._a.in_steps(magnitude_sum) * b_nonzeros).sum() * repeats
         nonzeros = a_nonzeros.sum() * a.repeats
         width = nominal // a.numel
-        self._events += torch.stack((pairs, magnitudes, in_steps, nonzeros, nonzeros * width))
+        sums = (pairs, magnitudes, in_steps, b_nonzeros.sum() * b.repeats, nonzeros)
+        self._events += torch.stack((*sums, nonzeros * width))
 
     def _add_time_steps(self, a: Tensor, model_call: ModelCall) -> None:
         """Add a's non-zero elements to their time steps, as far as these are known."""
@@ -221,7 +230,10 @@ class ProductTally:
         unseen = ValueKind(Kind.REAL, math.nan)
         a = unseen if self._a is None else self._a.read()
         b = ValueKind(self._b_weight.kind(), 1.0) if self._b is None else self._b.read()
-        synops, *magnitudes, nonzeros, nnz_synops = self._events.tolist()
+        synops, *magnitudes, b_nonzeros, nonzeros, nnz_synops = self._events.tolist()
+        unrolled = a.unrolled(synops, *magnitudes)
+        first = int(nonzeros), self._inputs
+        second = (None, None) if self._b is None else (int(b_nonzeros), self._b_inputs)
         count = LayerCount(
             name=self.name,
             op=self._op,
@@ -230,16 +242,20 @@ class ProductTally:
             operation=operation(a.kind, b.kind).value,
             stem=False,
             calls=self._calls,
-            firing_rate=nonzeros / self._inputs,
+            input_density=nonzeros / self._inputs,
             synops=int(synops),
-            unrolled_synops=a.unrolled(synops, *magnitudes),
-            rate_synops=nonzeros * self._nominal_macs / self._inputs,
+            unrolled_synops=unrolled,
+            rate_synops=rate_synops((a.kind, b.kind), first, second, self._nominal_macs),
             nominal_macs=self._nominal_macs,
             dense_macs=self._nominal_macs,
             nonzeros=int(nonzeros),
             inputs=self._inputs,
-            firing_rate_by_step=self.time_steps.rates(self._by_step.tolist(), self._inputs),
+            input_density_by_step=self.time_steps.rates(self._by_step.tolist(), self._inputs),
             nnz_synops=int(nnz_synops),
+            values=None if self._a is None else self._a.values(a, unrolled),
+            second_nonzeros=second[0],
+            second_inputs=second[1],
+            second_values=None if self._b is None else self._b.values(b, None),
         )
         return count, a.finite and b.finite, None
 

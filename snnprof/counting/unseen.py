@@ -12,8 +12,8 @@ from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.counting.module_tracker import LAYER_MODULES, ModuleTracker
 from snnprof.counting.operation_mode import UNCOUNTED
 from snnprof.counting.products import PRODUCTS
+from snnprof.results.counts import NEVER_CALLED, NO_OPERATION
 
-_NO_OPERATION = "called, but no convolution or linear operation was seen in it"
 NOTHING_COUNTED = (
     "no synaptic operation was counted in it: 0 is what was seen, not what ran; register what it "
     "runs (snnprof.extend.linear_operation)"
@@ -23,24 +23,30 @@ NOTHING_COUNTED = (
 def unseen(
     tracker: ModuleTracker, names: Mapping[nn.Module, str], listed: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Names, and why nothing is known of them.
+    """Names, and why nothing is known of them; of the model, where nothing was counted in it.
 
     Args:
         tracker: followed the model.
         names: of all modules, the model first.
         listed: names of what was counted, or is listed for another reason.
     """
-    root = next(iter(names.values()))
+    model, root = next(iter(names.items()))
+    silent = not listed and next(model.parameters(), None) is not None
     if tracker.other_threads:
+        silent = False
         yield root, "called from a thread other than the counter's"
     for name in sorted(tracker.outside):
         yield name, "called outside a call of the model"
     known = {*listed, *tracker.outside}
     for module, name in names.items():
         if isinstance(module, torch.jit.ScriptModule):
+            silent = False
             yield name, "TorchScript: runs outside Python, no hook sees it"
         elif isinstance(module, LAYER_MODULES) and name not in known:
-            yield name, _NO_OPERATION if name in tracker.entered else "never called"
+            silent = False
+            yield name, NO_OPERATION if name in tracker.entered else NEVER_CALLED
+    if silent:
+        yield root, NOTHING_COUNTED
 
 
 def why_left_out(func: Callable[..., Any]) -> str:

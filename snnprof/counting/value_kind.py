@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snnprof.counting.scratch import Scratch, on_host, rounding
 from snnprof.results.kinds import MAX_LEVELS, Kind
+from snnprof.results.values import Values
 
 # Steps of which sums are exact: whole numbers and binary fractions, coarse to fine.
 _EXACT_STEPS = tuple(2.0**-power for power in range(11))
@@ -178,6 +179,24 @@ class ValueKindRecord:
     def _slack(self, levels: Tensor) -> Tensor:
         """Rounding of sums of so many levels."""
         return (_ROUNDINGS * self._eps * levels).clamp(max=0.25)
+
+    def values(self, found: ValueKind, levels: int | None) -> Values:
+        """What was seen, to be joined with other measurements."""
+        largest = max(-float(self._lowest), float(self._highest), 0.0)
+        largest = largest if math.isfinite(largest) else math.inf
+        real = found.kind == Kind.REAL
+        step = 0.0 if real or not largest else found.step
+        return Values(
+            # Of REAL values the least is not followed to the end.
+            least=largest if real else float(self._least),
+            largest=largest,
+            negative=float(self._lowest) < 0,
+            finite=found.finite,
+            low=step,
+            high=step,
+            levels=levels or 0,
+            rounding=self._eps,
+        )
 
     def read(self, magnitude_sums: Sequence[Tensor], in_steps: Sequence[Tensor]) -> ValueKind:
         """The narrowest kind that all values fit. Synchronises.

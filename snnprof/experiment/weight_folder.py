@@ -147,5 +147,6 @@ def _measured(row: ReportRow) -> Iterator[tuple[str, object]]:
     if row.counts is not None:
         yield "samples", row.counts.samples
         yield "synops", row.counts.total("synops")
-        yield "firing_rate", row.counts.firing_rate
+        if row.counts.firing_rate is not None:
+            yield "firing_rate", row.counts.firing_rate
         yield "energies_j", {energy.table: energy.total_j for energy in row.energies}

@@ -12,18 +12,17 @@ from snnprof.render.number_format import (
     scaled,
 )
 from snnprof.render.table import MEGA, View, records, view
-from snnprof.results import (
-    COUNT_COLUMNS,
-    CountResult,
-    LayerCount,
-)
+from snnprof.results import COUNT_COLUMNS, CountResult, LayerCount, NeuronRate
+
+# What counts are merged by; for programs, in the JSON.
+_RAW = ("values", "second_nonzeros", "second_inputs", "second_values")
 
 
 @records.register
 def _(result: CountResult) -> list[dict[str, Any]]:
     rows = []
     for layer in result.rows:
-        row = asdict(layer)
+        row = {name: value for name, value in asdict(layer).items() if name not in _RAW}
         for column in COUNT_COLUMNS:
             row[column] = relative(row[column], result.samples)
         rows.append(row)
@@ -55,12 +54,15 @@ def _(result: CountResult) -> View:
         "input",
         "weight",
         "event",
+        "input density (%)",
         "firing rate (%)",
         *(_HEADINGS[column] for column in shown),
     )
     rows = [_layer_cells(layer, result.samples, shown) for layer in result.rows]
+    rows += [_neuron_cells(neuron, len(shown)) for neuron in result.neurons]
     totals = [scaled(result.per_sample(column), MEGA) for column in shown]
-    rows.append(("total", "", "", "", "", percent(result.firing_rate), *totals))
+    rates = percent(result.input_density), percent(result.firing_rate)
+    rows.append(("total", "", "", "", "", *rates, *totals))
     steps = "" if result.timesteps is None else f", T = {result.timesteps}"
     title = f"Synaptic operations per sample ({result.samples} samples{steps})"
     return View(title, columns, tuple(rows), tuple(count_notes(result)))
@@ -73,18 +75,29 @@ def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tup
         layer.input_kind,
         layer.weight_kind,
         layer.operation,
-        percent(layer.firing_rate),
+        percent(layer.input_density),
+        "",
         *(scaled(relative(getattr(layer, column), samples), MEGA) for column in columns),
     )
+
+
+def _neuron_cells(neuron: NeuronRate, columns: int) -> tuple[str, ...]:
+    """The row of a layer of neurons: its firing rate alone."""
+    return (neuron.name, "neuron", "", "", "", "", percent(neuron.firing_rate), *[""] * columns)
 
 
 def count_notes(result: CountResult) -> Iterator[str]:
     """Sentences on layers that were not counted, and on wrong inputs."""
     if any(layer.stem for layer in result.rows):
-        yield "SOPs include the stem; the total firing rate leaves it out: its input is no spike."
+        yield "SOPs include the stem; the total input density leaves it out: its input is no spike."
     elif result.rows:
         first = result.rows[0]
         yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
+    if result.rows and result.firing_rate is None:
+        yield (
+            "No firing rate: no layer of neurons is known in the model; "
+            "@snnprof.register_neuron(TheirNeuron) makes a class known."
+        )
     yield from not_counted_notes(result.not_counted)
     if not result.not_counted:
         yield "Not counted: nothing; every convolution, linear operation and product was seen."

@@ -22,6 +22,7 @@ from snnprof.results import (
 _REFUSED = re.compile(r"[^\w.\- ]")
 _PATH = re.compile(r"^(\.\.|\.$)")  # what begins so may lead out of a folder
 LAYER = "layer"
+NEURON = "neuron"
 
 Figures = dict[str, Any]
 
@@ -54,10 +55,13 @@ def _(result: CountResult) -> Figures:
     totals = {
         **{column: result.per_sample(column) for column in COUNT_COLUMNS},
         "firing_rate": result.firing_rate,
+        "input_density": result.input_density,
         "samples": result.samples,
         "timesteps": result.timesteps,
     }
-    return {**_numbers(totals), LAYER: {row["name"]: _numbers(row) for row in records(result)}}
+    layers = {row["name"]: _numbers(row) for row in records(result)}
+    neurons = {row.name: _numbers({"firing_rate": row.firing_rate}) for row in result.neurons}
+    return {**_numbers(totals), LAYER: layers, NEURON: neurons}
 
 
 @figures.register

@@ -66,6 +66,7 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "paper_size_bytes": row.paper_size_bytes,
         "accuracy": row.accuracy,
         "firing_rate": None if counts is None else counts.firing_rate,
+        "input_density": None if counts is None else counts.input_density,
         "synops": None if counts is None else counts.per_sample("synops"),
         **{f"energy_{energy.table}_j": energy.total_j for energy in row.energies},
         "neuron_ops": row.neuron_ops,

@@ -5,12 +5,18 @@ functions behind :meth:`CountResult.to_frame` and :meth:`CountResult.save` are h
 """
 
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
-from snnprof.results.counts import COUNT_COLUMNS, SOFTMAX_PRODUCT, CountResult, LayerCount
+from snnprof.results.counts import (
+    COUNT_COLUMNS,
+    SOFTMAX_PRODUCT,
+    CountResult,
+    LayerCount,
+    NeuronRate,
+)
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
 from snnprof.results.report import Cell, Growth, Report, ReportRow
 from snnprof.results.steps import InferenceProfile, StepProfile, quartiles
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Result = (
     CoherenceResult
@@ -38,6 +44,7 @@ __all__ = [
     "LayerCoherence",
     "LayerCount",
     "MeasuredEnergy",
+    "NeuronRate",
     "Report",
     "Result",
     "StepProfile",

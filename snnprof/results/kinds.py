@@ -41,6 +41,11 @@ def operation(input_kind: str, weight_kind: str, integer: str = "ac") -> Operati
     return Operation.MAC
 
 
+def spiking_operand(first_kind: str, second_kind: str) -> int:
+    """Which operand of a product of two activations is spikes: 0 or 1; 0 if both or none are."""
+    return int(first_kind == Kind.REAL and second_kind != Kind.REAL)
+
+
 def is_unrolled(input_kind: str, weight_kind: str, integer: str = "ac") -> bool:
     """True where an AC event of value k is billed as k events (INTEGER input, REAL weight)."""
     return (

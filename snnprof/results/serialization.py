@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -21,9 +22,18 @@ def to_json(result: Result) -> str:
     document = {
         "snnprof_schema": SCHEMA_VERSION,
         "kind": type(result).__name__,
-        "result": dataclasses.asdict(result),
+        "result": _strict(dataclasses.asdict(result)),
     }
-    return json.dumps(document, indent=1)
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    """The same with infinity and NaN, which are no JSON, as words."""
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(text: str) -> Result:
@@ -60,6 +70,8 @@ def _decode(expected: Any, value: Any) -> Any:
     """Rebuild nested frozen dataclasses and tuples from what JSON made of them."""
     if value is None:
         return None
+    if expected is float and isinstance(value, str):
+        return float(value)
     if dataclasses.is_dataclass(expected):
         hints = get_type_hints(expected)
         # A file from before a field was added lacks it: not measured, no notes.

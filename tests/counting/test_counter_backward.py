@@ -106,8 +106,8 @@ def test_online_training_inside_the_block():
     result = counter.result()
     assert (result.samples, result.timesteps) == (3, 4)
     assert [row.calls for row in result.rows] == [4] * 4
-    assert result.rows[0].firing_rate == 1.0
-    assert len(result.rows[1].firing_rate_by_step) == 4
+    assert result.rows[0].input_density == 1.0
+    assert len(result.rows[1].input_density_by_step) == 4
 
 
 TRANSFORMS = {

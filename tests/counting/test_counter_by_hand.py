@@ -31,7 +31,7 @@ def test_linear():
     assert row.synops == 9  # 3 spikes * 3 outputs
     assert row.dense_macs == row.nominal_macs == 24  # 2 rows * 4 features * 3 outputs
     assert (row.nonzeros, row.inputs) == (3, 8)
-    assert row.firing_rate == 3 / 8
+    assert row.input_density == 3 / 8
     assert row.rate_synops == 9.0  # 3/8 * 24
 
 
@@ -53,7 +53,7 @@ def test_linear_on_tokens():
     row = counted(nn.Linear(4, 5), x)
     assert row.synops == 25  # 5 spikes * 5 outputs
     assert row.nominal_macs == row.dense_macs == 120  # 2 * 3 tokens * 4 * 5
-    assert row.firing_rate == 5 / 24
+    assert row.input_density == 5 / 24
 
 
 def test_conv1d():
@@ -102,7 +102,7 @@ def test_conv2d_with_circular_padding_has_no_border():
     row = counted(layer, at((1, 1, 4, 4), (0, 0, 0, 0)))
     assert row.synops == 18  # 9 taps * 2, in the corner as everywhere
     assert row.dense_macs == row.nominal_macs == 288  # 16 positions * 9 * 2
-    assert row.firing_rate == 1 / 16  # of the layer's own input, not of the padded one
+    assert row.input_density == 1 / 16  # of the layer's own input, not of the padded one
 
 
 def test_conv1d_with_replicated_padding_reads_the_ends_more_often():
@@ -224,4 +224,4 @@ def test_two_layers_and_their_sum():
     assert result.samples == 2
     assert result.total("synops") == 28
     assert result.per_sample("synops") == 14.0
-    assert result.firing_rate == (3 + 6) / (8 + 16)  # no stem: the first input is spikes
+    assert result.input_density == (3 + 6) / (8 + 16)  # no stem: the first input is spikes

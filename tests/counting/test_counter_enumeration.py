@@ -29,7 +29,7 @@ def assert_counts(row, layer: nn.Module, inputs: list[Tensor], count=reference) 
     assert row.dense_macs == expected.dense
     assert row.nominal_macs == nominal
     assert (row.nonzeros, row.inputs, row.calls) == (nonzeros, elements, len(inputs))
-    assert row.firing_rate == nonzeros / elements
+    assert row.input_density == nonzeros / elements
     assert math.isclose(row.rate_synops, nonzeros / elements * nominal, rel_tol=1e-12)
     for name in ("synops", "dense_macs", "nominal_macs", "nonzeros", "inputs", "calls"):
         assert type(getattr(row, name)) is int

@@ -108,7 +108,7 @@ def test_steps_add_up_to_the_sequence():
             other.nominal_macs,
             other.inputs,
         )
-        assert one.firing_rate_by_step == other.firing_rate_by_step
+        assert one.input_density_by_step == other.input_density_by_step
 
 
 def test_events_of_kept_weights_and_of_zeroed_weights_add_up_to_all():

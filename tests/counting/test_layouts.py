@@ -200,7 +200,7 @@ def test_announced_samples_are_counted_whatever_the_input_looks_like(batch: int)
     assert (result.samples, result.timesteps) == (2 * batch, 4)
     assert result.total("synops") == 2 * 2 * int(x.sum())  # two sequences, two outputs
     rates = [step.double().mean().item() for step in x]
-    assert result.rows[0].firing_rate_by_step == pytest.approx(rates, rel=1e-12)
+    assert result.rows[0].input_density_by_step == pytest.approx(rates, rel=1e-12)
 
 
 def test_announcements_call_by_call():
@@ -219,7 +219,7 @@ def test_announcements_without_a_layout():
         model(torch.ones(2, 5, 3))
         model(torch.ones(2, 5, 3))
     result = counter.result(samples=10)
-    assert (result.timesteps, result.rows[0].firing_rate_by_step) == (4, (1.0, 1.0, 1.0, 1.0))
+    assert (result.timesteps, result.rows[0].input_density_by_step) == (4, (1.0, 1.0, 1.0, 1.0))
 
 
 def test_an_announced_call_needs_no_tensor():

@@ -43,17 +43,17 @@ def test_time_steps_of_a_product():
     x = torch.zeros(3, 2, 4, 5)
     x[1, 0] = 1  # 20 of step 1's 40 elements
     result = count(Function(lambda x: x @ x.mT), (x,), batch_dim=1)
-    assert result.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
+    assert result.rows[0].input_density_by_step == (0.0, 0.5, 0.0)
     calls = [(step,) for step in x]
     result = count(Function(lambda x: x @ x.mT), *calls, timesteps=3)
-    assert result.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
+    assert result.rows[0].input_density_by_step == (0.0, 0.5, 0.0)
     scalar = count(Function(lambda x: torch.einsum(",i", x.sum(), x[0, 0, 0])), (x,), batch_dim=1)
-    assert scalar.rows[0].firing_rate_by_step is None
+    assert scalar.rows[0].input_density_by_step is None
     square = torch.zeros(3, 3, 4, 5)  # T = B: a transposed operand could not be told
     turned = count(Function(lambda x: x.transpose(0, 1) @ x.mT), (square,), batch_dim=1)
-    assert turned.rows[0].firing_rate_by_step is None
+    assert turned.rows[0].input_density_by_step is None
     looped = count(Function(lambda x: [step @ step.mT for step in x]), (x,), batch_dim=1)
-    assert looped.rows[0].firing_rate_by_step == (0.0, 0.5, 0.0)
+    assert looped.rows[0].input_density_by_step == (0.0, 0.5, 0.0)
 
 
 def helper(a: Tensor, b: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ def test_a_product_by_hand():
     assert row.synops == 4
     assert row.nnz_synops == 6  # 3 non-zeros * 2 columns
     assert row.nominal_macs == row.dense_macs == 12  # 2 * 3 * 2
-    assert row.firing_rate == 0.5  # 3 of 6
+    assert row.input_density == 0.5  # 3 of 6
     assert row.rate_synops == 6.0
     assert (row.input_kind, row.weight_kind, row.operation) == ("BINARY", "BINARY", "AC")
 

@@ -262,7 +262,7 @@ def test_every_way_of_writing_gives_the_enumerated_rates(name: str, t: int, b: i
     assert (result.samples, result.timesteps) == (b, t)
     rates = expected(x)
     for layer in ("conv", "fc"):
-        assert rows[layer].firing_rate_by_step == pytest.approx(rates[layer], rel=1e-12), layer
+        assert rows[layer].input_density_by_step == pytest.approx(rates[layer], rel=1e-12), layer
     # 27 inputs feed 4 outputs each
     assert rows["fc"].synops == 4 * round(sum(rates["fc"]) * b * 27)
 
@@ -287,7 +287,7 @@ def test_rates_are_right_whatever_the_batches(name: str, t: int, sizes: list[int
     rates = expected(whole(ran))
     assert (result.samples, result.timesteps) == (sum(sizes), t)
     for layer, row in result.by_layer().items():
-        found = row.firing_rate_by_step
+        found = row.input_density_by_step
         if found is not None or not any(looks_alike(t, b, seed) for b in sizes):
             assert found == pytest.approx(rates[layer], rel=1e-12), layer
 
@@ -329,7 +329,7 @@ class Forward(nn.Module):
 
 
 def rates(features: int, function, x: Tensor, **options) -> tuple[float, ...] | None:
-    return count(Forward(features, function), x, **options).rows[0].firing_rate_by_step
+    return count(Forward(features, function), x, **options).rows[0].input_density_by_step
 
 
 INSIDE = {"layout": "inside", "timesteps": 4}
@@ -344,8 +344,8 @@ def test_a_layer_that_runs_once_before_the_repeat_has_no_rates(b: int):
 
     x = spikes(1, b, *SHAPE)[0]
     rows = count(Direct(), x, **INSIDE).by_layer()
-    assert rows["conv"].firing_rate_by_step is None
-    assert rows["fc"].firing_rate_by_step == pytest.approx(expected(x.expand(4, *x.shape))["fc"])
+    assert rows["conv"].input_density_by_step is None
+    assert rows["fc"].input_density_by_step == pytest.approx(expected(x.expand(4, *x.shape))["fc"])
 
 
 NOT_KNOWN = {
@@ -382,7 +382,7 @@ def test_a_call_of_the_model_with_another_number_of_loops_ends_the_rates():
             model(torch.ones(2, 3))
             model.loops = 4
             model(torch.ones(2, 3))
-        assert (counter.result().rows[0].firing_rate_by_step is not None) is known
+        assert (counter.result().rows[0].input_density_by_step is not None) is known
 
 
 MEANS = {
@@ -432,7 +432,7 @@ def test_rows_that_changed_before_an_exchange_are_not_guessed(b: int):
 def test_a_single_sample_does_not_decide_for_several(name: str):
     batches = [spikes(3, b, *SHAPE, seed=b) for b in (1, 4, 1, 3)]
     result, _ = run(name, batches)
-    found = {layer: row.firing_rate_by_step for layer, row in result.by_layer().items()}
+    found = {layer: row.input_density_by_step for layer, row in result.by_layer().items()}
     for layer, rates in expected(whole(batches)).items():
         assert found[layer] == pytest.approx(rates, rel=1e-12), layer
 
@@ -459,7 +459,7 @@ def test_an_announced_input_of_another_shape_has_no_order():
         with SopCounter(model, layout="time-first") as counter:
             counter.expect(samples=3, timesteps=4)
             model(fed)
-        assert (counter.result(samples=3).rows[0].firing_rate_by_step is not None) is known
+        assert (counter.result(samples=3).rows[0].input_density_by_step is not None) is known
 
 
 def test_a_side_path_that_exchanges_does_not_mislead_the_main_path():
@@ -497,7 +497,7 @@ def test_rows_exchanged_by_functions_that_are_seldom_used_are_not_guessed(name: 
     model = Exchanging()
     with SopCounter(model, layout="time-first") as counter:
         model(x)
-    assert counter.result().rows[0].firing_rate_by_step in (None, (0.0, 1.0, 1.0, 1.0))
+    assert counter.result().rows[0].input_density_by_step in (None, (0.0, 1.0, 1.0, 1.0))
 
 
 @pytest.mark.parametrize("b", [1, 5])
@@ -516,7 +516,7 @@ def test_time_steps_exchanged_with_each_other_have_no_rates(b: int):
     model = Reversed()
     with SopCounter(model, layout="time-first") as counter:
         model(x)
-    assert counter.result().rows[0].firing_rate_by_step is None
+    assert counter.result().rows[0].input_density_by_step is None
 
 
 def test_functions_that_leave_the_rows_in_order_keep_the_rates():
@@ -533,7 +533,7 @@ def test_functions_that_leave_the_rows_in_order_keep_the_rates():
     model = Leaving()
     with SopCounter(model, layout="time-first") as counter:
         model(x)
-    assert counter.result().rows[0].firing_rate_by_step == (0.0, 1.0, 1.0, 1.0)
+    assert counter.result().rows[0].input_density_by_step == (0.0, 1.0, 1.0, 1.0)
 
 
 def test_two_branches_in_both_orders():
@@ -550,9 +550,9 @@ def test_two_branches_in_both_orders():
     x = spikes(4, 4, 3)
     rows = count(Branches(), x.transpose(0, 1), layout="batch-first").by_layer()
     plain = pytest.approx(x.mean((1, 2)).double().tolist(), rel=1e-6)
-    assert rows["a"].firing_rate_by_step == plain
-    assert rows["b"].firing_rate_by_step == plain
-    assert rows["c"].firing_rate_by_step is None
+    assert rows["a"].input_density_by_step == plain
+    assert rows["b"].input_density_by_step == plain
+    assert rows["c"].input_density_by_step is None
 
 
 class Container(nn.Module):
@@ -577,7 +577,7 @@ def test_the_input_of_the_module_around_a_layer_tells_the_order():
 
     x = spikes(4, 3, 3)
     row = count(Normalised(), x.transpose(0, 1), layout="batch-first").rows[0]
-    assert row.firing_rate_by_step == pytest.approx((1 - x).mean((1, 2)).tolist(), rel=1e-6)
+    assert row.input_density_by_step == pytest.approx((1 - x).mean((1, 2)).tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("b", [3, 4])
@@ -606,7 +606,7 @@ def test_steps_that_a_kernel_put_together_are_found_again():
 
     x = spikes(4, 3, 3)
     row = count(Kernel(), x, layout="time-first").rows[0]
-    assert row.firing_rate_by_step == pytest.approx(x.roll(-1, 0).mean((1, 2)).tolist(), rel=1e-6)
+    assert row.input_density_by_step == pytest.approx(x.roll(-1, 0).mean((1, 2)).tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("b", [1, 2, 4])
@@ -621,8 +621,8 @@ def test_rates_of_attention(b: int, layout: str):
     fed = x if layout == "time-first" else x.transpose(0, 1)
     first, second = count(Attention(), fed, layout=layout).rows
     rates = pytest.approx(x.double().mean((1, 2, 3)).tolist(), rel=1e-12)
-    assert first.firing_rate_by_step == rates
-    assert second.firing_rate_by_step is not None
+    assert first.input_density_by_step == rates
+    assert second.input_density_by_step is not None
 
 
 def test_rates_where_dimensions_of_attention_look_like_samples():
@@ -632,7 +632,7 @@ def test_rates_where_dimensions_of_attention_look_like_samples():
 
     assert count(Looped(), spikes(4, 4, 4, 5, 3), layout="time-first").rows[0].calls == 4
     row = count(Looped(), spikes(4, 4, 4, 5, 3), layout="time-first").rows[0]
-    assert row.firing_rate_by_step is None
+    assert row.input_density_by_step is None
 
 
 def test_the_models_input_is_not_kept():

@@ -19,7 +19,7 @@ def test_samples_are_the_batch():
     assert result.timesteps is None
     assert result.per_sample("synops") == 6.0
     assert result.total("synops") == 42
-    assert result.rows[0].firing_rate_by_step is None
+    assert result.rows[0].input_density_by_step is None
 
 
 def test_samples_of_a_multi_step_input_are_its_second_dimension():

@@ -100,7 +100,7 @@ def test_reals_are_real_and_not_unrolled(dtype, signed):
 def test_silence_is_binary_and_costs_nothing():
     row = count_row(nn.Linear(16, 2), torch.zeros(3, 16))
     assert (row.input_kind, row.synops, row.unrolled_synops) == ("BINARY", 0, 0)
-    assert row.firing_rate == row.rate_synops == 0.0
+    assert row.input_density == row.rate_synops == 0.0
     assert row.dense_macs == 96  # 3 * 16 * 2
 
 
@@ -319,7 +319,7 @@ def test_more_spikes_than_float32_counts(timesteps, calls):
     (row,) = counter.result().rows
     assert row.nonzeros == calls * 16383 * 2
     assert row.synops == 3 * row.nonzeros
-    assert row.firing_rate_by_step == (None if timesteps is None else (1.0,) * timesteps)
+    assert row.input_density_by_step == (None if timesteps is None else (1.0,) * timesteps)
 
 
 @pytest.mark.parametrize("timesteps", [None, 3])

@@ -19,7 +19,7 @@ def count(name: str, op: str, **changes: object) -> LayerCount:
         "operation": "AC",
         "stem": False,
         "calls": 1,
-        "firing_rate": 0.5,
+        "input_density": 0.5,
         "synops": 100,
         "unrolled_synops": 100,
         "rate_synops": 120.0,

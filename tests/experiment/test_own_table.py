@@ -18,14 +18,15 @@ import snnprof
 from snnprof.render.report_table import our_columns
 from snnprof.render.table import view
 from snnprof.render.tensorboard import scalars, write_scalars
-from snnprof.results import CountResult, LayerCount, Report, StepProfile
+from snnprof.results import CountResult, LayerCount, NeuronRate, Report, StepProfile
 
 from ..support.guides import assert_examples_run
 
 FC = LayerCount(
     "fc", "linear", "BINARY", "REAL", "AC", False, 2, 0.25, 100, 100, 100.0, 400, 400, 10, 40
 )
-COUNTS = CountResult((FC,), samples=2, timesteps=4)
+LIF = NeuronRate("lif", 0.25, None, 48, 12, 2)
+COUNTS = CountResult((FC,), samples=2, timesteps=4, neurons=(LIF,))
 
 
 def profile(**changed: Any) -> StepProfile:

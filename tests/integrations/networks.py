@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import snnprof
+
 # 2 spikes * 3 outputs
 SYNOPS = 6.0
 FIRING_RATE = 0.5
@@ -21,9 +23,21 @@ def labels(count: int) -> Tensor:
     return torch.arange(count) % 3
 
 
-def network() -> nn.Linear:
+class Fire(nn.Module):
+    """A layer of neurons that fires where its input does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0).float()
+
+
+@snnprof.register_neuron(Fire)
+def _known_by_name(neuron: Fire) -> snnprof.NeuronEquations:
+    return snnprof.NeuronEquations()
+
+
+def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Linear(4, 3)
+    return nn.Sequential(Fire(), nn.Linear(4, 3))
 
 
 def hooks_on(model: nn.Module) -> int:

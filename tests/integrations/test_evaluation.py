@@ -39,7 +39,7 @@ def test_the_first_module_that_is_called_is_counted() -> None:
         assert evaluation.end(5, CPU) == FIGURES
         assert evaluation.counts is not None and evaluation.energy is not None
         assert evaluation.counts.samples == 5
-        assert evaluation.counts.rows[0].name == ("0" if called is outer else "Linear")
+        assert evaluation.counts.rows[0].name == ("0.1" if called is outer else "1")
         assert hooks_on(outer) == 0
 
 

@@ -153,10 +153,10 @@ def test_a_wrong_layout_is_a_warning_and_the_training_goes_on(tmp_path: Path) ->
 
 def test_an_input_that_cannot_be_read_is_found_in_the_sanity_check(tmp_path: Path) -> None:
     model = Classifier()
-    before = model.net.weight.clone()
+    before = model.net[1].weight.clone()
     with pytest.raises(snnprof.SnnprofError, match="batch_dim=2, but the model's input has shape"):
         trainer(tmp_path, SopCallback(batch_dim=2)).fit(model, loader(), loader())
-    assert torch.equal(model.net.weight, before) and hooks_on(model) == 0
+    assert torch.equal(model.net[1].weight, before) and hooks_on(model) == 0
 
 
 def test_a_network_is_named_where_there_are_several(tmp_path: Path) -> None:

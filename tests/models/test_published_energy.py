@@ -17,7 +17,7 @@ def layer(name: str, stem: bool, macs: int, sops: float) -> LayerCount:
         operation="MAC" if stem else "AC",
         stem=stem,
         calls=1,
-        firing_rate=1.0,
+        input_density=1.0,
         synops=int(sops),
         unrolled_synops=None if stem else int(sops),
         rate_synops=sops,

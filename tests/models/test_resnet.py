@@ -70,7 +70,7 @@ def test_every_convolution_but_the_stem_receives_spikes(rows: dict[str, LayerCou
     stem, *others = convolutions
     assert stem.input_kind == "REAL"
     assert {row.input_kind for row in others} == {"BINARY"}
-    assert all(row.firing_rate > 0 for row in others)
+    assert all(row.input_density > 0 for row in others)
     assert [r.input_kind for r in rows.values() if r.op == "linear"] == ["REAL"]  # no neuron
 
 

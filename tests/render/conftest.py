@@ -3,7 +3,7 @@
 import pytest
 
 from snnprof.energy.pricing import price
-from snnprof.results import CountResult, LayerCount, Report, ReportRow, StepProfile
+from snnprof.results import CountResult, LayerCount, NeuronRate, Report, ReportRow, StepProfile
 
 
 @pytest.fixture
@@ -15,7 +15,10 @@ def counts() -> CountResult:
     layer = LayerCount(
         "fc_1", "linear", "BINARY", "REAL", "AC", False, 2, 0.25, 100, 100, 100.0, 400, 400, 10, 40,
     )  # fmt: skip
-    return CountResult((stem, layer), 2, 2, (("att", "matmul: not counted & listed"),), ("fc_1",))
+    lif = NeuronRate("lif", 0.3, None, 40, 12, 2)
+    return CountResult(
+        (stem, layer), 2, 2, (("att", "matmul: not counted & listed"),), ("fc_1",), (lif,)
+    )
 
 
 @pytest.fixture

@@ -44,9 +44,10 @@ def test_a_report_by_row(report: Report) -> None:
 
 def test_counts_by_layer(counts: CountResult) -> None:
     flat = counts.to_dict(flat=True)
-    assert (flat["synops"], flat["firing_rate"]) == (250, 0.25)
+    assert (flat["synops"], flat["firing_rate"], flat["input_density"]) == (250, 0.3, 0.25)
+    assert flat["neuron/lif/firing_rate"] == 0.3
     assert (flat["layer/stem/synops"], flat["layer/fc_1/synops"]) == (200, 50)
-    assert flat["layer/fc_1/firing_rate"] == 0.25
+    assert flat["layer/fc_1/input_density"] == 0.25
     assert "layer/stem/unrolled_synops" not in flat  # None
     assert "layer/stem/stem" not in flat  # True
     assert counts.to_dict()["layer"]["fc_1"]["synops"] == 50

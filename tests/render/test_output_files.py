@@ -57,7 +57,8 @@ def test_csv_is_raw_and_leaves_empty_what_is_missing(report: Report, tmp_path: P
     assert float(first["step_median_s"]) == 0.02
     assert float(second["peak_ratio"]) == 0.5
     assert float(first["synops"]) == 250  # (400 + 100) / 2 samples
-    assert float(first["firing_rate"]) == 0.25  # the stem left out
+    assert float(first["firing_rate"]) == 0.3  # of the neurons
+    assert float(first["input_density"]) == 0.25  # of the layers, the stem left out
     snnprof.save(snnprof.CountResult(report.rows[0].counts.rows, 2), path)
     stem, layer = csv.DictReader(path.open())
     assert stem["unrolled_synops"] == ""
@@ -84,7 +85,7 @@ def test_json_there_and_back(name: str, report: Report, tmp_path: Path) -> None:
     snnprof.save(result, path)
     assert snnprof.load(path) == result
     document = json.loads(path.read_text())
-    assert document["snnprof_schema"] == 2
+    assert document["snnprof_schema"] == 3
 
 
 def test_a_file_from_before_a_count_was_added_has_none_of_it(
@@ -122,7 +123,9 @@ def test_json_holds_raw_integers_under_the_names_of_the_design(
         ("{", "not JSON"),
         ("[]", "not a snnprof result"),
         ('{"kind": "Report", "snnprof_schema": 99, "result": {}}', "schema version 99"),
-        ('{"kind": "Report", "snnprof_schema": 2, "result": {"rows": 3}}', "damaged"),
+        # Its firing rates are shares of inputs.
+        ('{"kind": "CountResult", "snnprof_schema": 2, "result": {}}', "schema version 2: this"),
+        ('{"kind": "Report", "snnprof_schema": 3, "result": {"rows": 3}}', "damaged"),
     ],
 )
 def test_a_strange_json_is_refused_by_name(text: str, message: str, tmp_path: Path) -> None:

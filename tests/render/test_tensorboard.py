@@ -45,7 +45,7 @@ def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
         "energy/operands, J per sample": [(2, pytest.approx(965e-12, rel=1e-12))],
         "energy/hd-lif, J per sample": [(2, 0.0)],  # a stem and a linear layer are not billed
         "cost/neuron operations per sample": [(2, 60.0)],
-        "cost/firing rate": [(2, 0.25)],
+        "cost/firing rate": [(2, 0.3)],
         "training/step time, s (median)": [(2, 0.02)],
         "training/peak memory, bytes": [(2, 2.0**21)],
         "training/accuracy": [(2, 0.5)],

@@ -1,0 +1,195 @@
+"""Firing rates: the share of non-zero outputs of every layer of neurons, from what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnprof.core.errors import SnnprofError
+from snnprof.core.forward_hooks import Hooks
+from snnprof.counting.module_tracker import ModuleTracker
+from snnprof.counting.operation_mode import why_not_countable
+from snnprof.counting.samples import SampleAxis
+from snnprof.counting.scratch import on_host
+from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
+from snnprof.results import NeuronRate
+from snnprof.spiking.neuron_equations import equations_of
+
+Arrange = Callable[[TimeSteps, Tensor, int], None]
+_NOT_KNOWN = Steps(0, 1)
+
+
+class NeuronTally:
+    """Non-zero outputs of one layer of neurons over a measurement.
+
+    Args:
+        name: the layer's name.
+        timesteps: T where it is known, else None.
+
+    Attributes:
+        time_steps: how the time steps leave the layer.
+    """
+
+    def __init__(self, name: str, timesteps: int | None) -> None:
+        self.name = name
+        self.time_steps = TimeSteps(timesteps)
+        # Per time step. On a device a tensor, which is fetched at the end.
+        self._nonzeros: list[int | Tensor] = [0] * self.time_steps.period
+        self._outputs = 0
+        self._calls = 0
+
+    @property
+    def empty(self) -> bool:
+        """True as long as no call was counted to its end."""
+        return self._outputs == 0
+
+    def add(self, spikes: Tensor, model_call: ModelCall) -> None:
+        """Count one call's output, part of that call of the model."""
+        steps = self.time_steps.locate(spikes.shape, model_call) or _NOT_KNOWN
+        fired = spikes.bool()  # of which no gradient is kept
+        for place, part in enumerate(_step_by_step(fired, steps), steps.first):
+            self._nonzeros[place % self.time_steps.period] += _number_of_true(part)
+        self._outputs += spikes.numel()
+        self._calls += 1
+
+    def read(self) -> NeuronRate:
+        """The rates so far. Waits for the device."""
+        by_step = [int(count) for count in self._nonzeros]
+        nonzeros = sum(by_step)
+        return NeuronRate(
+            name=self.name,
+            firing_rate=nonzeros / self._outputs,
+            firing_rate_by_step=self.time_steps.rates(by_step, self._outputs),
+            outputs=self._outputs,
+            nonzeros=nonzeros,
+            calls=self._calls,
+        )
+
+
+def _step_by_step(fired: Tensor, steps: Steps) -> Iterator[Tensor] | tuple[Tensor, ...]:
+    """What fired in each time step: views, for a copy costs more than the count."""
+    _, length, outer = steps
+    if length == 1:
+        return (fired,)
+    if outer == 1:
+        rows = fired if len(fired) == length else fired.unflatten(0, (length, -1))
+        return rows.unbind(0)
+    rows = fired if len(fired) == outer else fired.unflatten(0, (outer, length))
+    return rows.unbind(1)
+
+
+def _number_of_true(fired: Tensor) -> int | Tensor:
+    """On the host numpy counts, twenty times as fast as torch."""
+    if on_host(fired):
+        return int(np.count_nonzero(fired.numpy()))
+    return fired.count_nonzero()
+
+
+def _leave_undecided(steps: TimeSteps, spikes: Tensor, dims: int) -> None:
+    """Outside the block nothing is counted."""
+
+
+class NeuronRates:
+    """Firing rates of the neuron layers of a model.
+
+    A layer of neurons is what :func:`~snnprof.spiking.neuron_equations.equations_of` knows, and
+    no integrator. One inside another is part of it. Of several outputs, as (spikes, state), the
+    first is counted.
+
+    Args:
+        names: the model's modules and their names.
+        tracker: where the model's forward pass is.
+        axis: what its calls hold.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[nn.Module, str],
+        tracker: ModuleTracker,
+        axis: SampleAxis,
+    ) -> None:
+        self._names = names
+        self._tracker = tracker
+        self._axis = axis
+        self._arrange: Arrange = _leave_undecided
+        self._tallies: dict[str, NeuronTally] = {}
+        self.not_counted: dict[tuple[str, str], None] = {}
+
+    def attach(self, arrange: Arrange, undo: ExitStack) -> None:
+        """Put a hook on every layer of neurons.
+
+        Args:
+            arrange: decides how the time steps leave a layer whose output has so many dimensions
+                ahead of its features.
+            undo: takes the hooks off when it is closed.
+
+        Raises:
+            SnnprofError: a function that was registered for a neuron returned something else.
+        """
+        hooks = Hooks()
+        undo.callback(self._release)
+        undo.callback(hooks.remove)
+        self._arrange = arrange
+        inside: set[nn.Module] = set()
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            for module, name in self._names.items():
+                dims = None if module in inside else self._leading_dims(module, name)
+                if dims is not None:
+                    hooks.after(module, self._hook(name, dims))
+                    inside.update(module.modules())
+
+    def _release(self) -> None:
+        """Let go of the counter, so that it and the model are freed with their last name."""
+        self._arrange = _leave_undecided
+
+    def _leading_dims(self, module: nn.Module, name: str) -> int | None:
+        """How many dimensions of its output may be time and samples; None: it is no neuron."""
+        try:
+            equations = equations_of(module)
+        except SnnprofError:
+            raise
+        except Exception as error:  # a fault of what describes it is not the user's crash
+            self._list(name, f"its equations failed ({type(error).__name__}: {error})")
+            return None
+        if equations is None or not equations.spiking:
+            return None
+        return 2 if equations.multi_step else 1
+
+    def _list(self, name: str, reason: str) -> None:
+        self.not_counted[(name, f"firing rate: {reason}")] = None
+
+    def _hook(self, name: str, dims: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def count(module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
+            if not self._tracker.in_call:
+                return
+            try:
+                with torch._C.DisableTorchFunction():
+                    self._count(name, dims, out)
+            except Exception as error:
+                self._list(name, f"counting it failed ({type(error).__name__}: {error})")
+
+        return count
+
+    def _count(self, name: str, dims: int, out: Any) -> None:
+        spikes = out[0] if isinstance(out, list | tuple) and out else out
+        if not isinstance(spikes, Tensor):
+            self._list(name, f"its output is a {type(spikes).__name__}, no tensor")
+            return
+        reason = why_not_countable(spikes, spikes)
+        if reason is not None:
+            self._list(name, reason.replace("operands", "outputs").replace("input", "output"))
+            return
+        tally = self._tallies.get(name)
+        if tally is None:
+            tally = self._tallies[name] = NeuronTally(name, self._axis.timesteps)
+        self._arrange(tally.time_steps, spikes, dims)
+        tally.add(spikes, self._axis.present)
+
+    def read(self) -> tuple[NeuronRate, ...]:
+        """A row per layer of neurons, in order of first call."""
+        return tuple(tally.read() for tally in self._tallies.values() if not tally.empty)

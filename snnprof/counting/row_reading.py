@@ -1,0 +1,60 @@
+"""The rows of a result, read off the tallies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from snnprof.counting.layer_tally import LayerTally
+from snnprof.counting.product_tally import ProductTally
+from snnprof.results import LayerCount
+from snnprof.results.kinds import Kind
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """What the tallies have counted.
+
+    Attributes:
+        rows: in the order in which they were first seen; the first is the stem if it is real.
+        non_finite: names of rows that received NaN or infinity.
+        remarks: name of a row, and what has to be said of it.
+        unreadable: name of a row, and why its counts could not be read.
+    """
+
+    rows: tuple[LayerCount, ...]
+    non_finite: tuple[str, ...]
+    remarks: tuple[tuple[str, str], ...]
+    unreadable: tuple[tuple[str, str], ...]
+
+    def warnings(self) -> Iterator[str]:
+        """Sentences to warn with."""
+        if self.non_finite:
+            yield f"NaN or infinity in the input of {', '.join(self.non_finite)}: counted as events"
+        for name, remark in self.remarks:
+            yield f"{name}: {remark}"
+
+
+def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
+    """Read every tally that has counted something. Waits for the device."""
+    rows: list[LayerCount] = []
+    non_finite: list[str] = []
+    remarks: list[tuple[str, str]] = []
+    unreadable: list[tuple[str, str]] = []
+    for tally in tallies:
+        if tally.empty:
+            continue
+        try:
+            row, finite, remark = tally.read()
+        except Exception as error:  # an instrument's own fault is never the user's crash
+            reason = f"reading its counts failed ({type(error).__name__}: {error})"
+            unreadable.append((tally.name, reason))
+            continue
+        if not rows and row.input_kind == Kind.REAL:
+            row = replace(row, stem=True)
+        rows.append(row)
+        if not finite:
+            non_finite.append(row.name)
+        if remark:
+            remarks.append((row.name, remark))
+    return ReadRows(tuple(rows), tuple(non_finite), tuple(remarks), tuple(unreadable))
