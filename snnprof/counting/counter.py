@@ -28,7 +28,6 @@ from snnprof.counting.products import PRODUCTS, Product, why_no_product
 from snnprof.counting.row_order import NOTHING, RowOrder
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
-from snnprof.counting.scratch import Scratch
 from snnprof.results import CountResult, LayerCount
 from snnprof.results.kinds import Kind
 
@@ -100,7 +99,6 @@ class SopCounter:
         follow = self._row_order.follow
         self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
         self._mode_is_on = False
-        self._scratch = Scratch()
         self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
         self._shown: Counter[str] = Counter()  # rows by the name they would have
         self._counted_in: set[str] = set()  # names of what was counted, and where
@@ -237,7 +235,7 @@ class SopCounter:
         key = (name, op, weight.shape)
         tally = self._tallies.get(key)
         if not isinstance(tally, LayerTally):
-            tally = LayerTally(self._row_name(name), op, self._axis.timesteps, self._scratch)
+            tally = LayerTally(self._row_name(name), op, self._axis.timesteps)
             self._tallies[key] = tally
         self._counted_in.add(name)
         self._recent[frame.name] = tally
@@ -283,7 +281,7 @@ class SopCounter:
         tally = self._tallies.get(key)
         if not isinstance(tally, ProductTally):
             name = self._row_name(weight or f"{where}.{product.op}")
-            tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
+            tally = ProductTally(name, product, bool(weight), self._axis.timesteps)
             self._tallies[key] = tally
         self._arrange(tally, product.a, product.leading)
         tally.add(product, self._axis.present)

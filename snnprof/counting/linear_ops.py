@@ -39,6 +39,15 @@ class Argument(NamedTuple):
         return args, kwargs | {self.keyword: value} if self.keyword in kwargs else kwargs
 
 
+class Geometry(NamedTuple):
+    """The places of what a convolution's fan-out depends on; a linear layer has none of them."""
+
+    stride: Argument | None = None
+    padding: Argument | None = None
+    dilation: Argument | None = None
+    output_padding: Argument | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class LinearOperation:
     """A function that is linear in its input and in its weight, but for a bias.
@@ -51,6 +60,8 @@ class LinearOperation:
             [C_out, C_in / groups, *kernel].
         input, weight, bias: places of these arguments; a bias may be None in a call.
         groups: place of the number of groups; None where there is always one.
+        geometry: places of stride and the like, if they mean what they mean in torch's own
+            functions; None where the operation is replayed for its fan-out.
     """
 
     function: Callable[..., Any]
@@ -61,6 +72,7 @@ class LinearOperation:
     weight: Argument
     bias: Argument | None
     groups: Argument | None
+    geometry: Geometry | None
 
     @property
     def is_convolution(self) -> bool:
@@ -115,7 +127,9 @@ def frozen(setting: Any) -> Any:
 OPERATIONS: ByFunction[LinearOperation] = ByFunction("linear operation")
 # The places in torch's own functions; groups alike in convolutions and transposed ones.
 _INPUT, _WEIGHT, _BIAS = Argument(0, "input"), Argument(1, "weight"), Argument(2, "bias")
-_GROUPS = Argument(6, "groups")
+_STRIDE, _PADDING, _GROUPS = Argument(3, "stride"), Argument(4, "padding"), Argument(6, "groups")
+_CONV = Geometry(_STRIDE, _PADDING, Argument(5, "dilation"))
+_TRANSPOSED = Geometry(_STRIDE, _PADDING, Argument(7, "dilation"), Argument(5, "output_padding"))
 
 
 def linear_operation(
@@ -127,16 +141,17 @@ def linear_operation(
     weight: Argument = _WEIGHT,
     bias: Argument | None = _BIAS,
     groups: Argument | None = None,
+    geometry: Geometry | None = None,
 ) -> Callable[[Function], Function]:
     """Decorator that has a function counted; counters entered from then on see it.
 
     The function must be one that a :class:`torch.overrides.TorchFunctionMode` receives: a
     builtin of torch, an operator below ``torch.ops`` (the packet or the overload, as the model
     calls it), or a Python function that calls
-    :func:`torch.overrides.handle_torch_function`. It is run once more, in float64, for its
-    fan-out: it must be differentiable, and sum products of input and weight without scaling
-    them. Its input is [..., features] where ``spatial_dims`` is 0, else [N, C_in, *spatial]
-    or [C_in, *spatial].
+    :func:`torch.overrides.handle_torch_function`. Without a ``geometry`` it is run once more, in
+    float64, for its fan-out: it must be differentiable, and sum products of input and weight
+    without scaling them. Its input is [..., features] where ``spatial_dims`` is 0, else
+    [N, C_in, *spatial] or [C_in, *spatial].
 
     Args:
         name: as rows are labelled.
@@ -147,6 +162,8 @@ def linear_operation(
         bias: place of the bias, by default the third; it must be allowed to be None in a
             call. None where the function takes no bias.
         groups: place of the number of groups; None where there is always one.
+        geometry: places of stride, padding, dilation and output padding, where they mean what
+            they mean in torch's own functions: the fan-out is then known in closed form.
 
     Raises:
         ValueError: the function is registered already.
@@ -157,7 +174,7 @@ def linear_operation(
 
     def add(function: Function) -> Function:
         operation = LinearOperation(
-            function, name, spatial_dims, transposed, input, weight, bias, groups
+            function, name, spatial_dims, transposed, input, weight, bias, groups, geometry
         )
         OPERATIONS.register(function)(operation)
         return function
@@ -165,16 +182,17 @@ def linear_operation(
     return add
 
 
-linear_operation("linear")(F.linear)
-linear_operation("conv1d", spatial_dims=1, groups=_GROUPS)(F.conv1d)
-linear_operation("conv2d", spatial_dims=2, groups=_GROUPS)(F.conv2d)
-linear_operation("conv3d", spatial_dims=3, groups=_GROUPS)(F.conv3d)
-linear_operation("conv_transpose1d", spatial_dims=1, transposed=True, groups=_GROUPS)(
-    F.conv_transpose1d
-)
-linear_operation("conv_transpose2d", spatial_dims=2, transposed=True, groups=_GROUPS)(
-    F.conv_transpose2d
-)
-linear_operation("conv_transpose3d", spatial_dims=3, transposed=True, groups=_GROUPS)(
-    F.conv_transpose3d
-)
+linear_operation("linear", geometry=Geometry())(F.linear)
+for _dims, _conv, _transposed in (
+    (1, F.conv1d, F.conv_transpose1d),
+    (2, F.conv2d, F.conv_transpose2d),
+    (3, F.conv3d, F.conv_transpose3d),
+):
+    linear_operation(f"conv{_dims}d", spatial_dims=_dims, groups=_GROUPS, geometry=_CONV)(_conv)
+    linear_operation(
+        f"conv_transpose{_dims}d",
+        spatial_dims=_dims,
+        transposed=True,
+        groups=_GROUPS,
+        geometry=_TRANSPOSED,
+    )(_transposed)
