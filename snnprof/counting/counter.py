@@ -36,7 +36,6 @@ from snnprof.counting.row_order import NOTHING, RowOrder
 from snnprof.counting.row_reading import read_rows
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
-from snnprof.counting.scratch import Scratch
 from snnprof.counting.time_steps import TimeSteps
 from snnprof.counting.unseen import operation_name, unseen, why_left_out
 from snnprof.results import CountResult, LayerCount
@@ -122,7 +121,6 @@ class SopCounter:
         self._audit = Audit(self._tracker.running_name)
         self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
         self._on = ExitStack()  # while the model runs
-        self._scratch = Scratch()
         self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
         self._shown: Counter[str] = Counter()  # rows by the name they would have
         self._counted_in: set[str] = set()  # names of what was counted, and where
@@ -268,7 +266,7 @@ class SopCounter:
         key = (name, op, weight.shape)
         tally = self._tallies.get(key)
         if not isinstance(tally, LayerTally):
-            tally = LayerTally(self._row_name(name), op, self._axis.timesteps, self._scratch)
+            tally = LayerTally(self._row_name(name), op, self._axis.timesteps)
             self._tallies[key] = tally
         self._counted_in.add(name)
         self._recent[frame.name] = tally
@@ -314,7 +312,7 @@ class SopCounter:
         tally = self._tallies.get(key)
         if not isinstance(tally, ProductTally):
             name = self._row_name(weight or f"{where}.{product.op}")
-            tally = ProductTally(name, product, bool(weight), self._axis.timesteps, self._scratch)
+            tally = ProductTally(name, product, bool(weight), self._axis.timesteps)
             self._tallies[key] = tally
         self._arrange(tally.time_steps, product.a, product.leading)
         tally.add(product, self._axis.present)

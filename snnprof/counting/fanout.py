@@ -1,39 +1,51 @@
 """Fan-out maps: how many synapses leave every input position of a linear operation.
 
-One definition serves every linear operation: the gradient, with respect to the input, of the
-sum of the operation's output when each weight is replaced by 1 where it is non-zero and by 0
-elsewhere. The call that was seen is replayed with those operands, so stride, padding, dilation,
-groups and transposition need no code here. Since the output is summed, the output channels of
-one group can be summed first: a single channel per group is enough, which makes the map about
-C_out times cheaper than the operation.
+By definition the gradient, with respect to the input, of the sum of the operation's output when
+each weight is replaced by 1 where it is non-zero and by 0 elsewhere. Since the output is summed,
+the output channels of one group can be summed first: S[c, a, b], the synapses of input channel c
+at a tap. For torch's own operations the rest is separable,
+
+    f[c, i, j] = sum over taps (a, b) of S[c, a, b] * V_h[i, a] * V_w[j, b]
+
+where V_h[i, a] tells whether input row i meets tap a for some output row (how often, where a
+padding mode reads a row again). An operation that was registered without saying where its stride
+and the like stand is replayed, by the definition.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from snnprof.counting.linear_call import LinearCall
-from snnprof.counting.scratch import Scratch, as_float, on_host
+from snnprof.counting.linear_call import Axis, LinearCall
+from snnprof.counting.scan_rows import Weights
+from snnprof.counting.tensors import on_host
+from snnprof.counting.weight_kind import WeightKindRecord
 
 _ROUNDING = 1e-6  # of sums of whole numbers in float64
 
 
-def count_synapses(call: LinearCall, weight: Tensor, scratch: Scratch) -> Tensor:
+def count_synapses(call: LinearCall, weight: Tensor) -> Tensor:
     """Non-zero weights, summed over the output channels of each group.
 
     Returns:
         float64 whole numbers: a weight of one output channel per group.
     """
-    weight = as_float(weight.detach())
-    mask = torch.ne(weight, 0, out=scratch.like(weight))
-    return call.sum_output_channels(mask).double()
+    return call.sum_output_channels(weight.detach() != 0).double()
 
 
-def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[Tensor, torch.Size]:
+def read_weight(call: LinearCall, weight: Tensor, kind: WeightKindRecord) -> Tensor:
+    """Synapses of a weight; its kind is added to the record."""
+    kind.observe(call.by_output_channel(weight))
+    return count_synapses(call, weight)
+
+
+def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[Tensor, int]:
     """Synapses out of every input position.
 
     Args:
@@ -42,12 +54,44 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
         row_shape: shape of one row of its input, e.g. [C_in, H, W].
 
     Returns:
-        float64 tensor of ``row_shape``, flattened, of whole numbers; and the shape of one row
-        of the output, with one channel per group.
+        float64 tensor of ``row_shape``, of whole numbers; and the output's positions per channel.
 
     Raises:
         ValueError: the fan-out is no whole numbers; seen on the host only.
     """
+    kernel = synapses.shape[synapses.dim() - len(row_shape) + 1 :]
+    axes = call.axes(row_shape[1:], kernel)
+    if axes is None:
+        return replayed(call, synapses, row_shape)
+    found, positions = synapses.reshape(row_shape[0], *kernel), 1
+    for axis in axes:
+        # The next tap's dimension is the second; its positions become the last.
+        found = torch.tensordot(found, _meetings(axis, found.device), dims=([1], [1]))
+        positions *= axis.outputs
+    return found, positions
+
+
+@lru_cache(maxsize=256)
+def _meetings(axis: Axis, device: torch.device) -> Tensor:
+    """V [positions of the input, taps]: how often an input position meets a tap, float64."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        at = torch.arange(axis.inputs + sum(axis.widened)).unsqueeze(1)
+        tap = torch.arange(axis.kernel) * axis.dilation
+        if axis.transposed:
+            reached, met = at * axis.stride - axis.padding + tap, torch.tensor(True)
+        else:
+            places = at + axis.padding - tap
+            reached, met = places.div(axis.stride, rounding_mode="floor"), places % axis.stride == 0
+        found = (met & (reached >= 0) & (reached < axis.outputs)).double()
+        if axis.mode is not None:  # a padded position is one of the input's, read again
+            inner = torch.arange(axis.inputs, dtype=torch.float64).view(1, 1, -1)
+            source = F.pad(inner, axis.widened, mode=axis.mode).flatten().long()
+            found = found.new_zeros(axis.inputs, axis.kernel).index_add_(0, source, found)
+    return found.to(device)
+
+
+def replayed(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[Tensor, int]:
+    """The fan-out by its definition; see :func:`fan_out`."""
     # Saved-tensor hooks of the surroundings (activation checkpointing counts what passes
     # through them) must not see this small graph of ours.
     unhooked = torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
@@ -57,10 +101,10 @@ def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[
         )
         out = call.apply(row, synapses)
         (gradient,) = torch.autograd.grad(out.sum(), row)
-        whole = gradient.flatten().round()
-    if on_host(whole) and bool(((gradient.flatten() - whole).abs() > _ROUNDING).numpy().any()):
+        whole = gradient.squeeze(0).round()
+    if on_host(whole) and bool(((gradient[0] - whole).abs() > _ROUNDING).numpy().any()):
         raise ValueError("the fan-out is no whole numbers: the operation scales its output")
-    return whole, out.shape[1:]
+    return whole, out.shape[2:].numel()
 
 
 class FanOut:
@@ -71,22 +115,31 @@ class FanOut:
 
     Attributes:
         call: the operation.
-        per_input: float64 [P], flattened.
         row_size: P, input elements of one row.
         nominal_macs: per row.
+        dense: synapses per row, a whole number on the device.
+        order: of the row's dimensions, where they lie in memory as they are written.
     """
 
-    def __init__(
-        self, call: LinearCall, x: Tensor, weight: Tensor, synapses: Tensor, dense: bool
-    ) -> None:
+    def __init__(self, call: LinearCall, x: Tensor, weight: Tensor, synapses: Tensor) -> None:
         self.call = call
-        self._dense = dense
         self._synapses = synapses
         self._row_shape = call.row_shape(x)
         self._shape = x.shape
         self.row_size = self._row_shape.numel()
-        self.per_input, out_shape = fan_out(call, synapses, self._row_shape)
-        self.nominal_macs = call.nominal_macs(weight, self._row_shape, out_shape)
+        found, positions = fan_out(call, synapses, self._row_shape)
+        self._per_input = found.long()
+        self.nominal_macs = call.nominal_macs(weight, self._row_shape, positions)
+        self.dense = self._per_input.sum()
+        self.order = tuple(range(len(self._row_shape)))
+        self._laid_out: dict[tuple[int, ...], Weights] = {}
+
+    def laid_out(self, order: tuple[int, ...]) -> Weights:
+        """The fan-out, the row's dimensions in this order of memory."""
+        if order not in self._laid_out:
+            with torch.inference_mode(False):
+                self._laid_out[order] = Weights(self._per_input.permute(order).reshape(1, -1))
+        return self._laid_out[order]
 
     def follow(self, weight: Tensor) -> None:
         """Hold for this weight from now on; it has the same synapses."""
@@ -102,10 +155,6 @@ class FanOut:
             and self._version == weight._version
             and self._is_alike(call, x)
         )
-
-    def holds_if_dense(self, call: LinearCall, x: Tensor) -> bool:
-        """True if such a call has this fan-out, given that no weight is 0."""
-        return self._dense and self._is_alike(call, x)
 
     def equals(self, call: LinearCall, x: Tensor, synapses: Tensor) -> bool:
         """True if such a call has this fan-out; told on the host only: elsewhere it would wait."""
@@ -135,13 +184,13 @@ class FanOut:
         """Drop the weak reference: torch.utils.swap_tensors refuses a tensor that has one."""
         self._weight = lambda: None
 
-    def changed_unseen(self, weight: Tensor, scratch: Scratch) -> Tensor:
-        """Whether the weight has other synapses than were counted, as a tensor of one boolean.
+    def has_other(self, synapses: Tensor) -> Tensor:
+        """Whether these are others than were counted, as a tensor of one boolean.
 
         A write through ``.data`` or by an optimiser with ``fused=True`` is seen in the values
         only: it leaves the version counter as it was.
         """
-        return (count_synapses(self.call, weight, scratch) != self._synapses).any()
+        return (synapses != self._synapses).any()
 
 
 def _version(weight: Tensor) -> int | None:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 _CALLS = 32
 _ELEMENTS = 1 << 18
-# Up to so many elements starting the counter's operations takes longer than running them.
-MOST_ELEMENTS = 1 << 15
 
 
 class InputBuffer:

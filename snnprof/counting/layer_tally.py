@@ -7,9 +7,8 @@ import weakref
 from torch import Tensor
 
 from snnprof.counting.accumulator import Accumulator
-from snnprof.counting.input_buffer import MOST_ELEMENTS, InputBuffer
+from snnprof.counting.input_buffer import InputBuffer
 from snnprof.counting.linear_call import LinearCall
-from snnprof.counting.scratch import Scratch
 from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import LayerCount
 from snnprof.results.kinds import operation
@@ -24,17 +23,15 @@ class LayerTally:
         name: the layer's name.
         op: the linear operation, e.g. ``"conv2d"``.
         timesteps: T where it is known, else None.
-        scratch: work buffers shared by the counter's layers.
 
     Attributes:
         time_steps: how the time steps reach the layer.
     """
 
-    def __init__(self, name: str, op: str, timesteps: int | None, scratch: Scratch) -> None:
+    def __init__(self, name: str, op: str, timesteps: int | None) -> None:
         self.name = name
         self.op = op
         self.time_steps = TimeSteps(timesteps)
-        self._scratch = scratch
         self._weight: weakref.ref[Tensor] | None = None
         self._calls = 0
         self._inputs = 0
@@ -62,22 +59,19 @@ class LayerTally:
         """
         size = x.numel()
         steps = self.time_steps.locate(x.shape, model_call) or _NOT_KNOWN
-        first, length, outer = steps
         if self._accumulator is None:
-            self._accumulator = Accumulator(x, self.time_steps.period, self._scratch)
-        x = x.detach()
-        rows = x if outer == 1 else steps.time_major(x)
+            self._accumulator = Accumulator(x, self.time_steps.period)
         fan_out = self._accumulator.fan_out_of(call, x, weight)
         if fan_out is None:
             self._empty_buffer()
             fan_out = self._accumulator.take_fan_out(call, x, weight)
             self._weight = weakref.ref(weight)
-            self._accumulator.absorb(rows, first, length)
-        elif length > 1 or size > MOST_ELEMENTS:
-            self._accumulator.absorb(rows, first, length)
-        elif not self._buffer.put(x, first):
+            self._accumulator.absorb(x, steps)
+        elif steps.length > 1 or size > self._accumulator.reading.small:
+            self._accumulator.absorb(x, steps)
+        elif not self._buffer.put(x.detach(), steps.first):
             self._empty_buffer()
-            self._buffer.put(x, first)
+            self._buffer.put(x.detach(), steps.first)
         self._calls += 1
         self._inputs += size
         self._nominal_macs += size // fan_out.row_size * fan_out.nominal_macs
@@ -85,7 +79,7 @@ class LayerTally:
     def _empty_buffer(self) -> None:
         held = self._buffer.take()
         if held is not None and self._accumulator is not None:
-            self._accumulator.absorb(held[0], first=held[1], steps=held[0].shape[0])
+            self._accumulator.absorb(held[0], Steps(held[1], len(held[0])))
 
     def verify_weight(self) -> None:
         """Note whether the weight still is what was counted."""
@@ -103,23 +97,25 @@ class LayerTally:
         assert self._accumulator is not None, "a tally is made when there is something to count"
         self._empty_buffer()
         found = self._accumulator.read()
+        kind = found.values.kind()
+        nonzeros = sum(found.nonzeros_by_step)
         count = LayerCount(
             name=self.name,
             op=self.op,
-            input_kind=found.input_kind.kind.value,
+            input_kind=kind.kind.value,
             weight_kind=found.weight_kind.value,
-            operation=operation(found.input_kind.kind, found.weight_kind).value,
+            operation=operation(kind.kind, found.weight_kind).value,
             stem=False,
             calls=self._calls,
-            input_density=found.nonzeros / self._inputs,
+            input_density=nonzeros / self._inputs,
             synops=found.synops,
-            unrolled_synops=found.unrolled_synops,
-            rate_synops=found.nonzeros * self._nominal_macs / self._inputs,
+            unrolled_synops=kind.levels,
+            rate_synops=nonzeros * self._nominal_macs / self._inputs,
             nominal_macs=self._nominal_macs,
             dense_macs=found.dense_macs,
-            nonzeros=found.nonzeros,
+            nonzeros=nonzeros,
             inputs=self._inputs,
             input_density_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
             values=found.values,
         )
-        return count, found.input_kind.finite, found.remark
+        return count, kind.finite, found.remark

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,27 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from snnprof.counting.linear_ops import LinearOperation, frozen
+
+
+class Axis(NamedTuple):
+    """One spatial dimension of a convolution.
+
+    Attributes:
+        inputs, outputs: positions of the input and of the output.
+        kernel, stride, padding, dilation: as the convolution has them; the padding before.
+        transposed: whether it spreads its kernel over the output.
+        mode, widened: how the layer pads by itself, and by how much (before, after).
+    """
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    transposed: bool
+    mode: str | None
+    widened: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -27,6 +48,8 @@ class LinearCall:
         groups: 1 for a linear layer.
         has_tensor_setting: True where a tensor of several elements is among the settings:
             such calls are not compared.
+        geometry: stride, padding, dilation and output padding as given; None if not known.
+        mode, widened: padding that the layer does itself, (before, after) in each dimension.
     """
 
     operation: LinearOperation
@@ -34,6 +57,9 @@ class LinearCall:
     settings: tuple[object, ...]
     groups: int
     has_tensor_setting: bool = False
+    geometry: tuple[Any, ...] | None = None
+    mode: str | None = None
+    widened: tuple[tuple[int, int], ...] = ()
 
     @staticmethod
     def of(operation: LinearOperation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LinearCall:
@@ -44,6 +70,8 @@ class LinearCall:
             return operation.apply(x, weight, given, named)
 
         groups = operation.groups.of(given, named) if operation.groups else None
+        places = operation.geometry
+        geometry = places and tuple(place and place.of(given, named) for place in places)
         tensors = [v for v in (*given, *named.values()) if isinstance(v, Tensor)]
         return LinearCall(
             operation,
@@ -51,7 +79,40 @@ class LinearCall:
             settings=(*given, *named.items()),
             groups=1 if groups is None else groups,
             has_tensor_setting=any(x.numel() != 1 for x in tensors),
+            geometry=geometry,
         )
+
+    def axes(self, spatial: torch.Size, kernel: torch.Size) -> list[Axis] | None:
+        """The spatial dimensions; None where their geometry is not known.
+
+        Args:
+            spatial: positions of the input in each.
+            kernel: taps in each.
+        """
+        if self.geometry is None:
+            return None
+        dims, given = len(spatial), self.geometry
+        stride, dilation = _per_axis(given[0], 1, dims), _per_axis(given[2], 1, dims)
+        named = given[1] if isinstance(given[1], str) else None
+        padding = _per_axis(None if named else given[1], 0, dims)
+        extra = _per_axis(given[3], 0, dims)
+        axes = []
+        for d, inputs in enumerate(spatial):
+            widened = self.widened[d] if self.widened else (0, 0)
+            span, size, before = dilation[d] * (kernel[d] - 1), inputs + sum(widened), padding[d]
+            if self.operation.transposed:
+                outputs = (size - 1) * stride[d] - 2 * before + span + extra[d] + 1
+            else:
+                around = span if named == "same" else 2 * before
+                before = span // 2 if named == "same" else before
+                outputs = (size + around - span - 1) // stride[d] + 1
+            axes.append(
+                Axis(
+                    *(inputs, outputs, kernel[d], stride[d], before, dilation[d]),
+                    *(self.operation.transposed, self.mode, widened),
+                )
+            )
+        return axes
 
     def row_shape(self, x: Tensor) -> torch.Size:
         """Shape of one row of x (one sample at one time step): [C_in, H, W] or [features]."""
@@ -71,14 +132,13 @@ class LinearCall:
             return mask.sum(1, keepdim=True)
         return mask.reshape(self.groups, -1, *mask.shape[1:]).sum(1)
 
-    def nominal_macs(self, weight: Tensor, row_shape: torch.Size, out_shape: torch.Size) -> int:
+    def nominal_macs(self, weight: Tensor, row_shape: torch.Size, positions: int) -> int:
         """C_out * H_out * W_out * (C_in / groups) * k_h * k_w, padded taps included, per row.
 
         As fvcore counts it: a transposed convolution spreads its kernel over the input's
         positions instead of the output's.
         """
-        positions = row_shape[1:] if self.operation.transposed else out_shape[1:]
-        return weight.numel() * positions.numel()  # of a linear layer: of no dimension, 1
+        return weight.numel() * (row_shape[1:].numel() if self.operation.transposed else positions)
 
 
 class RememberedCall:
@@ -149,7 +209,16 @@ def unpadded(
     def apply(row: Tensor, weight: Tensor) -> Tensor:
         return call.apply(F.pad(row, list(pad), mode=mode), weight)
 
-    return replace(call, apply=apply, settings=(*call.settings, mode, *pad)), inner
+    settings = (*call.settings, mode, *pad)
+    return replace(call, apply=apply, settings=settings, mode=mode, widened=tuple(around)), inner
+
+
+def _per_axis(setting: Any, default: int, dims: int) -> list[int]:
+    """A setting of each dimension: given once, for each, or not at all."""
+    if setting is None:
+        return [default] * dims
+    values = [setting] if isinstance(setting, int | Tensor) else list(setting)
+    return [int(value) for value in (values * dims if len(values) == 1 else values)]
 
 
 def _spatial_shape(x: object, spatial: int) -> list[int]:

@@ -40,6 +40,15 @@ class Argument(NamedTuple):
         return args, kwargs | {self.keyword: value} if self.keyword in kwargs else kwargs
 
 
+class Geometry(NamedTuple):
+    """The places of what a convolution's fan-out depends on; a linear layer has none of them."""
+
+    stride: Argument | None = None
+    padding: Argument | None = None
+    dilation: Argument | None = None
+    output_padding: Argument | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class LinearOperation:
     """A function that is linear in its input and in its weight, but for a bias.
@@ -52,6 +61,8 @@ class LinearOperation:
             [C_out, C_in / groups, *kernel].
         input, weight, bias: places of these arguments; a bias may be None in a call.
         groups: place of the number of groups; None where there is always one.
+        geometry: places of stride and the like, if they mean what they mean in torch's own
+            functions; None where the operation is replayed for its fan-out.
     """
 
     function: Callable[..., Any]
@@ -62,6 +73,7 @@ class LinearOperation:
     weight: Argument
     bias: Argument | None
     groups: Argument | None
+    geometry: Geometry | None
 
     @property
     def is_convolution(self) -> bool:
@@ -116,7 +128,9 @@ def frozen(setting: Any) -> Any:
 OPERATIONS: ByFunction[LinearOperation] = ByFunction("linear operation")
 # The places in torch's own functions; groups alike in convolutions and transposed ones.
 _INPUT, _WEIGHT, _BIAS = Argument(0, "input"), Argument(1, "weight"), Argument(2, "bias")
-_GROUPS = Argument(6, "groups")
+_STRIDE, _PADDING, _GROUPS = Argument(3, "stride"), Argument(4, "padding"), Argument(6, "groups")
+_CONV = Geometry(_STRIDE, _PADDING, Argument(5, "dilation"))
+_TRANSPOSED = Geometry(_STRIDE, _PADDING, Argument(7, "dilation"), Argument(5, "output_padding"))
 
 
 def linear_operation(
@@ -128,16 +142,17 @@ def linear_operation(
     weight: Argument = _WEIGHT,
     bias: Argument | None = _BIAS,
     groups: Argument | None = None,
+    geometry: Geometry | None = None,
 ) -> Callable[[Function], Function]:
     """Decorator that has a function counted; counters entered from then on see it.
 
     The function must be one that a :class:`torch.overrides.TorchFunctionMode` receives: a
     builtin of torch, an operator below ``torch.ops`` (the packet or the overload, as the model
     calls it), or a Python function that calls
-    :func:`torch.overrides.handle_torch_function`. It is run once more, in float64, for its
-    fan-out: it must be differentiable, and sum products of input and weight without scaling
-    them. Its input is [..., features] where ``spatial_dims`` is 0, else [N, C_in, *spatial]
-    or [C_in, *spatial].
+    :func:`torch.overrides.handle_torch_function`. Without a ``geometry`` it is run once more, in
+    float64, for its fan-out: it must be differentiable, and sum products of input and weight
+    without scaling them. Its input is [..., features] where ``spatial_dims`` is 0, else
+    [N, C_in, *spatial] or [C_in, *spatial].
 
     Args:
         name: as rows are labelled.
@@ -148,6 +163,8 @@ def linear_operation(
         bias: place of the bias, by default the third; it must be allowed to be None in a
             call. None where the function takes no bias.
         groups: place of the number of groups; None where there is always one.
+        geometry: places of stride, padding, dilation and output padding, where they mean what
+            they mean in torch's own functions: the fan-out is then known in closed form.
 
     Raises:
         ValueError: the function is registered already.
@@ -158,23 +175,12 @@ def linear_operation(
 
     def add(function: Function) -> Function:
         operation = LinearOperation(
-            function, name, spatial_dims, transposed, input, weight, bias, groups
+            function, name, spatial_dims, transposed, input, weight, bias, groups, geometry
         )
         OPERATIONS.register(function)(operation)
         return function
 
     return add
-
-
-def _register(name: str, spellings: Iterable[Callable[..., Any]], spatial_dims: int = 0) -> None:
-    """Have an operation of torch's counted under each of the functions that call it."""
-    for function in spellings:
-        linear_operation(
-            name,
-            spatial_dims=spatial_dims,
-            transposed="transpose" in name,
-            groups=_GROUPS if spatial_dims else None,
-        )(function)
 
 
 def called_directly(name: str) -> Iterator[Callable[..., Any]]:
@@ -189,19 +195,32 @@ def called_directly(name: str) -> Iterator[Callable[..., Any]]:
     yield from (getattr(packet, overload) for overload in packet.overloads() if overload != "out")
 
 
-_register("linear", (F.linear, *called_directly("linear")))
-for _dims, (_conv, _transposed) in enumerate(
-    (
-        (F.conv1d, F.conv_transpose1d),
-        (F.conv2d, F.conv_transpose2d),
-        (F.conv3d, F.conv_transpose3d),
-    ),
-    start=1,
+def _register(name: str, functions: Iterable[Callable[..., Any]], **settings: Any) -> None:
+    """Have an operation of torch's counted under each of the functions that call it."""
+    for function in functions:
+        linear_operation(name, **settings)(function)
+
+
+_register("linear", (F.linear, *called_directly("linear")), geometry=Geometry())
+for _dims, _conv, _transposed in (
+    (1, F.conv1d, F.conv_transpose1d),
+    (2, F.conv2d, F.conv_transpose2d),
+    (3, F.conv3d, F.conv_transpose3d),
 ):
-    _register(f"conv{_dims}d", (_conv, *called_directly(f"conv{_dims}d")), _dims)
+    _name = f"conv{_dims}d"
     _register(
-        f"conv_transpose{_dims}d",
-        # Its overload in aten has the number of dimensions behind a point.
-        (_transposed, *called_directly(f"conv_transpose{_dims}d")),
-        _dims,
+        _name,
+        (_conv, *called_directly(_name)),
+        spatial_dims=_dims,
+        groups=_GROUPS,
+        geometry=_CONV,
+    )
+    _name = f"conv_transpose{_dims}d"
+    _register(
+        _name,
+        (_transposed, *called_directly(_name)),
+        spatial_dims=_dims,
+        transposed=True,
+        groups=_GROUPS,
+        geometry=_TRANSPOSED,
     )

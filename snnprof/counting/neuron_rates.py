@@ -15,7 +15,7 @@ from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.operation_mode import why_not_countable
 from snnprof.counting.samples import SampleAxis
-from snnprof.counting.scratch import on_host
+from snnprof.counting.tensors import on_host
 from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import NeuronRate
 from snnprof.spiking.neuron_equations import equations_of

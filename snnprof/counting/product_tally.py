@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 
 from snnprof.counting.products import Index, Product
-from snnprof.counting.scratch import CHUNK_ELEMENTS, CHUNK_ROWS, EXACT_ROWS, Scratch, as_float
-from snnprof.counting.time_steps import ModelCall, TimeSteps, add_steps
-from snnprof.counting.value_kind import ValueKind, ValueKindRecord
+from snnprof.counting.scan import new_reading
+from snnprof.counting.scan_rows import Rows, Weights
+from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.counting.weight_kind import WeightKindRecord
 from snnprof.results import LayerCount
 from snnprof.results.counts import rate_synops
 from snnprof.results.kinds import Kind, operation
-from snnprof.results.values import Values
+from snnprof.results.values import ValueKind
 
-_MIN_WIDTH = 256  # positions summed apart, at least, to find the kind of an operand
+_MOST_PAIRS = 1 << 56  # times 64 levels they are below 2^63
+_EXACT = 1 << 24  # ones that float32 counts without rounding
+_SHORT = 16  # elements of a row that are too few for a loop
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class CompactOperand:
     """An operand without repetition: diagonals taken, expanded dimensions cut down to 1.
 
     Attributes:
-        x: float32 or float64, its dimensions in the order of memory.
+        x: contiguous, its dimensions in the order of memory.
         index: a letter for each dimension, none twice.
         numel: elements before the expanded dimensions were cut down.
     """
@@ -57,71 +59,57 @@ class CompactOperand:
             if stride == 0:
                 x = x.narrow(dim, 0, 1)
         order = sorted(range(x.dim()), key=x.stride, reverse=True)
-        return CompactOperand(as_float(x.permute(order)), tuple(index[dim] for dim in order), numel)
+        x = x.permute(order).contiguous()
+        return CompactOperand(x, tuple(index[dim] for dim in order), numel)
+
+    def begins_as(self, x: Tensor, index: Index) -> bool:
+        """True if the first two dimensions, which may hold time, are x's, or x has a diagonal."""
+        alike = self.index[:2] == index[:2] and self.x.shape[:2] == x.shape[:2]
+        return alike or len({*index}) < len(index)
+
+    def size(self, letter: str) -> int:
+        """How far an index runs here."""
+        return self.x.shape[self.index.index(letter)]
 
     @property
     def repeats(self) -> int:
         """How often each element of x stands in the operand."""
         return self.numel // self.x.numel()
 
-    def nonzeros(self, shared: Index, scratch: Scratch) -> Tensor:
-        """Number of non-zero elements for each value of the shared indices, float64."""
-        mask = torch.ne(self.x, 0, out=scratch.like(self.x))
-        return self._summed(mask, shared, EXACT_ROWS)
-
-    def magnitude_sum(self, shared: Index, scratch: Scratch) -> Tensor:
-        """Sum of magnitudes for each value of the shared indices, float64."""
-        magnitude = torch.abs(self.x, out=scratch.like(self.x))
-        return self._summed(magnitude, shared, CHUNK_ROWS)
-
-    def _summed(self, x: Tensor, shared: Index, exact: int) -> Tensor:
-        """Sum over what is not shared; float32 up to ``exact`` summands."""
+    def nonzeros(self, shared: Index) -> Tensor:
+        """Number of non-zero elements for each value of the shared indices, int64."""
         own = [dim for dim, letter in enumerate(self.index) if letter not in shared]
-        if own:
-            few = math.prod(x.shape[dim] for dim in own) <= exact
-            x = x.sum(own, dtype=x.dtype if few else torch.float64)
-        else:
-            x = x.clone()  # else it would be a work buffer
         left = [letter for letter in self.index if letter in shared]
-        return x.double().permute([left.index(letter) for letter in shared])
+        few = math.prod(self.x.shape[dim] for dim in own) <= _EXACT
+        found = (self.x != 0).to(torch.float32 if few else torch.float64)
+        found = found.sum(own) if own else found
+        return found.long().permute([left.index(letter) for letter in shared])
 
+    def rows(self, shared: Index, counts: Tensor, steps: Steps | None) -> tuple[Rows, Weights]:
+        """The operand as rows, and what each element of a row counts as.
 
-class OperandKindRecord:
-    """The running record of the values of one operand."""
-
-    def __init__(self, x: Tensor) -> None:
-        self._values = ValueKindRecord(x)
-        # By width: sums of magnitudes, and the same in whole steps, [2, P].
-        self._magnitude_sums: dict[int, Tensor] = {}
-
-    def observe(self, x: Tensor, scratch: Scratch) -> None:
-        """Read x, its dimensions in the order of memory."""
-        width, dims = 1, list(x.shape)
-        while dims and width < _MIN_WIDTH:
-            width *= dims.pop()
-        rows = x.reshape(-1, width)
-        for chunk in rows.split(max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // width))):
-            piece = chunk.unsqueeze(0)
-            spikes = self._values.observe_spikes(piece, scratch)
-            if spikes is None:
-                magnitude_sum = self._values.observe(piece, scratch).magnitude_sum.double()
-            else:
-                magnitude_sum = spikes[0].double()
-            found = torch.stack((magnitude_sum, self._values.in_steps(magnitude_sum)))
-            self._magnitude_sums[width] = self._magnitude_sums.get(width, 0) + found
-
-    def in_steps(self, magnitude_sum: Tensor) -> Tensor:
-        """See :meth:`ValueKindRecord.in_steps`."""
-        return self._values.in_steps(magnitude_sum)
-
-    def values(self, found: ValueKind, levels: int | None) -> Values:
-        """See :meth:`ValueKindRecord.values`."""
-        return self._values.values(found, levels)
-
-    def read(self) -> ValueKind:
-        """The kind and the step. Synchronises."""
-        magnitude_sums, in_steps = zip(*self._magnitude_sums.values(), strict=True)
-        return self._values.read(magnitude_sums, in_steps)
+        Args:
+            shared: indices, in the order in which they run here.
+            counts: for each value of these.
+            steps: time steps, if the first index here runs over them and nothing before.
+        """
+        own = [dim for dim, letter in enumerate(self.index) if letter not in shared]
+        shape, (_, length, outer) = self.x.shape, steps or Steps(0, 1)
+        # The elements of one count are often rows: groups, own indices, then a row.
+        first, last = (own[0], own[-1] + 1) if own else (0, 0)
+        groups, width = math.prod(shape[:first]), math.prod(shape[last:])
+        apart = [shape[dim] for dim in range(len(shape)) if not own or not first <= dim < last]
+        if width < _SHORT or own != list(range(first, last)) or groups % (outer * length):
+            for dim in own:
+                counts = counts.unsqueeze(dim)
+            groups, apart = outer * length, list(shape)
+            width = self.x.numel() // groups
+        counts = counts.expand(apart).reshape(-1, width)
+        if len(counts) != groups:  # one row without own indices
+            counts = counts.reshape(groups, -1)
+        return Rows(self.x, outer, groups // outer, width, groups // (outer * length)), Weights(
+            counts
+        )
 
 
 class ProductTally:
@@ -133,7 +121,6 @@ class ProductTally:
         of_parameter: True where b is a parameter of the model: its kind is judged per output
             channel, like a weight's.
         timesteps: T where it is known, else None.
-        scratch: work buffers shared by the counter's layers.
 
     Attributes:
         time_steps: how the time steps reach the product's first operand.
@@ -145,23 +132,22 @@ class ProductTally:
         product: Product,
         of_parameter: bool,
         timesteps: int | None,
-        scratch: Scratch,
     ) -> None:
         self.name = name
         self._op = product.op
         self.time_steps = TimeSteps(timesteps)
-        self._scratch = scratch
         self._calls = 0
         self._inputs = 0
         self._b_inputs = 0
         self._nominal_macs = 0
+        self._kind_of_a = not product.note
+        self._repeated: int | Tensor = 0  # non-zeros of a, as often as they stand in the operand
+        self._nnz_synops: int | Tensor = 0
+        self._b_nonzeros: int | Tensor = 0  # likewise of b
+        self._a = new_reading(product.a, self.time_steps.period)
+        self._b = None if of_parameter else new_reading(product.b, 1)
         with torch.inference_mode(False), torch.no_grad():
-            device = product.a.device
-            self._events = torch.zeros(6, dtype=torch.float64, device=device)
-            self._by_step = torch.zeros(self.time_steps.period, dtype=torch.float64, device=device)
-            self._a = None if product.note else OperandKindRecord(product.a)
-            self._b = None if of_parameter else OperandKindRecord(product.b)
-            self._b_weight = WeightKindRecord(device)
+            self._b_weight = WeightKindRecord(product.b.device)
 
     @property
     def empty(self) -> bool:
@@ -171,53 +157,44 @@ class ProductTally:
     def add(self, product: Product, model_call: ModelCall) -> None:
         """Count one call, part of that call of the model."""
         nominal = product.nominal_macs
+        if nominal >= _MOST_PAIRS:
+            raise OverflowError(f"{nominal} pairs of elements are more than 64 bits can count")
+        steps = self.time_steps.locate(product.a.shape, model_call) if product.a.dim() else None
+        if steps is None or len({*product.a_index}) < len(product.a_index):
+            self.time_steps.known = False
         with torch.inference_mode(False), torch.no_grad():
             a = CompactOperand.of(product.a.detach(), product.a_index)
+            if self.time_steps.known and not a.begins_as(product.a, product.a_index):
+                a = CompactOperand(product.a.detach().contiguous(), product.a_index, a.numel)
             b = CompactOperand.of(product.b.detach(), product.b_index)
-            if self._a is not None:
-                self._a.observe(a.x, self._scratch)
-            self._count(a, b, nominal)
+            self._count(a, b, nominal, steps if self.time_steps.known else None)
             if self._b is not None:
-                self._b.observe(b.x, self._scratch)
+                self._b.read(Rows(b.x, 1, 1, b.x.numel()), None, 0)
             else:
-                channels = _by_output_channel(b, product.summed)
-                self._b_weight.observe(channels, self._scratch)
-            self._add_time_steps(product.a, model_call)
+                self._b_weight.observe(_by_output_channel(b, product.summed))
         self._calls += 1
         self._inputs += a.numel
         self._b_inputs += b.numel
         self._nominal_macs += nominal
 
-    def _count(self, a: CompactOperand, b: CompactOperand, nominal: int) -> None:
+    def _count(
+        self, a: CompactOperand, b: CompactOperand, nominal: int, steps: Steps | None
+    ) -> None:
         shared = tuple(letter for letter in a.index if letter in b.index)
-        a_nonzeros = a.nonzeros(shared, self._scratch)
-        b_nonzeros = b.nonzeros(shared, self._scratch)
+        counts = b.nonzeros(shared)
+        self._b_nonzeros = self._b_nonzeros + counts.sum() * b.repeats
         # Along the other indices both operands only repeat themselves.
         seen = dict(zip(b.index, b.x.shape, strict=True))
+        for dim, letter in enumerate(shared):
+            if a.size(letter) == 1:  # a repeats itself along an index of b
+                counts = counts.sum(dim, keepdim=True)
         for letter, size in zip(a.index, a.x.shape, strict=True):
             seen[letter] = max(size, seen.get(letter, 1))
-        repeats = nominal // math.prod(seen.values())
-        pairs = (a_nonzeros * b_nonzeros).sum() * repeats
-        magnitudes = in_steps = pairs
-        if self._a is not None:
-            magnitude_sum = a.magnitude_sum(shared, self._scratch)
-            magnitudes = (magnitude_sum * b_nonzeros).sum() * repeats
-            in_steps = (self._a.in_steps(magnitude_sum) * b_nonzeros).sum() * repeats
-        nonzeros = a_nonzeros.sum() * a.repeats
-        width = nominal // a.numel
-        sums = (pairs, magnitudes, in_steps, b_nonzeros.sum() * b.repeats, nonzeros)
-        self._events += torch.stack((*sums, nonzeros * width))
-
-    def _add_time_steps(self, a: Tensor, model_call: ModelCall) -> None:
-        """Add a's non-zero elements to their time steps, as far as these are known."""
-        steps = self.time_steps.locate(a.shape, model_call) if a.dim() else None
-        if steps is None:
-            self.time_steps.known = False
-        elif self.time_steps.known:
-            nonzeros = (
-                steps.time_major(a != 0).reshape(steps.length, -1).sum(1, dtype=torch.float64)
-            )
-            add_steps(self._by_step, nonzeros, steps.first)
+        counts = counts * (nominal // math.prod(seen.values()))
+        rows, weights = a.rows(shared, counts, steps)
+        nonzeros = self._a.read(rows, weights, steps.first if steps else 0) * a.repeats
+        self._repeated = self._repeated + nonzeros
+        self._nnz_synops = self._nnz_synops + nonzeros * (nominal // a.numel)
 
     def verify_weight(self) -> None:
         """Do nothing: every call was counted with the operands it had."""
@@ -227,13 +204,16 @@ class ProductTally:
 
     def read(self) -> tuple[LayerCount, bool, str | None]:
         """The counts so far, whether all operands were finite, and no remark. Synchronises."""
-        unseen = ValueKind(Kind.REAL, math.nan)
-        a = unseen if self._a is None else self._a.read()
-        b = ValueKind(self._b_weight.kind(), 1.0) if self._b is None else self._b.read()
-        synops, *magnitudes, b_nonzeros, nonzeros, nnz_synops = self._events.tolist()
-        unrolled = a.unrolled(synops, *magnitudes)
-        first = int(nonzeros), self._inputs
-        second = (None, None) if self._b is None else (int(b_nonzeros), self._b_inputs)
+        synops, values, by_step = self._a.result()
+        a = values.kind() if self._kind_of_a else ValueKind(Kind.REAL, math.nan, None)
+        if self._b is None:
+            b, b_values = ValueKind(self._b_weight.kind(), 1.0, None), None
+        else:
+            b_values = self._b.result()[1]
+            b = b_values.kind()
+        nonzeros = int(self._repeated)
+        first = nonzeros, self._inputs
+        second = (None, None) if self._b is None else (int(self._b_nonzeros), self._b_inputs)
         count = LayerCount(
             name=self.name,
             op=self._op,
@@ -243,19 +223,19 @@ class ProductTally:
             stem=False,
             calls=self._calls,
             input_density=nonzeros / self._inputs,
-            synops=int(synops),
-            unrolled_synops=unrolled,
+            synops=synops,
+            unrolled_synops=a.levels,
             rate_synops=rate_synops((a.kind, b.kind), first, second, self._nominal_macs),
             nominal_macs=self._nominal_macs,
             dense_macs=self._nominal_macs,
-            nonzeros=int(nonzeros),
+            nonzeros=nonzeros,
             inputs=self._inputs,
-            input_density_by_step=self.time_steps.rates(self._by_step.tolist(), self._inputs),
-            nnz_synops=int(nnz_synops),
-            values=None if self._a is None else self._a.values(a, unrolled),
+            input_density_by_step=self.time_steps.rates(by_step, self._inputs),
+            nnz_synops=int(self._nnz_synops),
+            values=values if self._kind_of_a else None,
             second_nonzeros=second[0],
             second_inputs=second[1],
-            second_values=None if self._b is None else self._b.values(b, None),
+            second_values=b_values,
         )
         return count, a.finite and b.finite, None
 

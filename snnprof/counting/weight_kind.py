@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from snnprof.counting.scratch import Scratch, as_float, on_host, rounding
+from snnprof.counting.tensors import as_float, on_host, rounding
 from snnprof.results.kinds import MAX_LEVELS, Kind
 
 
@@ -19,15 +19,22 @@ class WeightKindRecord:
         self._few_levels = torch.ones((), dtype=torch.bool, device=device)
         self._negative = torch.zeros((), dtype=torch.bool, device=device)
 
-    def observe(self, channels: Tensor, scratch: Scratch) -> None:
-        """Judge a weight, [C_out, N]."""
-        if on_host(channels) and not (self._few_levels.numpy() or self._one_magnitude.numpy()):
-            return  # REAL, the widest, already
+    def observe(self, channels: Tensor) -> None:
+        """Judge a weight, [C_out, N]; on the host one that is REAL by its first channel."""
+        for some in channels.split([1, len(channels) - 1]) if on_host(channels) else (channels,):
+            if on_host(channels) and (self._is_real() or not len(some)):
+                return
+            self._observe(some)
+
+    def _is_real(self) -> bool:
+        return not (self._few_levels.numpy() or self._one_magnitude.numpy())
+
+    def _observe(self, channels: Tensor) -> None:
         tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)
         channels = as_float(channels)
-        magnitude = torch.abs(channels, out=scratch.like(channels))
+        magnitude = channels.abs()
         largest = magnitude.amax(1)
-        whole = (magnitude == magnitude.round()).all(1)
+        whole = (magnitude == magnitude.round()).all(1) & (largest <= MAX_LEVELS)
         least = torch.threshold_(magnitude, 0.0, torch.inf).amin(1)
         self._negative |= channels.amin() < 0
         self._one_magnitude &= ((least == largest) | (largest == 0)).all()
@@ -37,11 +44,17 @@ class WeightKindRecord:
         misfit = (levels - levels.round()).nan_to_num_(0.0).abs_().amax()
         self._few_levels &= (misfit <= tolerance) & (largest <= MAX_LEVELS * unit).all()
 
-    def would_change(self, channels: Tensor, scratch: Scratch) -> Tensor:
-        """Whether the verdict would be another one with this weight, as a tensor."""
-        other = copy.deepcopy(self)
-        other.observe(channels, scratch)
-        return self._verdict() != other._verdict()
+    def observe_one_magnitude(self, negative: bool) -> None:
+        """Take note of a weight whose channels are known to hold one magnitude each."""
+        self._negative |= negative
+
+    def would_change(self, other: WeightKindRecord) -> Tensor:
+        """Whether the verdict would be another one with these weights too, as a tensor."""
+        both = copy.deepcopy(self)
+        both._one_magnitude &= other._one_magnitude
+        both._few_levels &= other._few_levels
+        both._negative |= other._negative
+        return self._verdict() != both._verdict()
 
     def _verdict(self) -> Tensor:
         """The place of the kind among all kinds, the narrowest first."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnprof.counting import accumulator, fanout, value_kind, weight_kind
+from snnprof.counting import fanout, scan, scan_rows, weight_kind
 from snnprof.counting.counter import SopCounter
 
 from ..support.counting import count
@@ -72,7 +72,7 @@ def images(n: int = 3, seed: int = 1) -> Tensor:
 
 def as_on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the code path of tensors on a GPU."""
-    for module in (accumulator, fanout, value_kind, weight_kind):
+    for module in (fanout, scan, scan_rows, weight_kind):
         monkeypatch.setattr(module, "on_host", lambda x: False)
 
 

@@ -1,0 +1,183 @@
+"""The one read of an operand: what is counted of it, in a handful of numbers.
+
+Three implementations have the contract of :class:`Reading`. On the host it is the C extension
+``_scan`` where it was built, else :mod:`snnprof.counting.scan_torch`, which is its oracle: both
+verify every value against the unit of those before, and read the input again where it shrinks. On
+any other device :class:`snnprof.counting.scan_torch.DeviceReading` waits for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from snnprof.counting.scan_rows import SMALL, Found, Rows, Tier, Weights
+from snnprof.counting.scan_torch import DeviceReading, read_on_host
+from snnprof.counting.tensors import on_host, rounding
+from snnprof.results.kinds import MAX_LEVELS
+from snnprof.results.values import Values
+
+try:
+    from snnprof.counting import _scan  # type: ignore[attr-defined]
+except ImportError:  # built without a compiler
+    _scan = None
+
+_TYPES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.float16: 2,
+    torch.bfloat16: 3,
+    torch.int8: 4,
+    torch.uint8: 5,
+    torch.bool: 5,
+    torch.int16: 6,
+    torch.int32: 7,
+    torch.int64: 8,
+}
+_MANY = 1 << 20  # elements, from which on it pays to start threads
+_MOST_FAN_OUT = 1 << 20  # of 32-bit sums over a block of 32 elements and 64 levels
+_OWN_TYPES = (Tensor, nn.Parameter)
+
+
+class Reading(Protocol):
+    """The running record of everything that was read of an operand.
+
+    Attributes:
+        small: up to so many elements a read takes longer to start than to run.
+    """
+
+    small: int
+
+    def read(self, rows: Rows, weights: Weights | None, first: int) -> int | Tensor:
+        """Read all rows once.
+
+        Args:
+            rows: the operand.
+            weights: of each element, as an event; None: 1.
+            first: the time step of the first.
+
+        Returns:
+            non-zeros in these rows, on their device.
+        """
+        ...
+
+    def result(self) -> tuple[int, Values, list[int]]:
+        """Sum of the weights of the events, the values, non-zeros per time step. Waits."""
+        ...
+
+
+class HostReading:
+    """A record of what is in the host's memory.
+
+    Args:
+        period: T; time steps follow each other modulo T.
+        use_c: whether the C extension may be used, where there is one.
+    """
+
+    def __init__(self, period: int, use_c: bool = True) -> None:
+        self._use_c = use_c and _scan is not None
+        self.small = 0 if self._use_c else SMALL
+        self._values = Values()
+        self._levels = self._events = 0
+        self._by_step = [0] * period
+
+    def read(self, rows: Rows, weights: Weights | None, first: int) -> int:
+        """See :class:`Reading`."""
+        while True:
+            known = self._values
+            unit, tier = _question(known)
+            found = self._found(rows, weights, unit, tier)
+            if not found.misfit:
+                break
+            joined = known.join(Values.of(found.misfit, rounding(rows.x.dtype)))
+            self._take(joined if joined != known else replace(known, low=0.0, high=0.0))
+        self._events += found.events
+        self._levels += found.levels
+        if found.largest:
+            self._note(found, tier, rows.x.dtype)
+        by_step, period, nonzeros = self._by_step, len(self._by_step), sum(found.nonzeros)
+        if period == 1:
+            by_step[0] += nonzeros
+        else:
+            for group, count in enumerate(found.nonzeros):
+                by_step[(first + group // rows.per_step) % period] += count
+        return nonzeros
+
+    def _found(self, rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found:
+        x = rows.x
+        if self._use_c and type(x) in _OWN_TYPES and x.dtype in _TYPES and not x.is_neg():
+            found = _by_c(rows, weights, unit, tier)
+            if found is not None:
+                return found
+        return read_on_host(rows, weights, unit, tier)
+
+    def _note(self, found: Found, tier: Tier, dtype: torch.dtype) -> None:
+        """Join the extremes of what was found to fit."""
+        known = self._values
+        if tier is Tier.REAL:
+            if not math.isfinite(found.largest) and known.finite:
+                self._values = replace(known, finite=False)
+            return
+        unit = known.low or found.least
+        low, high = unit, known.high or unit
+        if tier is Tier.ODD:  # none was estimated of spikes: those are the unit
+            low, high = min(low, found.low), max(high, found.high)
+        if (
+            found.least < known.least
+            or found.largest > known.largest
+            or found.negative > known.negative
+            or rounding(dtype) > known.rounding
+            or (low, high) != (known.low, known.high)
+        ):
+            seen = Values(found.least, found.largest, bool(found.negative), True, low, high)
+            self._take(known.join(replace(seen, rounding=rounding(dtype))))
+
+    def _take(self, values: Values) -> None:
+        """Go on with these values; the levels so far are of the unit before."""
+        if self._values.low and values.low:
+            self._levels *= round(self._values.low / values.low)
+        self._values = values
+
+    def result(self) -> tuple[int, Values, list[int]]:
+        """See :class:`Reading`."""
+        return self._events, replace(self._values, levels=self._levels), list(self._by_step)
+
+
+def _question(known: Values) -> tuple[float, Tier]:
+    """The unit to verify values with, and how."""
+    if known.silent:
+        return 1.0, Tier.SPIKES  # a guess
+    if known.real:
+        return 1.0, Tier.REAL
+    unit = known.low
+    # Of so few bits that all multiples are numbers of float32.
+    exact = unit == known.high and (math.frexp(unit)[0] * 2**17).is_integer()
+    return unit, Tier.EXACT if exact else Tier.ODD
+
+
+def _by_c(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found | None:
+    """What the C extension finds; None where it cannot tell."""
+    x, outer, groups, _, _ = rows
+    size = x.numel()
+    given = (0, 1 << 62, 0, 1 << 24)
+    if weights is not None:
+        if weights.most > _MOST_FAN_OUT:
+            return None
+        block = (1 << 31) // ((MAX_LEVELS + 1) * (weights.most + 1))
+        given = (weights.pointer, weights.length, weights.stride, block)
+    pointer, tile, stride, block = given
+    threads = torch.get_num_threads() if size >= _MANY else 1
+    found = _scan.scan(
+        *(x.data_ptr(), _TYPES[x.dtype], pointer, outer, groups, size // (outer * groups)),
+        *(tile, stride, block, unit, tier, threads),
+    )
+    return None if found[-1] else Found._make(found[:-1])
+
+
+def new_reading(x: Tensor, period: int) -> Reading:
+    """A record for operands on x's device."""
+    return HostReading(period) if on_host(x) else DeviceReading(x.device, period)
