@@ -361,6 +361,7 @@ class SopCounter:
             timesteps=self._axis.timesteps,
             not_counted=(*self._uncounted, *remarks, *self._unseen()),
             non_finite=tuple(non_finite),
+            scan=", ".join(sorted({t.scan for t in self._tallies.values() if t.scan})) or None,
         )
 
     def _unseen(self) -> Iterator[tuple[str, str]]:

@@ -151,6 +151,11 @@ class ProductTally:
         """True as long as no call was counted to its end."""
         return self._calls == 0
 
+    @property
+    def scan(self) -> str:
+        """What reads the operands: "c" or "torch"."""
+        return self._a.implementation
+
     def add(self, product: Product, model_call: ModelCall) -> None:
         """Count one call, part of that call of the model."""
         nominal = product.nominal_macs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from snnprof.results.base import Numbered
@@ -77,6 +77,8 @@ class CountResult(Numbered):
         timesteps: T, or None where it is not known.
         not_counted: (name, reason) of every module and operation that was not counted.
         non_finite: names of the layers that received NaN or infinity.
+        scan: what read the operands, "c" (the extension) or "torch"; None where nothing did. No
+            part of the count: both find the same.
     """
 
     rows: tuple[LayerCount, ...]
@@ -84,6 +86,7 @@ class CountResult(Numbered):
     timesteps: int | None = None
     not_counted: tuple[tuple[str, str], ...] = ()
     non_finite: tuple[str, ...] = ()
+    scan: str | None = field(default=None, compare=False)
 
     def total(self, column: str) -> Any:
         """Raw sum of a column over the layers that have a value; None if none has."""

@@ -34,7 +34,7 @@ def by_definition(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
 
 def random_layer(draw: random.Random, dims: int, transposed: bool) -> nn.Module:
     groups = draw.choice([1, 2, 4])
-    settings = {
+    settings: dict = {
         "kernel_size": tuple(draw.choice([1, 2, 3, 5]) for _ in range(dims)),
         "stride": tuple(draw.choice([1, 2, 3]) for _ in range(dims)),
         "padding": tuple(draw.choice([0, 1, 2]) for _ in range(dims)),
