@@ -292,9 +292,48 @@ static PyObject *scan(PyObject *self, PyObject *args) {
                        (int)all.negative, all.low, all.high, all.misfit, all.inexact);
 }
 
+/* One pass over a weight [groups, outputs, n]: adds 1 to counts [groups, n] for each that is not 0.
+ * Returns how far its channels hold one magnitude each, and whether a value is negative; None
+ * where a value is no float32. */
+static PyObject *weight(PyObject *self, PyObject *args) {
+  unsigned long long given, into;
+  long long groups, outputs, n;
+  int type, one = 1, inexact = 0;
+  uint32_t negative = 0;
+  (void)self;
+  if (!PyArg_ParseTuple(args, "KiKLLL", &given, &type, &into, &groups, &outputs, &n)) return NULL;
+  const char *x = (const char *)(uintptr_t)given;
+  Py_BEGIN_ALLOW_THREADS
+  int32_t buffer[BLOCK];
+  for (int64_t channel = 0; channel < groups * outputs && !inexact; channel++) {
+    int32_t *counts = (int32_t *)(uintptr_t)into + channel / outputs * n, c = 0, bad = 0;
+    for (int64_t at = 0; at < n; at += BLOCK) {
+      int64_t some = n - at < BLOCK ? n - at : BLOCK;
+      const int32_t *b = load(x + (channel * n + at) * SIZES[type], type, EXACT, some, buffer, &inexact);
+      int32_t *to = counts + at, signs = 0;
+      if (one) {
+        for (int64_t p = 0; p < some && !c; p++) c = b[p] & (int32_t)SIGN_OFF;
+        for (int64_t p = 0; p < some; p++) {
+          int32_t m = MASK;
+          to[p] -= m;
+          bad |= (int32_t)(b[p] & SIGN_OFF) ^ (m & c);
+          signs |= b[p] & m;
+        }
+        negative |= (uint32_t)signs >> 31;
+        one = !bad && c < INFINITE;
+      } else
+        for (int64_t p = 0; p < some; p++) to[p] -= MASK;
+    }
+  }
+  Py_END_ALLOW_THREADS
+  if (inexact) Py_RETURN_NONE;
+  return Py_BuildValue("ii", one, (int)negative);
+}
+
 static PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS,
      "scan(x, type, f, outer, steps, n, tile, f_stride, block, unit, tier, threads)"},
+    {"weight", weight, METH_VARARGS, "weight(x, type, counts, groups, outputs, n)"},
     {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_scan", NULL, -1, methods, NULL, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__scan(void) { return PyModule_Create(&module); }

@@ -387,6 +387,7 @@ class SopCounter:
             ),
             non_finite=found.non_finite,
             neurons=self._neurons.read(),
+            scan=", ".join(sorted({t.scan for t in self._tallies.values() if t.scan})) or None,
         )
 
     def all_reduce(self, group: Any = None) -> CountResult:

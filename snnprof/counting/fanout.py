@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnprof.counting.linear_call import Axis, LinearCall
+from snnprof.counting.scan import read_weight as scan_weight
 from snnprof.counting.scan_rows import Weights
 from snnprof.counting.tensors import on_host
 from snnprof.counting.weight_kind import WeightKindRecord
@@ -41,6 +42,14 @@ def count_synapses(call: LinearCall, weight: Tensor) -> Tensor:
 
 def read_weight(call: LinearCall, weight: Tensor, kind: WeightKindRecord) -> Tensor:
     """Synapses of a weight; its kind is added to the record."""
+    found = None if call.operation.transposed else scan_weight(weight, call.groups)
+    if found is not None:
+        synapses, one_magnitude, negative = found
+        if one_magnitude:
+            kind.observe_one_magnitude(negative)
+        else:
+            kind.observe(call.by_output_channel(weight))
+        return synapses.double()
     kind.observe(call.by_output_channel(weight))
     return count_synapses(call, weight)
 

@@ -44,6 +44,11 @@ class LayerTally:
         """True as long as no call was counted to its end."""
         return self._calls == 0
 
+    @property
+    def scan(self) -> str | None:
+        """What reads the inputs: "c" or "torch"; None before the first."""
+        return None if self._accumulator is None else self._accumulator.reading.implementation
+
     def is_of(self, op: str, weight: Tensor) -> bool:
         """True if the last call counted here was of this very weight."""
         return self._weight is not None and self._weight() is weight and self.op == op
@@ -116,6 +121,6 @@ class LayerTally:
             nonzeros=nonzeros,
             inputs=self._inputs,
             input_density_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
-            values=found.values,
+            values=found.values.settled(),
         )
         return count, kind.finite, found.remark

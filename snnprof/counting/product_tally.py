@@ -154,6 +154,11 @@ class ProductTally:
         """True as long as no call was counted to its end."""
         return self._calls == 0
 
+    @property
+    def scan(self) -> str:
+        """What reads the operands: "c" or "torch"."""
+        return self._a.implementation
+
     def add(self, product: Product, model_call: ModelCall) -> None:
         """Count one call, part of that call of the model."""
         nominal = product.nominal_macs
@@ -232,10 +237,10 @@ class ProductTally:
             inputs=self._inputs,
             input_density_by_step=self.time_steps.rates(by_step, self._inputs),
             nnz_synops=int(self._nnz_synops),
-            values=values if self._kind_of_a else None,
+            values=values.settled() if self._kind_of_a else None,
             second_nonzeros=second[0],
             second_inputs=second[1],
-            second_values=b_values,
+            second_values=None if b_values is None else b_values.settled(),
         )
         return count, a.finite and b.finite, None
 

@@ -47,9 +47,11 @@ class Reading(Protocol):
     """The running record of everything that was read of an operand.
 
     Attributes:
+        implementation: "c" or "torch".
         small: up to so many elements a read takes longer to start than to run.
     """
 
+    implementation: str
     small: int
 
     def read(self, rows: Rows, weights: Weights | None, first: int) -> int | Tensor:
@@ -80,6 +82,7 @@ class HostReading:
 
     def __init__(self, period: int, use_c: bool = True) -> None:
         self._use_c = use_c and _scan is not None
+        self.implementation = "c" if self._use_c else "torch"
         self.small = 0 if self._use_c else SMALL
         self._values = Values()
         self._levels = self._events = 0
@@ -108,8 +111,7 @@ class HostReading:
         return nonzeros
 
     def _found(self, rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found:
-        x = rows.x
-        if self._use_c and type(x) in _OWN_TYPES and x.dtype in _TYPES and not x.is_neg():
+        if self._use_c and _readable(rows.x):
             found = _by_c(rows, weights, unit, tier)
             if found is not None:
                 return found
@@ -176,6 +178,28 @@ def _by_c(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found
         *(tile, stride, block, unit, tier, threads),
     )
     return None if found[-1] else Found._make(found[:-1])
+
+
+def read_weight(weight: Tensor, groups: int) -> tuple[Tensor, bool, bool] | None:
+    """A weight [C_out, ...] read once, where the C extension can.
+
+    Returns:
+        int32 [groups, ...], non-zeros summed over the output channels of each group; whether
+        each channel holds one magnitude; whether a value is negative, if each does.
+    """
+    if _scan is None or not (on_host(weight) and _readable(weight) and weight.is_contiguous()):
+        return None
+    counts = torch.zeros((groups, *weight.shape[1:]), dtype=torch.int32, device="cpu")
+    outputs, n = len(weight) // groups, weight[0].numel()
+    found = _scan.weight(
+        *(weight.data_ptr(), _TYPES[weight.dtype], counts.data_ptr(), groups, outputs, n)
+    )
+    return found and (counts, bool(found[0]), bool(found[1]))
+
+
+def _readable(x: Tensor) -> bool:
+    """True if the numbers in the tensor's memory are its values."""
+    return type(x) in _OWN_TYPES and x.dtype in _TYPES and not x.is_neg()
 
 
 def new_reading(x: Tensor, period: int) -> Reading:

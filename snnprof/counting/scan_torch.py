@@ -112,7 +112,7 @@ class DeviceReading:
             # A value below 0, one that is not finite, one that is no fraction of the first.
             self._flags = torch.zeros(3, dtype=torch.bool, device=device)
         self._rounding = 0.0
-        self.small = SMALL
+        self.implementation, self.small = "torch", SMALL
 
     def read(self, rows: Rows, weights: Weights | None, first: int) -> Tensor:
         """See :class:`snnprof.counting.scan.Reading`."""

@@ -39,6 +39,9 @@ _HEADINGS = {
 }
 
 
+_READERS = {"c": "the C extension", "torch": "torch: the C extension was not built, or not used"}
+
+
 def _count_columns(result: CountResult) -> tuple[str, ...]:
     """The columns to show; that of products of activations only where there are any."""
     products = any(row.nnz_synops is not None for row in result.rows)
@@ -101,6 +104,8 @@ def count_notes(result: CountResult) -> Iterator[str]:
     yield from not_counted_notes(result.not_counted)
     if not result.not_counted:
         yield "Not counted: nothing; every convolution, linear operation and product was seen."
+    if result.scan:
+        yield f"Inputs were read by {_READERS.get(result.scan, result.scan)}."
     if result.non_finite:
         yield f"NaN or infinity in the input of: {', '.join(result.non_finite)}."
 

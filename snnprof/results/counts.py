@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -199,6 +199,8 @@ class CountResult(Numbered):
         not_counted: (name, reason) of every module and operation that was not counted.
         non_finite: names of the layers that received NaN or infinity.
         neurons: one :class:`NeuronRate` per layer of neurons that is known, in order of first call.
+        scan: what read the operands, "c" (the extension) or "torch"; None where nothing did. No
+            part of the count: both find the same.
     """
 
     rows: tuple[LayerCount, ...]
@@ -207,6 +209,7 @@ class CountResult(Numbered):
     not_counted: tuple[tuple[str, str], ...] = ()
     non_finite: tuple[str, ...] = ()
     neurons: tuple[NeuronRate, ...] = ()
+    scan: str | None = field(default=None, compare=False)
 
     def total(self, column: str) -> Any:
         """Raw sum of a column over the layers that have a value; None if none has."""
@@ -308,7 +311,7 @@ def _sum(one: LayerCount, other: LayerCount, name: str) -> int | None:
 
 
 def _join(one: Values | None, other: Values | None) -> Values | None:
-    return None if one is None or other is None else one.join(other)
+    return None if one is None or other is None else one.join(other).settled()
 
 
 def _widest(one: str, other: str) -> str:

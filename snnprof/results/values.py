@@ -80,6 +80,12 @@ class Values:
         """True if there is no unit, whatever comes."""
         return self.low == 0 and self.largest > 0
 
+    def settled(self) -> Values:
+        """The same for ever: of values without a unit nothing but that is followed to the end."""
+        if not self.real:
+            return self
+        return Values(0.0, math.inf, finite=self.finite, rounding=self.rounding)
+
     def join(self, other: Values) -> Values:
         """All values of both."""
         if other.silent or self.silent:
