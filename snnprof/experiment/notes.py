@@ -17,9 +17,10 @@ _FEW = 4  # timed steps: of fewer, quartiles say nothing
 
 def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     """The sentences, in order."""
+    yield f"Data: {settings.data.description}."
     counted = next((row.counts.samples for row in rows if row.counts is not None), None)
-    tested = "" if counted is None else f"; counted on {counted} test samples"
-    yield f"Data: {settings.data.description}{tested}."
+    if counted is not None and settings.data.batch_size is not None:  # of the user's own
+        yield f"Counted on {counted} test samples."
     yield from _layouts(rows)
     yield from _training(rows, settings)
     classes = settings.data.shape.get("num_classes")
