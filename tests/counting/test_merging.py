@@ -101,7 +101,13 @@ def test_a_product_of_two_activations() -> None:
     model = Function(lambda a, b: a @ b)
     spikes = draw([0.0, 1.0], 4)
     real = torch.rand(4, 4) + 0.5
-    calls = [(spikes, real), (spikes * 2, spikes), (real, spikes), (spikes, real * spikes)]
+    calls = [
+        (spikes, real),
+        (spikes * 2, spikes),
+        (real, spikes),
+        (spikes, real * spikes),
+        (real, spikes * 2),
+    ]
     for first in calls:
         for second in calls:
             merged = apart(model, first, second)
