@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -52,8 +52,11 @@ class NeuronTally:
         """Count one call's output, part of that call of the model."""
         steps = self.time_steps.locate(spikes.shape, model_call) or _NOT_KNOWN
         fired = spikes.bool()  # of which no gradient is kept
-        for place, part in enumerate(_step_by_step(fired, steps), steps.first):
-            self._nonzeros[place % self.time_steps.period] += _number_of_true(part)
+        if steps.length == 1:
+            self._nonzeros[steps.first] += _number_of_true(fired)
+        else:
+            for place, part in enumerate(_step_by_step(fired, steps), steps.first):
+                self._nonzeros[place % self.time_steps.period] += _number_of_true(part)
         self._outputs += spikes.numel()
         self._calls += 1
 
@@ -71,11 +74,9 @@ class NeuronTally:
         )
 
 
-def _step_by_step(fired: Tensor, steps: Steps) -> Iterator[Tensor] | tuple[Tensor, ...]:
+def _step_by_step(fired: Tensor, steps: Steps) -> tuple[Tensor, ...]:
     """What fired in each time step: views, for a copy costs more than the count."""
     _, length, outer = steps
-    if length == 1:
-        return (fired,)
     if outer == 1:
         rows = fired if len(fired) == length else fired.unflatten(0, (length, -1))
         return rows.unbind(0)
@@ -92,6 +93,20 @@ def _number_of_true(fired: Tensor) -> int | Tensor:
 
 def _leave_undecided(steps: TimeSteps, spikes: Tensor, dims: int) -> None:
     """Outside the block nothing is counted."""
+
+
+def _first(out: Any) -> Any:
+    """The spikes, of (spikes, state) too."""
+    return out[0] if isinstance(out, list | tuple) and out else out
+
+
+def _why_not_countable(out: Any) -> str | None:
+    """Why this output of a neuron cannot be counted, or None."""
+    spikes = _first(out)
+    if not isinstance(spikes, Tensor):
+        return f"its output is a {type(spikes).__name__}, no tensor"
+    reason = why_not_countable(spikes, spikes)
+    return reason and reason.replace("operand", "output").replace("input", "output")
 
 
 class NeuronRates:
@@ -171,18 +186,17 @@ class NeuronRates:
                 with torch._C.DisableTorchFunction():
                     self._count(name, dims, out)
             except Exception as error:
-                self._list(name, f"counting it failed ({type(error).__name__}: {error})")
+                reason = f"counting it failed ({type(error).__name__}: {error})"
+                self._list(name, _why_not_countable(out) or reason)
 
         return count
 
     def _count(self, name: str, dims: int, out: Any) -> None:
-        spikes = out[0] if isinstance(out, list | tuple) and out else out
-        if not isinstance(spikes, Tensor):
-            self._list(name, f"its output is a {type(spikes).__name__}, no tensor")
-            return
-        reason = why_not_countable(spikes, spikes)
+        spikes = _first(out)
+        # On the host what has no values fails at once.
+        reason = None if isinstance(spikes, Tensor) and spikes.is_cpu else _why_not_countable(out)
         if reason is not None:
-            self._list(name, reason.replace("operands", "outputs").replace("input", "output"))
+            self._list(name, reason)
             return
         tally = self._tallies.get(name)
         if tally is None:

@@ -71,10 +71,11 @@ class LayerCount:
     inputs: int
     input_density_by_step: tuple[float, ...] | None = None
     nnz_synops: int | None = None
-    values: Values | None = None
+    # Not compared: of REAL values a reader may stop early, and see other extremes.
+    values: Values | None = field(default=None, compare=False)
     second_nonzeros: int | None = None
     second_inputs: int | None = None
-    second_values: Values | None = None
+    second_values: Values | None = field(default=None, compare=False)
 
     def merge(self, other: LayerCount) -> LayerCount:
         """The counts of the same layer in both measurements; kinds are judged of all values.

@@ -52,7 +52,7 @@ def _known() -> Iterator[None]:
 SPIKES = torch.tensor(
     [
         [[1.0, 0, 0, 1], [0, 1, 0, 0], [1, 1, 0, -0.0]],
-        [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+        [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]],
     ]
 )
 
@@ -201,6 +201,24 @@ def test_what_is_no_tensor_is_listed() -> None:
     result = count(nn.Sequential(Words()), SPIKES)
     assert result.neurons == ()
     assert result.not_counted == (("0", "firing rate: its output is a dict, no tensor"),)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda x: x.to_sparse(), "a sparse output"),
+        (lambda x: x.to("meta"), "outputs without values (on the meta device)"),
+        (lambda x: x.to(torch.complex64).to_sparse(), "a sparse output"),
+    ],
+)
+def test_outputs_without_readable_values_are_listed(change: Any, reason: str) -> None:
+    class Strange(Fire):
+        def forward(self, x: Tensor) -> Any:
+            return change(x)
+
+    result = count(nn.Sequential(Strange()), SPIKES)
+    assert result.neurons == ()
+    assert result.not_counted == (("0", f"firing rate: {reason}"),)
 
 
 def test_a_fault_in_counting_is_listed_and_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:

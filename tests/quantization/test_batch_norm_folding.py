@@ -160,6 +160,15 @@ class Shaped(Block):
         return super().forward(x if x.sum() > 0 else -x)
 
 
+class Between(Block):
+    """By default something stands between the layer and its norm."""
+
+    def forward(self, x: Tensor, scale: float | None = None) -> Tensor:
+        out = self.conv1(x)
+        out = self.bn1(torch.relu(out)) if scale is None else self.bn1(out)
+        return self.bn2(self.conv2(out)) + self.bn3(self.short(x))
+
+
 class Sign(nn.Conv2d):
     """Quantises its weight: a scale would be lost."""
 
@@ -176,6 +185,7 @@ def _hooked() -> nn.Module:
 LEFT: dict[str, tuple[Any, str, int]] = {
     "used elsewhere": (Twice, r"bn1 \(the output of conv1 is used elsewhere too", 2),
     "used directly": (Direct, r"bn1 \(conv1: its parameters are used directly", 1),
+    "by default": (Between, r"bn1 \(it does not stand right behind", 1),
     "untraceable": (Shaped, r"bn1, bn2, bn3 \(torch.fx cannot trace the forward of Shaped \(TraceError\)", 3),  # noqa: E501
     "norm first": (lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), r"0 \(it does not stand right behind", 1),  # noqa: E501
     "quantised": (lambda: nn.Sequential(Sign(4, 4, 3), nn.BatchNorm2d(4)), r"1 \(0 is a Sign, whose weight", 1),  # noqa: E501
