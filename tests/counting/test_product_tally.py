@@ -282,8 +282,7 @@ def test_the_host_never_waits_for_the_device_before_the_result(elsewhere, monkey
         assert len(names) > 50
         assert not waiting.intersection(names)
         counter.result()
-    # The recorder does see them; what is counted on the host stands in Python's own numbers.
-    assert bool(waiting.intersection(names)) == elsewhere
+    assert waiting.intersection(names)  # the recorder does see them
 
 
 def test_autocast_does_not_change_the_count():
