@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.module_tracker import ModuleTracker
-from snnprof.counting.operation_mode import why_not_countable
+from snnprof.counting.operation_mode import unseen_by_others, why_not_countable
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.tensors import on_host
 from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
@@ -183,7 +183,7 @@ class NeuronRates:
             if not self._tracker.in_call:
                 return
             try:
-                with torch._C.DisableTorchFunction():
+                with unseen_by_others(), torch._C.DisableTorchFunction():
                     self._count(name, dims, out)
             except Exception as error:
                 reason = f"counting it failed ({type(error).__name__}: {error})"
@@ -206,4 +206,5 @@ class NeuronRates:
 
     def read(self) -> tuple[NeuronRate, ...]:
         """A row per layer of neurons, in order of first call."""
-        return tuple(tally.read() for tally in self._tallies.values() if not tally.empty)
+        with unseen_by_others(), torch._C.DisableTorchFunction():
+            return tuple(tally.read() for tally in self._tallies.values() if not tally.empty)

@@ -12,12 +12,7 @@ from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.counting.module_tracker import LAYER_MODULES, ModuleTracker
 from snnprof.counting.operation_mode import UNCOUNTED
 from snnprof.counting.products import PRODUCTS
-from snnprof.results.counts import NEVER_CALLED, NO_OPERATION
-
-NOTHING_COUNTED = (
-    "no synaptic operation was counted in it: 0 is what was seen, not what ran; register what it "
-    "runs (snnprof.extend.linear_operation)"
-)
+from snnprof.results.counts import NEVER_CALLED, NO_OPERATION, NOTHING_COUNTED
 
 
 def unseen(

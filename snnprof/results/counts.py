@@ -17,6 +17,10 @@ from snnprof.results.values import Values
 SOFTMAX_PRODUCT = "sdpa.av"
 # Reasons of "not counted" that no longer hold where another measurement saw more of the layer.
 NEVER_CALLED = "never called"
+NOTHING_COUNTED = (
+    "no synaptic operation was counted in it: 0 is what was seen, not what ran; register what it "
+    "runs (snnprof.extend.linear_operation)"
+)
 NO_OPERATION = "called, but no convolution or linear operation was seen in it"
 
 _Row = TypeVar("_Row", "LayerCount", "NeuronRate")
@@ -357,6 +361,7 @@ def _not_counted(ours: _Reasons, theirs: _Reasons) -> Iterator[tuple[str, str]]:
     less: Mapping[str, set[str]] = {
         NEVER_CALLED: {NEVER_CALLED},
         NO_OPERATION: {NEVER_CALLED, NO_OPERATION},
+        NOTHING_COUNTED: {NOTHING_COUNTED},
     }
     listed = set(ours), set(theirs)
     for name, reason in dict.fromkeys((*ours, *theirs)):
