@@ -143,8 +143,7 @@ class ProductTally:
         self._nnz_synops: int | Tensor = 0
         self._a = new_reading(product.a, self.time_steps.period)
         self._b = None if of_parameter else new_reading(product.b, 1)
-        with torch.inference_mode(False), torch.no_grad():
-            self._b_weight = WeightKindRecord(product.b.device)
+        self._b_weight = WeightKindRecord()
 
     @property
     def empty(self) -> bool:
