@@ -1,9 +1,11 @@
 """The wheel, built and installed elsewhere, has everything it needs."""
 
+import os
 import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -33,3 +35,16 @@ def test_the_wheel_runs_elsewhere(tmp_path: Path) -> None:
             [*command, "models"], capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert "vgg11" in listed.stdout
+
+
+def test_the_wheel_is_built_without_a_compiler(tmp_path: Path) -> None:
+    """The C extension is left out then, and torch reads the inputs."""
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path)]
+    environment = os.environ | {"CC": "/bin/false"}
+    subprocess.run([*build, str(source)], check=True, cwd=tmp_path, env=environment)
+    (wheel,) = tmp_path.glob("snnprof-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if "_scan." in name and not name.endswith(".c")]
+    assert "snnprof/counting/scan_torch.py" in names

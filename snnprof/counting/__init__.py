@@ -9,13 +9,15 @@
           +-- linear_ops, linear_call             a convolution or linear layer: its settings
           |         |
           |     fanout                            f, the synapses out of each input position
+          |         |                             (weight_kind: the kind of the weights)
+          |     accumulator                       f laid out as the input lies in memory
           |         |
-          |     accumulator                       the input, read chunk by chunk: non-zeros and
-          |      |  value_kind, weight_kind       sums of magnitudes per position, and the kinds
-          |      |  input_buffer                  small inputs are collected and read together
+          |     scan                              the one read: events, non-zeros, levels, extremes
+          |      |  scan_rows                     what it is asked, and what it answers
+          |      |  _scan.c, scan_torch           by whom it is answered
           |         |
           |     layer_tally                       a row's calls, inputs, MACs and time steps
-          |
+          |                                       (input_buffer: small inputs, read together)
           +-- products                            a product of two activations: as an einsum
                     |
                 product_tally                     the pairs of non-zeros that meet
@@ -28,9 +30,9 @@ rates. all_reduce puts the results of several processes together.
 
 samples reads samples and time steps off the model's input, sample_doubt sees where they look like
 T; time_steps keeps rates per step, row_order finds in which order a layer's input holds them;
-call_site tells the products of one module apart; scratch holds the work buffers. SOPs of a
-layer are the sum over its inputs of 1[x != 0] * f: the non-zeros at each position are summed
-over all calls, and multiplied with f once, when f changes or at the end.
+call_site tells the products of one module apart. SOPs of a layer are the sum over its inputs of
+1[x != 0] * f. Of the values a handful of numbers is kept (snnprof.results.values), and the kind is
+judged from them at the end.
 
 A kind of operation is added with :func:`snnprof.counting.linear_ops.linear_operation`, a way
 of writing a product with :func:`snnprof.counting.products.product`.

@@ -31,7 +31,7 @@ class Accumulator:
         self.reading = new_reading(x, period)
         with torch.inference_mode(False), torch.no_grad():
             self._dense = torch.zeros((), dtype=torch.int64, device=x.device)
-            self._weight_kind = WeightKindRecord(x.device)
+            self._weight_kind = WeightKindRecord()
             self._changed_unseen = torch.zeros((), dtype=torch.bool, device=x.device)
 
     def fan_out_of(self, call: LinearCall, x: Tensor, weight: Tensor) -> FanOut | None:
@@ -77,8 +77,9 @@ class Accumulator:
         if held is None or weight is None:
             return
         with torch.inference_mode(False), torch.no_grad():
-            kind = WeightKindRecord(weight.device)
-            synapses = read_weight(held.call, weight.detach(), kind)
+            kind = WeightKindRecord()
+            skipped = self._weight_kind.is_real  # none is wider
+            synapses = read_weight(held.call, weight.detach(), None if skipped else kind)
             self._changed_unseen |= held.has_other(synapses) | self._weight_kind.would_change(kind)
 
     def release_weight(self) -> None:

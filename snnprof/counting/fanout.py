@@ -40,18 +40,14 @@ def count_synapses(call: LinearCall, weight: Tensor) -> Tensor:
     return call.sum_output_channels(weight.detach() != 0).double()
 
 
-def read_weight(call: LinearCall, weight: Tensor, kind: WeightKindRecord) -> Tensor:
-    """Synapses of a weight; its kind is added to the record."""
+def read_weight(call: LinearCall, weight: Tensor, kind: WeightKindRecord | None) -> Tensor:
+    """Synapses of a weight; its kind is added to the record, if there is one."""
     found = None if call.operation.transposed else scan_weight(weight, call.groups)
-    if found is not None:
-        synapses, one_magnitude, negative = found
-        if one_magnitude:
-            kind.observe_one_magnitude(negative)
-        else:
-            kind.observe(call.by_output_channel(weight))
-        return synapses.double()
-    kind.observe(call.by_output_channel(weight))
-    return count_synapses(call, weight)
+    if kind is not None and found is not None and found[1]:
+        kind.observe_one_magnitude(negative=found[2])
+    elif kind is not None:
+        kind.observe(call.by_output_channel(weight))
+    return count_synapses(call, weight) if found is None else found[0].double()
 
 
 def fan_out(call: LinearCall, synapses: Tensor, row_shape: torch.Size) -> tuple[Tensor, int]:

@@ -146,8 +146,7 @@ class ProductTally:
         self._b_nonzeros: int | Tensor = 0  # likewise of b
         self._a = new_reading(product.a, self.time_steps.period)
         self._b = None if of_parameter else new_reading(product.b, 1)
-        with torch.inference_mode(False), torch.no_grad():
-            self._b_weight = WeightKindRecord(product.b.device)
+        self._b_weight = WeightKindRecord()
 
     @property
     def empty(self) -> bool:

@@ -2,65 +2,77 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
 from snnprof.counting.tensors import as_float, on_host, rounding
 from snnprof.results.kinds import MAX_LEVELS, Kind
 
+Flag = bool | Tensor  # on a device a tensor, that nobody waits for
+
 
 class WeightKindRecord:
     """The running verdict on all the weights that a layer used, read only at the end."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._one_magnitude = torch.ones((), dtype=torch.bool, device=device)
-        self._few_levels = torch.ones((), dtype=torch.bool, device=device)
-        self._negative = torch.zeros((), dtype=torch.bool, device=device)
+    def __init__(self) -> None:
+        self._one_magnitude: Flag = True
+        self._few_levels: Flag = True
+        self._negative: Flag = False
+
+    @property
+    def is_real(self) -> bool:
+        """True if it is the widest kind, whatever comes; not told of a weight on a device."""
+        return self._few_levels is False and self._one_magnitude is False
 
     def observe(self, channels: Tensor) -> None:
         """Judge a weight, [C_out, N]; on the host one that is REAL by its first channel."""
-        for some in channels.split([1, len(channels) - 1]) if on_host(channels) else (channels,):
-            if on_host(channels) and (self._is_real() or not len(some)):
-                return
-            self._observe(some)
-
-    def _is_real(self) -> bool:
-        return not (self._few_levels.numpy() or self._one_magnitude.numpy())
-
-    def _observe(self, channels: Tensor) -> None:
-        tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)
-        channels = as_float(channels)
-        magnitude = channels.abs()
-        largest = magnitude.amax(1)
-        whole = (magnitude == magnitude.round()).all(1) & (largest <= MAX_LEVELS)
-        least = torch.threshold_(magnitude, 0.0, torch.inf).amin(1)
-        self._negative |= channels.amin() < 0
-        self._one_magnitude &= ((least == largest) | (largest == 0)).all()
-        # Whole multiples of 1 or of the channel's least magnitude; zeros are infinite now.
-        unit = torch.where(whole, 1.0, least)
-        levels = magnitude.div_(unit.unsqueeze(1))
-        misfit = (levels - levels.round()).nan_to_num_(0.0).abs_().amax()
-        self._few_levels &= (misfit <= tolerance) & (largest <= MAX_LEVELS * unit).all()
+        if not on_host(channels):
+            self._join(*_judge(channels))
+            return
+        for some in channels.split([1, len(channels) - 1]):
+            if len(some) and not self.is_real:
+                self._join(*(bool(flag.numpy()) for flag in _judge(some)))
 
     def observe_one_magnitude(self, negative: bool) -> None:
         """Take note of a weight whose channels are known to hold one magnitude each."""
-        self._negative |= negative
+        self._join(True, True, negative)
 
-    def would_change(self, other: WeightKindRecord) -> Tensor:
-        """Whether the verdict would be another one with these weights too, as a tensor."""
-        both = copy.deepcopy(self)
-        both._one_magnitude &= other._one_magnitude
-        both._few_levels &= other._few_levels
-        both._negative |= other._negative
-        return self._verdict() != both._verdict()
+    def _join(self, one_magnitude: Flag, few_levels: Flag, negative: Flag) -> None:
+        self._one_magnitude = self._one_magnitude & one_magnitude
+        self._few_levels = self._few_levels & few_levels
+        self._negative = self._negative | negative
 
-    def _verdict(self) -> Tensor:
+    def would_change(self, other: WeightKindRecord) -> Flag:
+        """Whether the verdict would be another one with these weights too."""
+        both = WeightKindRecord()
+        for one in (self, other):
+            both._join(one._one_magnitude, one._few_levels, one._negative)
+        return both._verdict() != self._verdict()
+
+    def _verdict(self) -> int | Tensor:
         """The place of the kind among all kinds, the narrowest first."""
-        one = torch.where(self._negative, 1, 0)
-        return torch.where(self._one_magnitude, one, torch.where(self._few_levels, 2, 3))
+        one, few = self._one_magnitude, self._few_levels
+        if isinstance(one, Tensor):
+            return torch.where(one, 1 * self._negative, torch.where(torch.as_tensor(few), 2, 3))
+        return int(self._negative) if one else 2 if few else 3
 
     def kind(self) -> Kind:
         """Synchronises."""
         return tuple(Kind)[int(self._verdict())]
+
+
+def _judge(channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether each channel holds one magnitude, and few levels; and whether a value is negative."""
+    tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)
+    channels = as_float(channels)
+    magnitude = channels.abs()
+    largest = magnitude.amax(1)
+    whole = (magnitude == magnitude.round()).all(1) & (largest <= MAX_LEVELS)
+    least = torch.threshold_(magnitude, 0.0, torch.inf).amin(1)
+    # Whole multiples of 1 or of the channel's least magnitude; zeros are infinite now.
+    unit = torch.where(whole, 1.0, least)
+    levels = magnitude.div_(unit.unsqueeze(1))
+    misfit = (levels - levels.round()).nan_to_num_(0.0).abs_().amax()
+    few_levels = (misfit <= tolerance) & (largest <= MAX_LEVELS * unit).all()
+    one_magnitude = ((least == largest) | (largest == 0)).all()
+    return one_magnitude, few_levels, channels.amin() < 0
