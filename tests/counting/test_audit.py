@@ -178,10 +178,11 @@ def test_counters_of_several_threads_count_their_own() -> None:
     expected = numbers(net())
     found: list[list[tuple[str, int, int]]] = []
 
-    def work() -> None:
-        found.append(numbers(net()))
+    def work(model: nn.Module) -> None:
+        found.append(numbers(model))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
+    models = [net() for _ in range(8)]  # not in the threads, which share torch's random numbers
+    threads = [threading.Thread(target=work, args=(model,)) for model in models]
     for thread in threads:
         thread.start()
     for thread in threads:
