@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from snnprof.counting.call_site import running_modules
+from snnprof.spiking.neuron_equations import equations_of
 
 # Operators of torch that sum products: by the parts of their names.
 _PRODUCTS = re.compile(
@@ -114,10 +117,15 @@ def _spikes_product(tensors: list[Tensor]) -> str | None:
     """An element-wise product of two spike tensors, as masks in attention without softmax are."""
     if len(tensors) != 2 or min(x.numel() for x in tensors) < _FEW:
         return None
-    if not all(_is_spikes(x) for x in tensors):
+    if not all(_is_spikes(x) for x in tensors) or any(map(_is_neuron, running_modules())):
         return None
     shapes = " x ".join(str(tuple(x.shape)) for x in tensors)
     return f"element-wise product of spikes, {shapes}: no synaptic operation, not counted"
+
+
+def _is_neuron(module: nn.Module) -> bool:
+    """True of a layer of neurons that is known: the reset of its membrane is no synapse."""
+    return equations_of(module) is not None
 
 
 def _is_spikes(x: Tensor) -> bool:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from torch import nn
 
 Site = tuple[tuple[str, str, int, int], ...]
 
 _CALL = nn.Module._call_impl.__code__
+
+
+def running_modules() -> Iterator[nn.Module]:
+    """Every module that is running in this thread, the innermost first, hooks or not."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CALL:
+            yield frame.f_locals["self"]
+        frame = frame.f_back  # type: ignore[assignment]
 
 
 def call_site(modules: Container[nn.Module]) -> tuple[nn.Module | None, Site]:

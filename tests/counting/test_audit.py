@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import snnprof
 from snnprof import SopCounter
+from snnprof.spiking.neuron_equations import NEURON_EQUATIONS
 
 from ..support.counting import Function, count
 
@@ -108,6 +109,25 @@ def test_products_of_spikes_element_by_element_are_listed() -> None:
 )
 def test_what_multiplies_no_two_spikes_is_not_listed(function: Callable[..., Tensor]) -> None:
     assert reason(Function(function), spikes(2, 4, 8)) == ""
+
+
+def test_the_reset_of_a_known_neuron_is_not_listed() -> None:
+    """A hard reset, (1 - spike) * membrane: on equal currents both are 0 or one other value."""
+
+    class Resetting(nn.Module):
+        def forward(self, membrane: Tensor) -> Tensor:
+            spike = (membrane >= 1).float()
+            kept: Tensor = (1 - spike) * membrane
+            return spike + 0 * kept
+
+    membrane = 0.5 * spikes(2, 8)
+    model = nn.Sequential(Resetting())
+    assert "element-wise product of spikes" in reason(model, membrane)
+    snnprof.register_neuron(Resetting)(lambda module: snnprof.NeuronEquations())
+    try:
+        assert "element-wise product" not in reason(model, membrane)
+    finally:
+        NEURON_EQUATIONS.pop(Resetting)
 
 
 def test_a_model_in_which_nothing_was_counted_says_so() -> None:
