@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,22 +59,28 @@ class StepwiseMLP(nn.Module):
         return self.fire(1, self.out(self.fire(0, self.hidden(x))))
 
 
-def vgg11() -> SpikingNetwork:
-    """VGG-11 whose batch norms have seen data, so that its neurons fire."""
+def network_of(name: str, batch: int, image_size: int = 32, **variants: Any) -> SpikingNetwork:
+    """A network whose batch norms have seen data, so that its neurons fire."""
     torch.manual_seed(0)
-    network = snnprof.models.create("vgg11", timesteps=STEPS)
+    network = snnprof.models.create(name, timesteps=STEPS, image_size=image_size, **variants)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.constant_(norm.bias, 0.5)
     with torch.no_grad():
         for _ in range(5):
-            network(torch.randn(BATCH, 3, 32, 32))
+            network(torch.randn(batch, 3, image_size, image_size))
     return network
 
 
-def inference() -> tuple[nn.Module, Callable[[], object], int | None]:
-    network = vgg11().eval()
-    images = torch.randn(BATCH, 3, 32, 32)
+def vgg11() -> SpikingNetwork:
+    return network_of("vgg11", BATCH)
+
+
+def evaluation(
+    name: str, batch: int, image_size: int = 32, **variants: Any
+) -> tuple[nn.Module, Callable[[], object], int | None]:
+    network = network_of(name, batch, image_size, **variants).eval()
+    images = torch.randn(batch, 3, image_size, image_size)
 
     @torch.no_grad()
     def work() -> object:
@@ -167,10 +174,15 @@ def main() -> None:
     if options.keep_memory:
         keep_memory()
     cases = {
-        f"VGG-11 inference, T={STEPS} B={BATCH}": inference(),
+        f"VGG-11 inference, T={STEPS} B={BATCH}": evaluation("vgg11", BATCH),
         f"VGG-11 training step, T={STEPS} B={BATCH}": training_step(),
         f"step-wise MLP 784-1000-10, T={MLP_STEPS} B=128": stepwise_mlp(128),
         f"step-wise MLP 784-1000-10, T={MLP_STEPS} B=16": stepwise_mlp(16),
+        f"ResNet-18 HD-LIF 1.5-bit, T={STEPS} B={BATCH}": evaluation(
+            "resnet18", BATCH, neuron="hdlif", weights="1.5bit"
+        ),
+        f"Spikformer-4-384, T={STEPS} B=8": evaluation("spikformer_4_384", 8),
+        f"SEW-ResNet-18 at 224 x 224, T={STEPS} B=1": evaluation("sew_resnet18", 1, 224),
     }
     print("| work | plain (ms) | steady counter, ratio | fresh counter, ratio |")
     print("|---|---|---|---|")

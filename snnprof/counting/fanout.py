@@ -133,7 +133,8 @@ class FanOut:
         self._shape = x.shape
         self.row_size = self._row_shape.numel()
         found, positions = fan_out(call, synapses, self._row_shape)
-        self._per_input = found.long()
+        # A layer of 224 x 224 positions has millions; none exceeds the number of its weights.
+        self._per_input = found.int() if weight.numel() < 1 << 30 else found.long()
         self.nominal_macs = call.nominal_macs(weight, self._row_shape, positions)
         self.dense = self._per_input.sum()
         self.order = tuple(range(len(self._row_shape)))

@@ -54,6 +54,12 @@ def _read_chunk(x: Tensor, counts: Tensor | None, unit: float, tier: Tier) -> Fo
     if bool((magnitude == active * unit).all().numpy()):
         least = largest or math.inf
         return Found(nonzeros, events, events, least, largest, negative, least, largest)
+    if tier is Tier.EXACT and largest <= MAX_LEVELS * unit:
+        level = (magnitude / unit).round_()
+        if bool((level * unit == magnitude).all().numpy()):
+            levels = _sums(level, counts)[1]
+            least = float(magnitude.masked_fill_(active == 0, math.inf).amin().numpy())
+            return Found(nonzeros, events, levels, least, largest, negative)
     magnitude = magnitude.double()
     level = torch.where(active > 0, (magnitude / unit).round(), 1.0)
     most = 1 if tier is Tier.SPIKES else MAX_LEVELS
