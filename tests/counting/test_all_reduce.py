@@ -92,7 +92,8 @@ def load(path: Path) -> CountResult:
 
 
 @needs_gloo
-def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_find_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # the processes import this file
     context = multiprocessing.get_context("spawn")
     arguments = (str(tmp_path / "meeting"), str(tmp_path))
     started = [context.Process(target=process, args=(rank, *arguments)) for rank in (0, 1)]
