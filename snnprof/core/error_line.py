@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, is_out_of_memory
 
 _HERE = Path(__file__).resolve().parents[1]
 # In a checkout our networks are a link to another folder.
 _NOT_THEIRS = (_HERE, (_HERE / "models").resolve(), Path(torch.__file__).resolve().parent)
 _STANDARD = Path(sysconfig.get_paths()["stdlib"]).resolve()
 _INSTALLED = {"site-packages", "dist-packages"}
+
+
+def of_the_users(what: str, function: Callable[[], Any]) -> Any:
+    """What a function of the user's gives; its error is one line, with its place.
+
+    Memory that runs out passes: whoever called decides what becomes of it.
+
+    Raises:
+        SnnprofError: it failed.
+    """
+    try:
+        return function()
+    except SnnprofError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise SnnprofError(f"{what}: {one_line(error)}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError, known
-from snnprof.experiment.own_function import find_function, name_of, of_the_users
+from snnprof.experiment.own_function import find_function, name_of
 from snnprof.render.report_table import our_columns
 from snnprof.training.losses import is_indicator, is_one_hot
 

@@ -14,11 +14,12 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as MapStyle
 
+from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data
-from snnprof.experiment.own_function import keywords_of, name_of, of_the_users
+from snnprof.experiment.own_function import keywords_of, name_of
 from snnprof.training.losses import is_indicator
-from snnprof.training.sequences import as_pair, samples_in
+from snnprof.training.sequences import as_pair, samples_in, samples_of
 
 Prepare = Callable[[Any], Any]
 _SHAPE = ("num_classes", "in_channels", "image_size")
@@ -91,7 +92,8 @@ def own_data(given: object, loading: Loading, name: str | None = None, **setting
     train = _batches(name, "train", parts.pop("train"), loading, shuffled=True)
     test = _batches(name, "test", parts.pop("test"), loading, shuffled=False)
     prepare = parts.pop("prepare", None) or _pair
-    return _described(OwnData(name, train, test, prepare, loading.steps), parts)
+    data = OwnData(name, train, test, prepare, loading.steps)
+    return _described(data, parts, settings.get("timesteps"))
 
 
 def _parts(name: str, given: object) -> dict[str, Any]:
@@ -321,11 +323,11 @@ def _checked(what: str, number: int, batch: Any) -> Batch:
     return x, y
 
 
-def _described(data: OwnData, stated: Mapping[str, Any]) -> OwnData:
+def _described(data: OwnData, stated: Mapping[str, Any], timesteps: Any) -> OwnData:
     """The data, with what the first batches show of them."""
     x, y = data.first(0)
     next(data._read(data.test_part))
-    batch = len(y) if isinstance(y, Tensor) else (x.shape[1] if x.dim() == 5 else len(x))
+    batch = samples_of(x, y, timesteps)
     shape: dict[str, int] = {}
     if x.dim() in (4, 5):
         shape |= {"in_channels": x.shape[-3], "image_size": x.shape[-1]}

@@ -62,17 +62,3 @@ def keywords_of(what: str, function: Callable[..., Any]) -> frozenset[str] | Non
 def name_of(function: object) -> str:
     """The name of a function or of an object's class, for the table."""
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-def of_the_users(what: str, function: Callable[[], Any]) -> Any:
-    """What a function of the user's gives; its error is one line, with its place.
-
-    Raises:
-        SnnprofError: it failed.
-    """
-    try:
-        return function()
-    except (SnnprofError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise SnnprofError(f"{what}: {one_line(error)}") from error

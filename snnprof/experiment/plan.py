@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
-from snnprof.experiment.own_function import of_the_users
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun

@@ -25,7 +25,7 @@ from snnprof.results import CoherenceSweep
 from snnprof.training.layouts import AUTO, LAYOUTS
 from snnprof.training.losses import Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode
-from snnprof.training.sequences import samples_in, time_dim
+from snnprof.training.sequences import samples_of
 
 NEURON, WEIGHTS = "lif", "fp32"
 EPOCHS = 8
@@ -120,21 +120,12 @@ class Settings:
     @property
     def batch_size(self) -> int:
         """Samples of a training step: no more than there are."""
-        return samples_of(self.batch)
+        return samples_of(*self.batch, self.timesteps[0])
 
     def with_batch_size(self, size: int) -> Settings:
         """The same settings with batches of another size."""
         recipe = replace(self.recipe, batch_size=size)
         return replace(self, recipe=recipe, batch=self.data.first(size))
-
-
-def samples_of(batch: Batch) -> int:
-    """Samples of a batch."""
-    x, labels = batch
-    counted = samples_in(labels)
-    if counted is not None:
-        return counted
-    return x.shape[1] if time_dim(x, labels, None, AUTO) == 0 else len(x)
 
 
 def check_settings(

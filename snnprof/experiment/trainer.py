@@ -14,11 +14,12 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
+from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.metrics import Metric
-from snnprof.experiment.own_function import name_of, of_the_users
+from snnprof.experiment.own_function import name_of
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CountResult
 from snnprof.training.found_layout import FoundLayout

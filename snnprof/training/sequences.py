@@ -59,6 +59,15 @@ def samples_in(labels: object) -> int | None:
     return len(labels) if labels.dim() else None
 
 
+def samples_of(x: Tensor, labels: object, timesteps: int | None) -> int:
+    """Samples of a batch: of its labels, or of inputs without labels, as far as T tells."""
+    counted = samples_in(labels)
+    if counted is not None:
+        return counted
+    time_first = x.dim() == 5 and x.shape[0] == timesteps != x.shape[1]
+    return x.shape[1] if time_first else len(x)
+
+
 def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Batches) -> int | None:
     """Where T stands in a batch: 0 for [T, B, ...], 1 for [B, T, ...], None for images [B, ...].
 
@@ -77,11 +86,9 @@ def time_dim(x: Tensor, labels: object, timesteps: int | None, layout: str | Bat
         SnnprofError: the shape fits none of these, or more than one.
     """
     shape = tuple(x.shape)
-    batch = samples_in(labels)
     if isinstance(layout, Batches):
-        return _as_before(shape, batch, layout.time_dim)
-    if batch is None:
-        batch = _without_labels(shape, timesteps)
+        return _as_before(shape, samples_in(labels), layout.time_dim)
+    batch = samples_of(x, labels, timesteps)
     if len(shape) == 3 and shape[0] == timesteps != shape[1] and _are_of_time(labels, shape[:2]):
         raise SnnprofError(
             f"inputs of shape {shape} with labels of shape {tuple(labels.shape)}: labels begin "
@@ -125,14 +132,6 @@ def _as_before(shape: tuple[int, ...], batch: int | None, dim: int | None) -> in
 
 def _are_of_time(labels: object, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
     return isinstance(labels, Tensor) and labels.dim() > 1 and labels.shape[:2] == shape
-
-
-def _without_labels(shape: tuple[int, ...], timesteps: int | None) -> int:
-    if len(shape) != 5:
-        return shape[0]
-    if shape[0] == timesteps != shape[1]:
-        return shape[1]
-    return shape[0]
 
 
 def as_sequence(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from snnprof.core.error_line import one_line
+from snnprof.core.error_line import of_the_users, one_line
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.find_layout import OURS, find_layout
@@ -114,15 +114,15 @@ def _fitting_loss(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> 
     loss = find_loss(setup.loss)
     runner = StepRunner(setup, setup.make(), device)
     sequence = as_sequence(x, y, setup.timesteps, setup.of_batches)
-    outputs = _guarded(
-        f"it failed on an input of shape {tuple(sequence.shape)}",
+    name = type(runner.stepped.model).__name__
+    outputs = of_the_users(
+        f"{name}: it failed on an input of shape {tuple(sequence.shape)}",
         partial(runner.stepped.run_sequence, sequence),
-        runner.stepped.model,
     )
     if loss.needs_steps and len(outputs) != len(sequence) and find_mode(setup.mode).whole:
         raise SnnprofError(
             f"loss {loss.name!r} needs the outputs of every time step, and "
-            f"{type(runner.stepped.model).__name__} averages them over time: use loss 'sum', or "
+            f"{name} averages them over time: use loss 'sum', or "
             "let its forward return [T, B, classes]"
         )
     if not loss.own:
@@ -194,23 +194,11 @@ def _run_once(setup: StepSetup, x: Tensor, y: Any, device: torch.device) -> None
     """Train on the few samples once."""
     runner = StepRunner(setup, setup.make(), device)
     name = runner.mode.name
-    loss = _guarded(
-        f"a training step in mode {name!r} failed",
+    loss = of_the_users(
+        f"{type(runner.stepped.model).__name__}: a training step in mode {name!r} failed",
         partial(runner.run, x, y, watch=True),
-        runner.stepped.model,
     )
     if not bool(loss.isfinite()):
         raise SnnprofError(
             f"mode {name!r}: the loss is {loss.item()} at step 1: look for NaN in the batch"
         )
-
-
-def _guarded(what: str, action: Any, model: nn.Module) -> Any:
-    try:
-        return action()
-    except SnnprofError:
-        raise
-    except Exception as error:  # whatever somebody's model makes of it
-        if is_out_of_memory(error):
-            raise
-        raise SnnprofError(f"{type(model).__name__}: {what}: {one_line(error)}") from error

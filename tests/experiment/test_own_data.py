@@ -232,3 +232,10 @@ def test_batches_that_change_their_shape() -> None:
         epoch(read((small, small)))
     fewer = [(torch.zeros(5, size, 2), Y[:size]) for size in (4, 3)]
     assert [len(y) for _, y in epoch(read((fewer, fewer)))] == [4]
+
+
+@pytest.mark.parametrize(("shape", "samples"), [((3, 4, 2, 8, 8), 4), ((4, 3, 2, 8, 8), 4)])
+def test_samples_of_events_without_labels(shape: tuple[int, ...], samples: int) -> None:
+    """Whichever dimension T = 3 stands in."""
+    given = [(torch.zeros(shape), None)]
+    assert read((given, given), timesteps=3).batch_size == samples
