@@ -63,9 +63,9 @@ class Accumulator:
         if not x.is_contiguous():
             x, order = _as_it_lies(x.detach(), len(order))
         first, length, outer = steps
-        self._rows += x.numel() // fan_out.row_size
-        rows = Rows(x, outer, length, fan_out.row_size)
-        self.reading.read(rows, fan_out.laid_out(order), first)
+        size = fan_out.row_size
+        self._rows += x.numel() // size
+        self.reading.read(Rows(x, outer, length, size), fan_out.laid_out(order), first)
 
     def verify_weight(self) -> None:
         """Note whether the weight still has the zeros and the kind that it was counted with.

@@ -142,10 +142,12 @@ class FanOut:
 
     def laid_out(self, order: tuple[int, ...]) -> Weights:
         """The fan-out, the row's dimensions in this order of memory."""
-        if order not in self._laid_out:
+        found = self._laid_out.get(order)
+        if found is None:
             with torch.inference_mode(False):
-                self._laid_out[order] = Weights(self._per_input.permute(order).reshape(1, -1))
-        return self._laid_out[order]
+                found = Weights(self._per_input.permute(order).reshape(1, -1))
+            self._laid_out[order] = found
+        return found
 
     def follow(self, weight: Tensor) -> None:
         """Hold for this weight from now on; it has the same synapses."""
@@ -172,7 +174,7 @@ class FanOut:
 
     def _is_alike(self, call: LinearCall, x: Tensor) -> bool:
         same_rows = x.shape == self._shape or call.row_shape(x) == self._row_shape
-        return same_rows and call.settings == self.call.settings
+        return same_rows and (call is self.call or call.settings == self.call.settings)
 
     @property
     def unwritten_weight(self) -> Tensor | None:
