@@ -9,6 +9,7 @@ from torch import nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
+from snnprof.counting.linear_call import LinearCall
 
 from ..support.counting import Function, count
 from .nets import MultiStep, spikes
@@ -159,3 +160,14 @@ def test_what_is_no_module_is_refused():
         SopCounter(lambda x: x)
     with pytest.raises(SnnprofError, match="whole number"):
         SopCounter(nn.Linear(1, 1), timesteps=2.5)
+
+
+def test_a_count_that_passes_64_bits_is_an_error_and_no_wrap(monkeypatch: pytest.MonkeyPatch):
+    # A row of so many MACs is made up: no weight of that size fits into memory.
+    monkeypatch.setattr(LinearCall, "nominal_macs", lambda *_: 2**62 - 1)
+    model = nn.Linear(2, 3)
+    (row,) = count(model, torch.ones(2, 2)).rows
+    assert row.nominal_macs == 2**63 - 2  # 2 rows * (2^62 - 1)
+    # 3 rows * (2^62 - 1) = 13 835 058 055 282 163 709 > 2^63 - 1
+    with pytest.raises(SnnprofError, match="nominal_macs is 13835058055282163709, more than 64"):
+        count(model, torch.ones(3, 2))
