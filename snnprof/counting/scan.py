@@ -9,6 +9,7 @@ any other device :class:`snnprof.counting.scan_torch.DeviceReading` waits for no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -181,6 +182,14 @@ def _by_c(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found
         *(tile, stride, block, unit, tier, threads),
     )
     return None if found[-1] else Found._make(found[:-1])
+
+
+def count_nonzeros(x: Tensor, outer: int, groups: int) -> Sequence[int | Tensor] | None:
+    """Non-zeros of each group, of x [outer, groups, ...] in any shape, where C can count them."""
+    if _scan is None or not (on_host(x) and x.is_contiguous() and _readable(x)):
+        return None
+    found = _by_c(Rows(x, outer, groups, 1), None, 1.0, Tier.REAL)
+    return found and found.nonzeros
 
 
 def read_weight(weight: Tensor, groups: int) -> tuple[Tensor, bool, bool] | None:
