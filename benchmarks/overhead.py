@@ -6,7 +6,7 @@ of run comes once, in random order, as the median of a few runs. "steady" is a c
 seen the network before (an evaluation of many batches); "fresh" is a new counter around every
 single run: attaching it, finding every fan-out, the audit of the first call, and the result.
 
-    python benchmarks/overhead.py [--seconds 70] [--only NAME] [--output FILE]
+    python benchmarks/overhead.py [--seconds 60] [--only NAME] [--output FILE]
 
 Each row takes so many seconds. glibc gives large freed tensors back to the system and fetches them
 anew, at a quarter of the time of a plain run here, and not always in the same runs: with
@@ -336,7 +336,7 @@ def keep_memory() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=70.0, help="for each row")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each row")
     parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--output", type=Path, default=REPORT, help="file to write")
     parser.add_argument(KEEP, action="store_true", help="freed memory stays with the process")
