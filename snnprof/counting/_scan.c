@@ -16,6 +16,13 @@
 #define THREADS 1
 #endif
 
+/* Wider vector instructions where the processor has them. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDE
+#endif
+
 #define BLOCK 2048
 #define PIECE 65536 /* elements that a thread takes at a time */
 #define KEEP_GIL 16384 /* to let it go and fetch it again takes as long as so many elements */
@@ -89,7 +96,7 @@ static const int32_t *load(const char *x, int type, int tier, int64_t n, int32_t
 #define EACH for (int64_t p = 0; p < n; p++)
 #define MASK (int32_t) - ((b[p] & SIGN_OFF) != 0)
 
-static int spikes(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
+WIDE static int spikes(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
   int32_t c = bits_of((float)unit), events = 0, count = 0, bad = 0, negative = 0;
   EACH {
     int32_t m = MASK;
@@ -108,7 +115,7 @@ static int spikes(const int32_t *b, const int32_t *f, int64_t n, double unit, Fo
   return 1;
 }
 
-static int exact(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
+WIDE static int exact(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
   const float u = (float)unit, inverse = 1.0f / u, most = (LEVELS + 0.5f) * u, round = 12582912.0f;
   int32_t events = 0, levels = 0, count = 0, bad = 0, negative = 0;
   int32_t least = SIGN_OFF, largest = 0;
@@ -132,7 +139,7 @@ static int exact(const int32_t *b, const int32_t *f, int64_t n, double unit, Fou
   return 1;
 }
 
-static int odd(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
+WIDE static int odd(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
   const double inverse = 1 / unit, round = 6755399441055744.0;
   int64_t events = 0, levels = 0, count = 0;
   int32_t bad = 0, negative = 0, least = SIGN_OFF, largest = 0;
@@ -163,7 +170,7 @@ static int odd(const int32_t *b, const int32_t *f, int64_t n, double unit, Found
   return 1;
 }
 
-static int real(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
+WIDE static int real(const int32_t *b, const int32_t *f, int64_t n, double unit, Found *to, int64_t *nz) {
   int32_t events = 0, count = 0, largest = 0;
   (void)unit;
   EACH {

@@ -59,13 +59,13 @@ class Accumulator:
         """Count x, whose rows hold these time steps, with the present fan-out."""
         fan_out = self._fan_out
         assert fan_out is not None, "a fan-out is taken before anything is counted with it"
-        order = fan_out.order
-        if not x.is_contiguous():
-            x, order = _as_it_lies(x.detach(), len(order))
         first, length, outer = steps
-        self._rows += x.numel() // fan_out.row_size
-        rows = Rows(x, outer, length, fan_out.row_size)
-        self.reading.read(rows, fan_out.laid_out(order), first)
+        order, size, mixed = fan_out.order, fan_out.row_size, 1
+        self._rows += x.numel() // size
+        if not x.is_contiguous():
+            x, order, mixed = _as_it_lies(x.detach(), len(order), outer * length)
+        rows = Rows(x, outer, length, size * mixed)
+        self.reading.read(rows, fan_out.laid_out(order, mixed), first)
 
     def verify_weight(self) -> None:
         """Note whether the weight still has the zeros and the kind that it was counted with.
@@ -114,11 +114,26 @@ class LayerSums:
     remark: str | None
 
 
-def _as_it_lies(x: Tensor, row_dims: int) -> tuple[Tensor, tuple[int, ...]]:
-    """x contiguous, and the order of a row's dimensions in it; a copy only where rows are apart."""
+def _as_it_lies(x: Tensor, row_dims: int, parts: int) -> tuple[Tensor, tuple[int, ...], int]:
+    """x contiguous, in the order of memory if that can be told; else a copy.
+
+    Args:
+        x: [..., *row].
+        row_dims: dimensions of a row.
+        parts: equal parts of x, each of whole rows, that stay in their order.
+
+    Returns:
+        x; the order of a row's dimensions in it; how many rows lie mixed, as the N of
+        [B, C, N] do, which a linear layer receives as [B, N, C]: their dimension is in the
+        order too, as the first.
+    """
     lead = x.dim() - row_dims
-    order = sorted(range(row_dims), key=lambda dim: x.stride(lead + dim), reverse=True)
-    lying = x.permute(*range(lead), *(lead + dim for dim in order))
-    if lying.is_contiguous():
-        return lying, tuple(order)
-    return x.contiguous(), tuple(range(row_dims))
+    for mixed_dims in (0, 1):
+        first = lead - mixed_dims
+        if mixed_dims and (first < 1 or x.shape[:first].numel() % parts):
+            break
+        order = sorted(range(x.dim() - first), key=lambda dim: x.stride(first + dim), reverse=True)
+        lying = x.permute(*range(first), *(first + dim for dim in order))
+        if lying.is_contiguous():
+            return lying, tuple(order), x.shape[first] if mixed_dims else 1
+    return x.contiguous(), tuple(range(row_dims)), 1

@@ -28,6 +28,7 @@ from snnprof.counting.scan_rows import Weights
 from snnprof.counting.tensors import on_host
 from snnprof.counting.weight_kind import WeightKindRecord
 
+_LAYOUTS = 8  # kept at a time
 _ROUNDING = 1e-6  # of sums of whole numbers in float64
 
 
@@ -138,14 +139,24 @@ class FanOut:
         self.nominal_macs = call.nominal_macs(weight, self._row_shape, positions)
         self.dense = self._per_input.sum()
         self.order = tuple(range(len(self._row_shape)))
-        self._laid_out: dict[tuple[int, ...], Weights] = {}
+        self._laid_out: dict[tuple[tuple[int, ...], int], Weights] = {}
 
-    def laid_out(self, order: tuple[int, ...]) -> Weights:
-        """The fan-out, the row's dimensions in this order of memory."""
-        if order not in self._laid_out:
+    def laid_out(self, order: tuple[int, ...], mixed: int = 1) -> Weights:
+        """The fan-out, the row's dimensions in this order of memory.
+
+        Where several rows lie mixed, their dimension is in the order too, as the first.
+        """
+        found = self._laid_out.get((order, mixed))
+        if found is None:
+            if len(self._laid_out) == _LAYOUTS:  # sequences of ever another length
+                self._laid_out.clear()
+            fan_out = self._per_input
+            if len(order) > fan_out.dim():
+                fan_out = fan_out.expand(mixed, *fan_out.shape)
             with torch.inference_mode(False):
-                self._laid_out[order] = Weights(self._per_input.permute(order).reshape(1, -1))
-        return self._laid_out[order]
+                found = Weights(fan_out.permute(order).reshape(1, -1))
+            self._laid_out[order, mixed] = found
+        return found
 
     def follow(self, weight: Tensor) -> None:
         """Hold for this weight from now on; it has the same synapses."""
@@ -172,7 +183,7 @@ class FanOut:
 
     def _is_alike(self, call: LinearCall, x: Tensor) -> bool:
         same_rows = x.shape == self._shape or call.row_shape(x) == self._row_shape
-        return same_rows and call.settings == self.call.settings
+        return same_rows and (call is self.call or call.settings == self.call.settings)
 
     @property
     def unwritten_weight(self) -> Tensor | None:

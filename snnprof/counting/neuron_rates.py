@@ -15,6 +15,7 @@ from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.operation_mode import unseen_by_others, why_not_countable
 from snnprof.counting.samples import SampleAxis
+from snnprof.counting.scan import count_nonzeros
 from snnprof.counting.tensors import on_host
 from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import NeuronRate
@@ -50,13 +51,14 @@ class NeuronTally:
 
     def add(self, spikes: Tensor, model_call: ModelCall) -> None:
         """Count one call's output, part of that call of the model."""
-        steps = self.time_steps.locate(spikes.shape, model_call) or _NOT_KNOWN
-        fired = spikes.bool()  # of which no gradient is kept
-        if steps.length == 1:
-            self._nonzeros[steps.first] += _number_of_true(fired)
-        else:
-            for place, part in enumerate(_step_by_step(fired, steps), steps.first):
-                self._nonzeros[place % self.time_steps.period] += _number_of_true(part)
+        first, length, outer = self.time_steps.locate(spikes.shape, model_call) or _NOT_KNOWN
+        counts = count_nonzeros(spikes, outer, length)
+        if counts is None:
+            fired = spikes.bool()  # of which no gradient is kept
+            parts = _step_by_step(fired, length, outer) if length > 1 else (fired,)
+            counts = [_number_of_true(part) for part in parts]
+        for place, count in enumerate(counts, first):
+            self._nonzeros[place % self.time_steps.period] += count
         self._outputs += spikes.numel()
         self._calls += 1
 
@@ -74,9 +76,8 @@ class NeuronTally:
         )
 
 
-def _step_by_step(fired: Tensor, steps: Steps) -> tuple[Tensor, ...]:
+def _step_by_step(fired: Tensor, length: int, outer: int) -> tuple[Tensor, ...]:
     """What fired in each time step: views, for a copy costs more than the count."""
-    _, length, outer = steps
     if outer == 1:
         rows = fired if len(fired) == length else fired.unflatten(0, (length, -1))
         return rows.unbind(0)

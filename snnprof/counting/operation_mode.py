@@ -136,19 +136,24 @@ class OperationMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func not in self._watched:
-            if self.covering is not None and func in _MASKS:
-                with self.covering():
-                    return func(*args, **kwargs)
-            if func not in self.followed:
+            if self.covering is None and func not in self.followed:  # nearly all
                 return func(*args, **kwargs)
-            out = func(*args, **kwargs)
-            self._follow(func, args, kwargs, out)
-            return out
+            return self._covered(func, args, kwargs)
         if func in self._opened and _OWN_TYPES.issuperset(types):
             with self:
                 return self._opened[func](*args, **kwargs)
+        # At one place: products are told apart by the way that leads to them (call_site).
         with self.covering() if self.covering is not None else _NOTHING:
             return self._reported(func, args, kwargs)
+
+    def _covered(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        with self.covering() if self.covering and func in _MASKS else _NOTHING:
+            out = func(*args, **kwargs)
+        if func in self.followed:
+            self._follow(func, args, kwargs, out)
+        return out
 
     def _reported(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from snnprof.core.errors import SnnprofError
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.product_tally import ProductTally
 from snnprof.results import LayerCount
 from snnprof.results.kinds import Kind
+
+_TOO_MANY = 1 << 63  # whole numbers of 64 bits end below
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ class ReadRows:
 
 
 def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
-    """Read every tally that has counted something. Waits for the device."""
+    """Read every tally that has counted something. Waits for the device.
+
+    Raises:
+        SnnprofError: a count passes 2^63.
+    """
     rows: list[LayerCount] = []
     non_finite: list[str] = []
     remarks: list[tuple[str, str]] = []
@@ -50,6 +57,7 @@ def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
             reason = f"reading its counts failed ({type(error).__name__}: {error})"
             unreadable.append((tally.name, reason))
             continue
+        _check_fits(row)
         if not rows and row.input_kind == Kind.REAL:
             row = replace(row, stem=True)
         rows.append(row)
@@ -58,3 +66,19 @@ def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
         if remark:
             remarks.append((row.name, remark))
     return ReadRows(tuple(rows), tuple(non_finite), tuple(remarks), tuple(unreadable))
+
+
+def _check_fits(row: LayerCount) -> None:
+    """Raise SnnprofError where a count may have wrapped around: none but these two is larger.
+
+    Both are kept without a limit; on a device events and dense MACs are not.
+    """
+    for column, value in (
+        ("nominal_macs", row.nominal_macs),
+        ("unrolled_synops", row.unrolled_synops),
+    ):
+        if value is not None and value >= _TOO_MANY:
+            raise SnnprofError(
+                f"{row.name}: {column} is {value}, more than 64 bits hold: count fewer batches "
+                "with one counter"
+            )

@@ -9,6 +9,7 @@ any other device :class:`snnprof.counting.scan_torch.DeviceReading` waits for no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -85,44 +86,46 @@ class HostReading:
         self.implementation = "c" if self._use_c else "torch"
         self.small = 0 if self._use_c else SMALL
         self._values = Values()
+        self._unit, self._tier = _question(self._values)
+        self._extremes: object = None  # of the last read
         self._levels = self._events = 0
         self._by_step = [0] * period
 
     def read(self, rows: Rows, weights: Weights | None, first: int) -> int:
         """See :class:`Reading`."""
-        while True:
+        found = self._found(rows, weights)
+        while found.misfit:
             known = self._values
-            unit, tier = _question(known)
-            found = self._found(rows, weights, unit, tier)
-            if not found.misfit:
-                break
             joined = known.join(Values.of(found.misfit, rounding(rows.x.dtype)))
             self._take(joined if joined != known else replace(known, low=0.0, high=0.0))
+            found = self._found(rows, weights)
         self._events += found.events
         self._levels += found.levels
-        if found.largest:
-            self._note(found, tier, rows.x.dtype)
+        extremes = (found[3:8], rows.x.dtype)
+        if found.largest and extremes != self._extremes:
+            self._note(found, rows.x.dtype)
+            self._extremes = extremes
         by_step, period, nonzeros = self._by_step, len(self._by_step), sum(found.nonzeros)
-        if period == 1:
-            by_step[0] += nonzeros
+        if period == 1 or rows.groups == 1:
+            by_step[first % period] += nonzeros
         else:
             for group, count in enumerate(found.nonzeros):
                 by_step[(first + group // rows.per_step) % period] += count
         return nonzeros
 
-    def _found(self, rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found:
+    def _found(self, rows: Rows, weights: Weights | None) -> Found:
         if self._use_c and _readable(rows.x):
-            found = _by_c(rows, weights, unit, tier)
+            found = _by_c(rows, weights, self._unit, self._tier)
             if found is not None:
                 return found
-        return read_on_host(rows, weights, unit, tier)
+        return read_on_host(rows, weights, self._unit, self._tier)
 
-    def _note(self, found: Found, tier: Tier, dtype: torch.dtype) -> None:
+    def _note(self, found: Found, dtype: torch.dtype) -> None:
         """Join the extremes of what was found to fit."""
-        known = self._values
+        known, tier = self._values, self._tier
         if tier is Tier.REAL:
             if not math.isfinite(found.largest) and known.finite:
-                self._values = replace(known, finite=False)
+                self._take(replace(known, finite=False))
             return
         unit = known.low or found.least
         low, high = unit, known.high or unit
@@ -143,6 +146,7 @@ class HostReading:
         if self._values.low and values.low:
             self._levels *= round(self._values.low / values.low)
         self._values = values
+        self._unit, self._tier = _question(values)
 
     def result(self) -> tuple[int, Values, list[int]]:
         """See :class:`Reading`."""
@@ -178,6 +182,14 @@ def _by_c(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found
         *(tile, stride, block, unit, tier, threads),
     )
     return None if found[-1] else Found._make(found[:-1])
+
+
+def count_nonzeros(x: Tensor, outer: int, groups: int) -> Sequence[int | Tensor] | None:
+    """Non-zeros of each group, of x [outer, groups, ...] in any shape, where C can count them."""
+    if _scan is None or not (on_host(x) and x.is_contiguous() and _readable(x)):
+        return None
+    found = _by_c(Rows(x, outer, groups, 1), None, 1.0, Tier.REAL)
+    return found and found.nonzeros
 
 
 def read_weight(weight: Tensor, groups: int) -> tuple[Tensor, bool, bool] | None:

@@ -181,7 +181,7 @@ def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
     with allocation_profiler() as profiler:
         result = step()
     level = highest = 0
-    for change in _allocations(profiler):
+    for change in allocations(profiler):
         level += change
         highest = max(highest, level)
     return highest, result
@@ -197,7 +197,7 @@ def allocation_profiler(record_operands: bool = False) -> torch.profiler.profile
     )
 
 
-def _allocations(profiler: torch.profiler.profile) -> Iterator[int]:
+def allocations(profiler: torch.profiler.profile) -> Iterator[int]:
     """Bytes allocated (or, negative, freed again), in order of time.
 
     Blocks from before are left out: whether the profiler knows their size depends on what was

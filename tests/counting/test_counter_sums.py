@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from snnprof.core.errors import SnnprofError
+from snnprof.counting import scan
+from snnprof.counting.accumulator import _as_it_lies
 from snnprof.counting.counter import SopCounter
+from snnprof.counting.linear_call import LinearCall
 
 from ..support.counting import Function, count
 from .nets import MultiStep, spikes
@@ -159,3 +162,39 @@ def test_what_is_no_module_is_refused():
         SopCounter(lambda x: x)
     with pytest.raises(SnnprofError, match="whole number"):
         SopCounter(nn.Linear(1, 1), timesteps=2.5)
+
+
+def test_a_count_that_passes_64_bits_is_an_error_and_no_wrap(monkeypatch: pytest.MonkeyPatch):
+    # A row of so many MACs is made up: no weight of that size fits into memory.
+    monkeypatch.setattr(LinearCall, "nominal_macs", lambda *_: 2**62 - 1)
+    model = nn.Linear(2, 3)
+    (row,) = count(model, torch.ones(2, 2)).rows
+    assert row.nominal_macs == 2**63 - 2  # 2 rows * (2^62 - 1)
+    # 3 rows * (2^62 - 1) = 13 835 058 055 282 163 709 > 2^63 - 1
+    with pytest.raises(SnnprofError, match="nominal_macs is 13835058055282163709, more than 64"):
+        count(model, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("read_by_c", [True, False])
+@pytest.mark.parametrize("timesteps_first", [True, False])
+def test_tokens_that_lie_channels_first_are_read_as_they_lie(
+    timesteps_first: bool, read_by_c: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not read_by_c:
+        monkeypatch.setattr(scan, "_scan", None)
+    weight = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # fan-outs 2, 0, 1
+    x = torch.zeros(2, 2, 3, 4)  # [T, B, C, N] or [B, T, C, N]
+    x[0, 1, 0, 1:] = 1  # 3 events of 2 synapses
+    x[1, 0, 1] = 1  # 4 of none
+    x[1, 1, 2, 3] = 1  # 1 of 1
+    assert _as_it_lies(x.transpose(-1, -2), 1, 4)[0].data_ptr() == x.data_ptr()  # no copy
+    model = Function(lambda x: F.linear(x.transpose(-1, -2), weight))
+    layout = "time-first" if timesteps_first else "batch-first"
+    with SopCounter(model, layout=layout, audit=False) as counter:
+        model(x)
+    row = counter.result().rows[0]
+    assert row.synops == 7  # 3 * 2 + 4 * 0 + 1 * 1
+    assert row.dense_macs == 48  # 3 synapses of 4 tokens, 2 samples and 2 time steps
+    # 24 inputs in each step: 3 and 5 in the first dimension; 4 and 3 + 1 in the second.
+    by_step = (3 / 24, 5 / 24) if timesteps_first else (4 / 24, 4 / 24)
+    assert row.input_density_by_step == by_step

@@ -225,7 +225,7 @@ def test_a_fault_in_counting_is_listed_and_the_model_runs(monkeypatch: pytest.Mo
     def fail(*args: Any) -> Any:
         raise ZeroDivisionError("injected")
 
-    monkeypatch.setattr("snnprof.counting.neuron_rates._number_of_true", fail)
+    monkeypatch.setattr("snnprof.counting.neuron_rates.count_nonzeros", fail)
     result = count(nn.Sequential(Fire(), nn.Linear(4, 2)), SPIKES)
     assert result.neurons == () and result.firing_rate is None
     reason = "firing rate: counting it failed (ZeroDivisionError: injected)"
