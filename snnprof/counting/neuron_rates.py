@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
+from snnprof.counting.faults import failed
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.operation_mode import unseen_by_others, why_not_countable
 from snnprof.counting.samples import SampleAxis
@@ -146,7 +147,7 @@ class NeuronRates:
         Raises:
             SnnprofError: a function that was registered for a neuron returned something else.
         """
-        hooks = Hooks()
+        hooks = Hooks(lambda module, error: self._list(self._names[module], failed(error)))
         undo.callback(self._release)
         undo.callback(hooks.remove)
         self._arrange = arrange
@@ -186,8 +187,7 @@ class NeuronRates:
                 with unseen_by_others(), torch._C.DisableTorchFunction():
                     self._count(name, dims, out)
             except Exception as error:
-                reason = f"counting it failed ({type(error).__name__}: {error})"
-                self._list(name, _why_not_countable(out) or reason)
+                self._list(name, _why_not_countable(out) or failed(error))
 
         return count
 
@@ -207,4 +207,13 @@ class NeuronRates:
     def read(self) -> tuple[NeuronRate, ...]:
         """A row per layer of neurons, in order of first call."""
         with unseen_by_others(), torch._C.DisableTorchFunction():
-            return tuple(tally.read() for tally in self._tallies.values() if not tally.empty)
+            return tuple(self._read())
+
+    def _read(self) -> Iterator[NeuronRate]:
+        for name, tally in self._tallies.items():
+            if tally.empty:
+                continue
+            try:
+                yield tally.read()
+            except Exception as error:
+                self._list(name, failed(error, "reading it"))

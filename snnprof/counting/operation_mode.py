@@ -94,7 +94,7 @@ class OperationMode(TorchFunctionMode):
         watched: functions to report.
         observe: called before the function, while its input is still in the processor's cache.
         note_failure: called with the function, and with None where it fails after it was
-            observed, or the error where it runs but observing it failed.
+            observed, or the error where it runs but observing or following it failed.
         follow: called with a function of ``followed``, its arguments and its output.
 
     Attributes:
@@ -142,7 +142,7 @@ class OperationMode(TorchFunctionMode):
             if func not in self.followed:
                 return func(*args, **kwargs)
             out = func(*args, **kwargs)
-            self._follow(func, args, kwargs, out)
+            self._see(func, args, kwargs, out)
             return out
         if func in self._opened and _OWN_TYPES.issuperset(types):
             with self:
@@ -168,8 +168,16 @@ class OperationMode(TorchFunctionMode):
         if ours is not None:  # a fault of the counter's is not the user's crash
             self._note_failure(func, ours)
         if func in self.followed:  # an einsum of one operand is a transposition
-            self._follow(func, args, kwargs, out)
+            self._see(func, args, kwargs, out)
         return out
+
+    def _see(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        try:
+            self._follow(func, args, kwargs, out)
+        except Exception as error:  # nor is this one
+            self._note_failure(func, error)
 
 
 def unseen_by_others() -> AbstractContextManager[object]:

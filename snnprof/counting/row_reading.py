@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from snnprof.counting.faults import failed
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.product_tally import ProductTally
 from snnprof.results import LayerCount
@@ -47,8 +48,7 @@ def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
         try:
             row, finite, remark = tally.read()
         except Exception as error:  # an instrument's own fault is never the user's crash
-            reason = f"reading its counts failed ({type(error).__name__}: {error})"
-            unreadable.append((tally.name, reason))
+            unreadable.append((tally.name, failed(error, "reading its counts")))
             continue
         if not rows and row.input_kind == Kind.REAL:
             row = replace(row, stem=True)

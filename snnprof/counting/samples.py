@@ -94,6 +94,7 @@ class SampleAxis:
         self._next = 0
         self._announced: tuple[int, int] | None = None  # steps and samples of each call
         self._calls_left = 0
+        self._lost = False  # a part of a sequence
 
     @property
     def states_itself(self) -> bool:
@@ -212,6 +213,10 @@ class SampleAxis:
                 "count sequences of different length with separate counters"
             )
 
+    def lose_call(self) -> None:
+        """Take note of a call of which nothing was counted."""
+        self._lost = self._lost or self.timesteps is not None or self._announced is not None
+
     def check_complete(self, samples: int | None = None) -> None:
         """Raise SnnprofError where the counts are not those of whole sequences.
 
@@ -220,6 +225,11 @@ class SampleAxis:
         """
         if samples is not None:
             _check_whole("samples", samples)
+        if self._lost:
+            raise SnnprofError(
+                "a call of the model could not be counted, and its time steps are part of a "
+                "sequence: count again"
+            )
         if self.calls == 0:
             raise SnnprofError("the model was never called inside the counter: nothing to report")
         if self.samples == 0:
