@@ -16,9 +16,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 
 from snnprof.counting.call_site import running_modules
+from snnprof.counting.operation_mode import modes_above
 from snnprof.spiking.neuron_equations import equations_of
 
 # Operators of torch that sum products: by the parts of their names.
@@ -63,6 +69,16 @@ class Audit(TorchDispatchMode):
             yield
         finally:
             self._covered -= 1
+
+    def __exit__(self, *exc: Any) -> None:
+        """Leave the modes that others have entered since where they are."""
+        above = modes_above(self, _get_current_dispatch_mode_stack())
+        for _ in above or ():
+            _pop_mode()
+        if above is not None:
+            super().__exit__(*exc)  # type: ignore[no-untyped-call]
+        for mode in above or ():
+            _push_mode(mode)
 
     def __torch_dispatch__(
         self,

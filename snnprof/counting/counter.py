@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -19,7 +19,7 @@ from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.audit import Audit
 from snnprof.counting.call_site import call_site
 from snnprof.counting.eager_stance import running_eagerly
-from snnprof.counting.faults import Faults
+from snnprof.counting.faults import Faults, failed
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
@@ -89,6 +89,8 @@ class SopCounter:
                 "model is a TorchScript module, which runs outside Python, where no hook sees it: "
                 "count the module that it was made from"
             )
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise SnnprofError(f"layers={layers!r}: give a list of {', '.join(LAYER_TYPES)}")
         for name in layers:
             if name not in LAYER_TYPES:
                 raise known("layer type", name, LAYER_TYPES)
@@ -135,6 +137,7 @@ class SopCounter:
         self._uncounted: dict[tuple[str, str], None] = {}
         self._faults = Faults(self._uncounted, self._names[self._model])
         self._failed = False
+        self._stem_failed = False
 
     def __enter__(self) -> SopCounter:
         if self._active is not None:
@@ -200,7 +203,7 @@ class SopCounter:
 
     def _note_fault(self, name: str | None, error: Exception, lost: bool) -> None:
         if lost:
-            self._axis.lose_call()
+            self._axis.lose_call(failed(error))
         self._faults.list(name, error)
 
     def _end_call(self) -> None:
@@ -231,6 +234,7 @@ class SopCounter:
         if error is None:
             self._failed = True
         else:
+            self._stem_failed = self._stem_failed or not self._tallies
             self._faults.list(name, error, f"{operation_name(func)}: ")
 
     def _arrange(self, steps: TimeSteps, x: Tensor, leading: int) -> None:
@@ -388,7 +392,7 @@ class SopCounter:
         Warns:
             RuntimeWarning: a layer received NaN or infinity (``non_finite`` names it), or its
                 weight was written to without a trace (``.data``, a fused optimiser); or, once, the
-                samples look like time steps.
+                samples look like time steps, or T in the layout "inside" like another.
         """
         self._faults.tell()
         self._axis.check_complete(samples)
@@ -400,16 +404,26 @@ class SopCounter:
         if self._active is not None:
             self._verify_weights()
         with unseen_by_others(), torch._C.DisableTorchFunction():
-            found = read_rows(self._tallies.values())
+            found = read_rows(self._tallies.values(), self._stem_failed)
         self._uncounted.update(dict.fromkeys(found.unreadable))
         for warning in found.warnings():
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
         # A network without spikes has no time steps.
         spikes = any(row.input_kind != Kind.REAL for row in found.rows)
+        doubt = None
         if spikes and samples is None and self._axis.reads_first_dimension_only:
-            doubt = self._doubt.say_once()
+            with self._faults.forgiven():
+                doubt = self._doubt.say_once()
+        if doubt:
+            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
+        if self._axis.steps_run_inside:
+            with self._faults.forgiven():
+                doubt = self._neurons.doubt_steps(self._axis.samples, self._axis.timesteps)
             if doubt:
                 warnings.warn(doubt, RuntimeWarning, stacklevel=2)
+        neurons, never_seen = self._neurons.read(), list[tuple[str, str]]()
+        with self._faults.forgiven():
+            never_seen = list(self._unseen(found.rows))
         return CountResult(
             rows=found.rows,
             samples=self._axis.samples,
@@ -419,10 +433,10 @@ class SopCounter:
                 *self._audit.found,
                 *found.remarks,
                 *self._neurons.not_counted,
-                *self._unseen(found.rows),
+                *never_seen,
             ),
             non_finite=found.non_finite,
-            neurons=self._neurons.read(),
+            neurons=neurons,
             scan=", ".join(sorted({t.scan for t in self._tallies.values() if t.scan})) or None,
         )
 

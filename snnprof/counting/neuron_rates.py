@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -43,6 +44,7 @@ class NeuronTally:
         self._nonzeros: list[int | Tensor] = [0] * self.time_steps.period
         self._outputs = 0
         self._calls = 0
+        self.rows = 0  # outputs of one sample at one time step
 
     @property
     def empty(self) -> bool:
@@ -203,6 +205,27 @@ class NeuronRates:
             tally = self._tallies[name] = NeuronTally(name, self._axis.timesteps)
         self._arrange(tally.time_steps, spikes, dims)
         tally.add(spikes, self._axis.present)
+        tally.rows += math.prod(spikes.shape[:dims])
+
+    def doubt_steps(self, samples: int, timesteps: int | None) -> str | None:
+        """The doubt in words that T is right; None where a layer of neurons runs a multiple of it.
+
+        Args:
+            samples: counted so far.
+            timesteps: T.
+        """
+        runs = {
+            name: tally.rows // samples
+            for name, tally in self._tallies.items()
+            if not tally.empty and tally.rows % samples == 0
+        }
+        if not runs or not timesteps or any(ran % timesteps == 0 for ran in runs.values()):
+            return None
+        name, ran = next(iter(runs.items()))
+        return (
+            f"timesteps={timesteps}, but {name} ran {ran} time steps for every sample, and no "
+            f"layer of neurons a multiple of {timesteps}: give the T of the network"
+        )
 
     def read(self) -> tuple[NeuronRate, ...]:
         """A row per layer of neurons, in order of first call."""

@@ -36,21 +36,28 @@ class ReadRows:
             yield f"{name}: {remark}"
 
 
-def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
-    """Read every tally that has counted something. Waits for the device."""
+def read_rows(tallies: Iterable[LayerTally | ProductTally], stem_failed: bool) -> ReadRows:
+    """Read every tally that has counted something. Waits for the device.
+
+    Args:
+        tallies: in the order in which their layers ran.
+        stem_failed: True where an operation before all of these could not be counted.
+    """
     rows: list[LayerCount] = []
     non_finite: list[str] = []
     remarks: list[tuple[str, str]] = []
     unreadable: list[tuple[str, str]] = []
     for tally in tallies:
-        if tally.empty:
+        if tally.empty:  # its first call failed
+            stem_failed = stem_failed or not rows
             continue
         try:
             row, finite, remark = tally.read()
         except Exception as error:  # an instrument's own fault is never the user's crash
             unreadable.append((tally.name, failed(error, "reading its counts")))
+            stem_failed = stem_failed or not rows
             continue
-        if not rows and row.input_kind == Kind.REAL:
+        if not rows and not stem_failed and row.input_kind == Kind.REAL:
             row = replace(row, stem=True)
         rows.append(row)
         if not finite:

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import snnprof
-
 from ..peers.library import library
 from .networks import ENERGY_J, FIRING_RATE, SYNOPS, hooks_on, images, labels, network
 
