@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -25,22 +26,44 @@ class Hooks:
     """Hooks on the modules of a model.
 
     A copy that is made of the model meanwhile gets hooks that do nothing, and loses them with
-    the model. A file that is written meanwhile keeps them.
+    the model. A file that is written meanwhile keeps them. Where torch._dynamo traces the model,
+    as torch.export may, they are no part of it.
+
+    Args:
+        on_fault: told of the module and of an error of a hook's, which then goes no further;
+            None: it goes on to the model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_fault: Callable[[nn.Module, Exception], None] | None = None) -> None:
+        self._on_fault = on_fault
         self._handles: list[RemovableHandle] = []
         self._copies: list[tuple[weakref.ref[nn.Module], int]] = []
 
     def before(self, module: nn.Module, function: Callable[..., None]) -> None:
         """Call it with the module, its args and kwargs before the module runs."""
-        hook = _Hook(function, module, self)
+        hook = _Hook(self._guarded(function), module, self)
         self._keep(hook, module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def after(self, module: nn.Module, function: Callable[..., None], always: bool = False) -> None:
         """Call it with the module, its args and output when it has run, or failed (``always``)."""
-        hook = _Hook(function, module, self)
+        hook = _Hook(self._guarded(function), module, self)
         self._keep(hook, module.register_forward_hook(hook, always_call=always))
+
+    def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        on_fault = self._on_fault
+
+        def run(module: nn.Module, args: Any, third: Any) -> None:
+            if torch.compiler.is_dynamo_compiling():
+                return
+            if on_fault is None:
+                function(module, args, third)
+                return
+            try:
+                function(module, args, third)
+            except Exception as error:
+                on_fault(module, error)
+
+        return run
 
     def _keep(self, hook: _Hook, handle: RemovableHandle) -> None:
         hook.number = handle.id

@@ -66,6 +66,13 @@ class RunningModules(Generic[Kept]):
         self._begin = lambda module, args, kwargs: None
         self._end = lambda module, kept: None
 
+    def drop(self, module: nn.Module) -> bool:
+        """End a module, and what still runs inside it, without its hook; False if none runs."""
+        if all(module is not other for other, _ in self._running):
+            return False
+        self._end_with(module)
+        return True
+
     def end_all(self) -> None:
         """End every module that still runs: an interrupt skips the hooks that would have."""
         while self._running:
@@ -87,7 +94,10 @@ class RunningModules(Generic[Kept]):
             return
         if running[-1][0] is not module and all(module is not other for other, _ in running):
             return
+        self._end_with(module)
+
+    def _end_with(self, module: nn.Module) -> None:
         ended = None
         while ended is not module:  # what was interrupted inside it ends with it
-            ended, kept = running.pop()
+            ended, kept = self._running.pop()
             self._end(ended, kept)

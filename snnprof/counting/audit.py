@@ -16,9 +16,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 
 from snnprof.counting.call_site import running_modules
+from snnprof.counting.operation_mode import modes_above
 from snnprof.spiking.neuron_equations import equations_of
 
 # Operators of torch that sum products: by the parts of their names.
@@ -38,15 +44,17 @@ class Audit(TorchDispatchMode):
 
     Args:
         where: name of the module that is running; None outside the model.
+        root: the model's name.
 
     Attributes:
         found: (module, what ran there), in order; each once.
     """
 
-    def __init__(self, where: Callable[[], str | None]) -> None:
+    def __init__(self, where: Callable[[], str | None], root: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: dict[tuple[str, str], None] = {}
         self._where = where
+        self._root = root
         self._covered = 0
 
     def release(self) -> None:
@@ -62,6 +70,16 @@ class Audit(TorchDispatchMode):
         finally:
             self._covered -= 1
 
+    def __exit__(self, *exc: Any) -> None:
+        """Leave the modes that others have entered since where they are."""
+        above = modes_above(self, _get_current_dispatch_mode_stack())
+        for _ in above or ():
+            _pop_mode()
+        if above is not None:
+            super().__exit__(*exc)  # type: ignore[no-untyped-call]
+        for mode in above or ():
+            _push_mode(mode)
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -69,20 +87,25 @@ class Audit(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        reason = None
+        found = None
         if not self._covered and _current_graph_task() == -1:
-            try:  # before it runs: it may write into its operands
-                reason = _reason(func, args)
-            except Exception as error:  # an instrument's own fault is never the user's crash
-                reason = f"{func}: looking at it failed ({type(error).__name__})"
+            found = self._seen(func, args)  # before it runs: it may write into its operands
         # Called from here, an operator would pass by the torch-function modes once more.
         with torch._C.DisableTorchFunction():
             out = func(*args, **(kwargs or {}))
-        if reason is not None:
-            where = self._where()
-            if where is not None:
-                self.found[(where, reason)] = None
+        if found is not None:  # only now: it ran
+            self.found[found] = None
         return out
+
+    def _seen(self, func: Any, args: tuple[Any, ...]) -> tuple[str, str] | None:
+        """The entry for an operator, if it has one."""
+        where: str | None = ""
+        try:
+            where = self._where()
+            reason = None if where is None else _reason(func, args)
+        except Exception as error:  # an instrument's own fault is never the user's crash
+            reason = f"{func}: looking at it failed ({type(error).__name__})"
+        return None if where is None or reason is None else (where or self._root, reason)
 
 
 def _reason(func: Any, args: tuple[Any, ...]) -> str | None:
@@ -92,8 +115,8 @@ def _reason(func: Any, args: tuple[Any, ...]) -> str | None:
     tensors = [x for x in args if isinstance(x, Tensor)]
     if namespace in _HARMLESS or not tensors:
         return None
-    shapes = " x ".join(str(tuple(x.shape)) for x in tensors[:3])
     if namespace not in _TORCHS:
+        shapes = _shapes(tensors)
         return f"{namespace}::{name} of {shapes}: an operator that is not known, not counted"
     if name.rstrip("_") in ("mul", "multiply"):
         return _spikes_product(tensors)
@@ -101,7 +124,12 @@ def _reason(func: Any, args: tuple[Any, ...]) -> str | None:
         return None
     macs = _macs(name, tensors)
     size = "" if macs is None else f", {macs:,} MACs"
-    return f"{name} of {shapes}{size}: ran below torch's functions, not counted"
+    return f"{name} of {_shapes(tensors)}{size}: ran below torch's functions, not counted"
+
+
+def _shapes(tensors: list[Tensor]) -> str:
+    shown = ("a nested tensor" if x.is_nested else str(tuple(x.shape)) for x in tensors[:3])
+    return " x ".join(shown)
 
 
 def _macs(name: str, tensors: list[Tensor]) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -19,6 +19,7 @@ from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.audit import Audit
 from snnprof.counting.call_site import call_site
 from snnprof.counting.eager_stance import running_eagerly
+from snnprof.counting.faults import Faults, failed
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
@@ -68,7 +69,7 @@ class SopCounter:
 
     Raises:
         SnnprofError: an unknown layer type or layout, a layout without the T that it needs, or
-            (from inside the block) an input whose samples cannot be read.
+            (at the end of the block) an input whose samples could not be read.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class SopCounter:
                 "model is a TorchScript module, which runs outside Python, where no hook sees it: "
                 "count the module that it was made from"
             )
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise SnnprofError(f"layers={layers!r}: give a list of {', '.join(LAYER_TYPES)}")
         for name in layers:
             if name not in LAYER_TYPES:
                 raise known("layer type", name, LAYER_TYPES)
@@ -106,7 +109,12 @@ class SopCounter:
         self._owners = parameter_owners(self._model)
         self._doubt = SampleDoubt()
         self._tracker = ModuleTracker(
-            self._model, self._names, self._begin_call, self._doubt.end, self._end_call
+            self._model,
+            self._names,
+            self._begin_call,
+            self._doubt.end,
+            self._end_call,
+            self._note_fault,
         )
         self._neurons = NeuronRates(self._names, self._tracker, axis)
         # The registries as they are now: what was registered since the import is in them.
@@ -118,7 +126,7 @@ class SopCounter:
         self._products = dict(PRODUCTS) if "attention" in self._layers else {}
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
         follow = self._row_order.follow
-        self._audit = Audit(self._tracker.running_name)
+        self._audit = Audit(self._tracker.running_name, self._names[self._model])
         self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
         self._on = ExitStack()  # while the model runs
         self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
@@ -127,7 +135,9 @@ class SopCounter:
         self._recent: dict[str, LayerTally] = {}  # the last used in each module
         self._remembered: dict[str, tuple[RememberedCall, LayerTally]] = {}  # by module
         self._uncounted: dict[tuple[str, str], None] = {}
+        self._faults = Faults(self._uncounted, self._names[self._model])
         self._failed = False
+        self._stem_failed = False
 
     def __enter__(self) -> SopCounter:
         if self._active is not None:
@@ -155,25 +165,46 @@ class SopCounter:
         if active is not None:
             active.close()
             self._release()
+            if exc is None:
+                self._faults.tell_at_end()
 
     def _release(self) -> None:
         """Let go of each other: in a circle the model would outlive its last name."""
         for watching in (self._tracker, self._mode, self._audit):
             watching.release()
 
-    def _begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The mode is on while the model runs, and costs nothing in between."""
+    def _begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """The mode is on while the model runs, and costs nothing in between.
+
+        An error of use is kept until the model has answered: the call is not counted.
+        """
         axis = self._axis
-        axis.begin_call(args, kwargs)
+        try:
+            axis.begin_call(args, kwargs)
+        except SnnprofError as error:
+            self._faults.keep(error)
+            return False
+        except Exception as error:
+            self._note_fault(None, error, lost=True)
+            return False
         if axis.calls == 1:
-            self._doubt.begin(axis.input)
-        several = axis.present.steps.length > 1
-        self._mode.followed = self._row_order.begin(axis.input) if several else NOTHING
+            with self._faults.forgiven():
+                self._doubt.begin(axis.input)
+        self._mode.followed = NOTHING
+        if axis.present.steps.length > 1:
+            with self._faults.forgiven():
+                self._mode.followed = self._row_order.begin(axis.input)
         auditing = axis.calls == 1 and self._audits
         self._mode.covering = self._audit.covering if auditing else None
         if auditing:
             self._on.enter_context(self._audit)
         self._on.enter_context(self._mode)
+        return True
+
+    def _note_fault(self, name: str | None, error: Exception, lost: bool) -> None:
+        if lost:
+            self._axis.lose_call(failed(error))
+        self._faults.list(name, error)
 
     def _end_call(self) -> None:
         self._on.close()
@@ -182,22 +213,29 @@ class SopCounter:
     def _verify_weights(self) -> None:
         """See whether every weight still is what was counted."""
         for tally in self._tallies.values():
-            tally.verify_weight()
+            with self._faults.forgiven(tally.name):
+                tally.verify_weight()
 
     def _release_weights(self) -> None:
         """Leave no reference on a weight."""
         for tally in self._tallies.values():
-            tally.release_weight()
+            with self._faults.forgiven(tally.name):
+                tally.release_weight()
         self._recent.clear()
         self._remembered.clear()
 
     def _note_failure(self, func: Callable[..., Any], error: Exception | None) -> None:
-        frame = self._tracker.frame()
-        if frame is not None and error is None:
+        try:
+            name = self._tracker.running_name()
+        except Exception:  # whose fault it may be
+            name = self._names[self._model]
+        if name is None:
+            return
+        if error is None:
             self._failed = True
-        elif frame is not None:
-            reason = f"{operation_name(func)}: counting it failed ({type(error).__name__}: {error})"
-            self._uncounted[(frame.name, reason)] = None
+        else:
+            self._stem_failed = self._stem_failed or not self._tallies
+            self._faults.list(name, error, f"{operation_name(func)}: ")
 
     def _arrange(self, steps: TimeSteps, x: Tensor, leading: int) -> None:
         """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
@@ -347,14 +385,16 @@ class SopCounter:
             samples: how many samples were fed, to be compared with those that were counted.
 
         Raises:
-            SnnprofError: the model was never called, the last sequence is not finished, a
-                call of the model failed half-way, or another number of samples was counted.
+            SnnprofError: an input whose samples could not be read, the model was never called, the
+                last sequence is not finished, a call of the model failed half-way, or another
+                number of samples was counted.
 
         Warns:
             RuntimeWarning: a layer received NaN or infinity (``non_finite`` names it), or its
                 weight was written to without a trace (``.data``, a fused optimiser); or, once, the
-                samples look like time steps.
+                samples look like time steps, or T in the layout "inside" like another.
         """
+        self._faults.tell()
         self._axis.check_complete(samples)
         if self._failed or self._tracker.unfinished:
             raise SnnprofError(
@@ -364,16 +404,26 @@ class SopCounter:
         if self._active is not None:
             self._verify_weights()
         with unseen_by_others(), torch._C.DisableTorchFunction():
-            found = read_rows(self._tallies.values())
+            found = read_rows(self._tallies.values(), self._stem_failed)
         self._uncounted.update(dict.fromkeys(found.unreadable))
         for warning in found.warnings():
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
         # A network without spikes has no time steps.
         spikes = any(row.input_kind != Kind.REAL for row in found.rows)
+        doubt = None
         if spikes and samples is None and self._axis.reads_first_dimension_only:
-            doubt = self._doubt.say_once()
+            with self._faults.forgiven():
+                doubt = self._doubt.say_once()
+        if doubt:
+            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
+        if self._axis.steps_run_inside:
+            with self._faults.forgiven():
+                doubt = self._neurons.doubt_steps(self._axis.samples, self._axis.timesteps)
             if doubt:
                 warnings.warn(doubt, RuntimeWarning, stacklevel=2)
+        neurons, never_seen = self._neurons.read(), list[tuple[str, str]]()
+        with self._faults.forgiven():
+            never_seen = list(self._unseen(found.rows))
         return CountResult(
             rows=found.rows,
             samples=self._axis.samples,
@@ -383,10 +433,10 @@ class SopCounter:
                 *self._audit.found,
                 *found.remarks,
                 *self._neurons.not_counted,
-                *self._unseen(found.rows),
+                *never_seen,
             ),
             non_finite=found.non_finite,
-            neurons=self._neurons.read(),
+            neurons=neurons,
             scan=", ".join(sorted({t.scan for t in self._tallies.values() if t.scan})) or None,
         )
 
@@ -399,7 +449,8 @@ class SopCounter:
             SnnprofError: on every process, where :meth:`result` does on any; and as
                 :meth:`snnprof.CountResult.merge`.
         """
-        return of_all_processes(self.result, self._axis.calls > 0, group)
+        called = self._axis.calls > 0 or self._faults.misused
+        return of_all_processes(self.result, called, group)
 
     def _unseen(self, rows: Sequence[LayerCount]) -> Iterator[tuple[str, str]]:
         listed = {name for name, _ in (*self._uncounted, *self._audit.found)}

@@ -140,6 +140,8 @@ class FanOut:
         self.dense = self._per_input.sum()
         self.order = tuple(range(len(self._row_shape)))
         self._laid_out: dict[tuple[tuple[int, ...], int], Weights] = {}
+        self._weight: Callable[[], Tensor | None] = lambda: None
+        self._version: int | None = None
 
     def laid_out(self, order: tuple[int, ...], mixed: int = 1) -> Weights:
         """The fan-out, the row's dimensions in this order of memory.
@@ -160,7 +162,7 @@ class FanOut:
 
     def follow(self, weight: Tensor) -> None:
         """Hold for this weight from now on; it has the same synapses."""
-        self._weight: Callable[[], Tensor | None] = weakref.ref(weight)
+        self._weight = weakref.ref(weight)
         self._version = _version(weight)
         self._form = _form(weight)
 

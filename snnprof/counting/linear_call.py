@@ -160,7 +160,7 @@ class RememberedCall:
         self._settings_start = operation.leading_operands
         x: Tensor = args[self._input]
         self._kept_weight = weakref.ref(args[self._weight])
-        self._like = (x.shape, x.dtype, x.layout)
+        self._like = (type(x), x.shape, x.dtype, x.layout)
         self._settings = tuple(map(frozen, args[self._settings_start :]))
 
     def operands_if_same(
@@ -172,7 +172,7 @@ class RememberedCall:
         x, weight = args[self._input], args[self._weight]
         same = (
             weight is self._kept_weight()
-            and (x.shape, x.dtype, x.layout) == self._like
+            and (type(x), x.shape, x.dtype, x.layout) == self._like
             and args[self._settings_start :] == self._settings
             and torch._C._functorch.peek_interpreter_stack() is None
         )

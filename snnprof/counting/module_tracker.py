@@ -37,9 +37,12 @@ class ModuleTracker:
     Args:
         root: the model.
         names: its modules' names.
-        begin_call: called with the input of every call of the root, before it runs.
+        begin_call: called with the input of every call of the root, before it runs; False: the
+            call is not to be counted.
         see_output: called with the output of the first call.
         end_call: called when it has run, or failed.
+        note_fault: told of the module's name, of an error in following it, which goes no further,
+            and whether a call of the root was lost by it.
 
     Attributes:
         entered: names of the modules that ran.
@@ -50,15 +53,18 @@ class ModuleTracker:
         self,
         root: nn.Module,
         names: Mapping[nn.Module, str],
-        begin_call: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        begin_call: Callable[[tuple[Any, ...], dict[str, Any]], bool],
         see_output: Callable[[Any], None],
         end_call: Callable[[], None],
+        note_fault: Callable[[str, Exception, bool], None],
     ) -> None:
         self._root = root
         self._names = names
         self._begin_call = begin_call
         self._see_output = see_output
         self._end_call = end_call
+        self._note_fault = note_fault
+        self._counts = False  # the present call
         self._running = RunningModules(self._begin, self._end)
         self._depth = 0  # of calls of the root; more than 1 where it calls itself
         self._begun = 0
@@ -68,14 +74,15 @@ class ModuleTracker:
 
     def release(self) -> None:
         """Let go of who is told, so that counter and model are freed with their last name."""
-        self._begin_call = lambda args, kwargs: None
+        self._begin_call = lambda args, kwargs: False
         self._see_output = lambda out: None
         self._end_call = lambda: None
+        self._note_fault = lambda name, error, lost: None
         self._running.release()
 
     def attach(self, undo: ExitStack) -> None:
         """Put the hooks on; ``undo`` takes them off."""
-        hooks, root = Hooks(), self._root
+        hooks, root = Hooks(self._recover), self._root
         undo.callback(hooks.remove)
         hooks.after(root, self._finish)
         others = (m for m in self._names if m is not root and _may_multiply(m))
@@ -91,8 +98,8 @@ class ModuleTracker:
 
     @property
     def in_call(self) -> bool:
-        """True inside a call of the root, in its thread, outside a backward pass."""
-        return self._depth > 0 and self._running.is_followed()
+        """True inside a call of the root that counts, in its thread, outside a backward pass."""
+        return self._depth > 0 and self._counts and self._running.is_followed()
 
     def running_name(self) -> str | None:
         """The name of the innermost running module; None outside the model's forward pass."""
@@ -115,7 +122,7 @@ class ModuleTracker:
         name = self._names[module]
         if module is self._root:
             if self._depth == 0:
-                self._begin_call(args, kwargs)
+                self._counts = self._begin_call(args, kwargs)
             self._depth += 1
             self._begun += 1
         elif self._depth:
@@ -136,6 +143,21 @@ class ModuleTracker:
             self._depth -= 1
             if self._depth == 0:
                 self._end_call()
+
+    def _recover(self, module: nn.Module, error: Exception) -> None:
+        """Go on after an error in a hook as if it had been the module's end.
+
+        In the hook before the root nothing was begun: the call is not counted.
+        """
+        try:
+            ended = self._running.drop(module)
+        except Exception:  # the same fault again
+            ended = False
+        lost = not ended and module is self._root
+        if lost:
+            self._depth = 0
+            self._end_call()
+        self._note_fault(self._names[module], error, lost)
 
 
 def _may_multiply(module: nn.Module) -> bool:

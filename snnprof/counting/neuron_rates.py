@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
+from snnprof.counting.faults import failed
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.operation_mode import unseen_by_others, why_not_countable
 from snnprof.counting.samples import SampleAxis
@@ -43,6 +45,7 @@ class NeuronTally:
         self._nonzeros: list[int | Tensor] = [0] * self.time_steps.period
         self._outputs = 0
         self._calls = 0
+        self.rows = 0  # outputs of one sample at one time step
 
     @property
     def empty(self) -> bool:
@@ -147,7 +150,7 @@ class NeuronRates:
         Raises:
             SnnprofError: a function that was registered for a neuron returned something else.
         """
-        hooks = Hooks()
+        hooks = Hooks(lambda module, error: self._list(self._names[module], failed(error)))
         undo.callback(self._release)
         undo.callback(hooks.remove)
         self._arrange = arrange
@@ -187,8 +190,7 @@ class NeuronRates:
                 with unseen_by_others(), torch._C.DisableTorchFunction():
                     self._count(name, dims, out)
             except Exception as error:
-                reason = f"counting it failed ({type(error).__name__}: {error})"
-                self._list(name, _why_not_countable(out) or reason)
+                self._list(name, _why_not_countable(out) or failed(error))
 
         return count
 
@@ -204,8 +206,38 @@ class NeuronRates:
             tally = self._tallies[name] = NeuronTally(name, self._axis.timesteps)
         self._arrange(tally.time_steps, spikes, dims)
         tally.add(spikes, self._axis.present)
+        tally.rows += math.prod(spikes.shape[:dims])
+
+    def doubt_steps(self, samples: int, timesteps: int | None) -> str | None:
+        """The doubt in words that T is right; None where a layer of neurons runs a multiple of it.
+
+        Args:
+            samples: counted so far.
+            timesteps: T.
+        """
+        runs = {
+            name: tally.rows // samples
+            for name, tally in self._tallies.items()
+            if not tally.empty and tally.rows % samples == 0
+        }
+        if not runs or not timesteps or any(ran % timesteps == 0 for ran in runs.values()):
+            return None
+        name, ran = next(iter(runs.items()))
+        return (
+            f"timesteps={timesteps}, but {name} ran {ran} time steps for every sample, and no "
+            f"layer of neurons a multiple of {timesteps}: give the T of the network"
+        )
 
     def read(self) -> tuple[NeuronRate, ...]:
         """A row per layer of neurons, in order of first call."""
         with unseen_by_others(), torch._C.DisableTorchFunction():
-            return tuple(tally.read() for tally in self._tallies.values() if not tally.empty)
+            return tuple(self._read())
+
+    def _read(self) -> Iterator[NeuronRate]:
+        for name, tally in self._tallies.items():
+            if tally.empty:
+                continue
+            try:
+                yield tally.read()
+            except Exception as error:
+                self._list(name, failed(error, "reading it"))

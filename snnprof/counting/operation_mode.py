@@ -7,17 +7,23 @@ seen with the quantised weight, a functional call is seen like a module's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils._python_dispatch import _disable_current_modes
 
+Mode = TypeVar("Mode")
 Observer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
 
 # Operations that are not counted; each use is listed in the result.
@@ -94,7 +100,7 @@ class OperationMode(TorchFunctionMode):
         watched: functions to report.
         observe: called before the function, while its input is still in the processor's cache.
         note_failure: called with the function, and with None where it fails after it was
-            observed, or the error where it runs but observing it failed.
+            observed, or the error where it runs but observing or following it failed.
         follow: called with a function of ``followed``, its arguments and its output.
 
     Attributes:
@@ -127,6 +133,19 @@ class OperationMode(TorchFunctionMode):
         self._follow = lambda func, args, kwargs, out: None
         self.covering = None
 
+    def __exit__(self, *exc: Any) -> None:
+        """Leave the modes that others have entered since where they are.
+
+        An interrupt skips the end of a call: its mode leaves with the counter, whenever that is.
+        """
+        above = modes_above(self, _get_current_function_mode_stack())
+        for _ in above or ():
+            _pop_mode()
+        if above is not None:
+            super().__exit__(*exc)  # type: ignore[no-untyped-call]
+        for mode in above or ():
+            _push_mode(mode)
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -152,7 +171,7 @@ class OperationMode(TorchFunctionMode):
         with self.covering() if self.covering and func in _MASKS else _NOTHING:
             out = func(*args, **kwargs)
         if func in self.followed:
-            self._follow(func, args, kwargs, out)
+            self._see(func, args, kwargs, out)
         return out
 
     def _reported(
@@ -169,12 +188,28 @@ class OperationMode(TorchFunctionMode):
         except BaseException:
             if ours is None:
                 self._note_failure(func, None)
+            ours = None
             raise
         if ours is not None:  # a fault of the counter's is not the user's crash
             self._note_failure(func, ours)
+            ours = None  # its traceback holds this frame, and the operands
         if func in self.followed:  # an einsum of one operand is a transposition
-            self._follow(func, args, kwargs, out)
+            self._see(func, args, kwargs, out)
         return out
+
+    def _see(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        try:
+            self._follow(func, args, kwargs, out)
+        except Exception as error:  # nor is this one
+            self._note_failure(func, error)
+
+
+def modes_above(mode: object, stack: Sequence[Mode]) -> Sequence[Mode] | None:
+    """The modes that were entered after this one; None if it is on no more, or elsewhere."""
+    places = [place for place, other in enumerate(stack) if other is mode]
+    return stack[places[-1] + 1 :] if places else None
 
 
 def unseen_by_others() -> AbstractContextManager[object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from snnprof.core.errors import SnnprofError
+from snnprof.counting.faults import failed
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.product_tally import ProductTally
 from snnprof.results import LayerCount
@@ -38,8 +39,12 @@ class ReadRows:
             yield f"{name}: {remark}"
 
 
-def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
+def read_rows(tallies: Iterable[LayerTally | ProductTally], stem_failed: bool) -> ReadRows:
     """Read every tally that has counted something. Waits for the device.
+
+    Args:
+        tallies: in the order in which their layers ran.
+        stem_failed: True where an operation before all of these could not be counted.
 
     Raises:
         SnnprofError: a count passes 2^63.
@@ -49,16 +54,17 @@ def read_rows(tallies: Iterable[LayerTally | ProductTally]) -> ReadRows:
     remarks: list[tuple[str, str]] = []
     unreadable: list[tuple[str, str]] = []
     for tally in tallies:
-        if tally.empty:
+        if tally.empty:  # its first call failed
+            stem_failed = stem_failed or not rows
             continue
         try:
             row, finite, remark = tally.read()
         except Exception as error:  # an instrument's own fault is never the user's crash
-            reason = f"reading its counts failed ({type(error).__name__}: {error})"
-            unreadable.append((tally.name, reason))
+            unreadable.append((tally.name, failed(error, "reading its counts")))
+            stem_failed = stem_failed or not rows
             continue
         _check_fits(row)
-        if not rows and row.input_kind == Kind.REAL:
+        if not rows and not stem_failed and row.input_kind == Kind.REAL:
             row = replace(row, stem=True)
         rows.append(row)
         if not finite:

@@ -94,11 +94,18 @@ class SampleAxis:
         self._next = 0
         self._announced: tuple[int, int] | None = None  # steps and samples of each call
         self._calls_left = 0
+        self._lost: str | None = None  # a call of which nothing was counted, and why
 
     @property
     def states_itself(self) -> bool:
         """True if the root says what its input holds."""
         return self._root is not None
+
+    @property
+    def steps_run_inside(self) -> bool:
+        """True if somebody said T, and neither the input nor the number of calls shows it."""
+        unseen = self._layout.whole and self._layout.time_dim is None
+        return unseen and self._root is None and self._announced is None
 
     @property
     def layout(self) -> Layout | None:
@@ -212,6 +219,16 @@ class SampleAxis:
                 "count sequences of different length with separate counters"
             )
 
+    def lose_call(self, why: str) -> None:
+        """Take note of a call of which nothing was counted."""
+        self._lost = self._lost or why
+
+    @property
+    def _in_parts(self) -> bool:
+        """True if a call may run a part of a sequence."""
+        by_steps = self.timesteps is not None and not self._layout.whole and self._root is None
+        return by_steps or self._announced is not None
+
     def check_complete(self, samples: int | None = None) -> None:
         """Raise SnnprofError where the counts are not those of whole sequences.
 
@@ -220,6 +237,8 @@ class SampleAxis:
         """
         if samples is not None:
             _check_whole("samples", samples)
+        if self._lost and (self.calls == 0 or self._in_parts):
+            raise SnnprofError(f"a call of the model was not counted: {self._lost}; count again")
         if self.calls == 0:
             raise SnnprofError("the model was never called inside the counter: nothing to report")
         if self.samples == 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import resolve_name
 
 from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.counting.module_tracker import LAYER_MODULES, ModuleTracker
@@ -51,6 +52,6 @@ def why_left_out(func: Callable[..., Any]) -> str:
 
 
 def operation_name(func: Callable[..., Any]) -> str:
-    """The name of an operation that is watched."""
+    """The name of an operation that is watched or followed."""
     entry = OPERATIONS.get(func) or PRODUCTS.get(func)
-    return entry.name if entry else UNCOUNTED[func]
+    return entry.name if entry else UNCOUNTED.get(func) or resolve_name(func) or str(func)

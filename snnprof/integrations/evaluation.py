@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-import torch.distributed
 from torch import nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
+from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.pricing import price
@@ -33,7 +31,7 @@ class Evaluation:
         options: of :class:`~snnprof.SopCounter`.
 
     Attributes:
-        counts, energy: of the last evaluation, of this process alone; None before it.
+        counts, energy: of the last evaluation, of all processes; None before it.
 
     Raises:
         SnnprofError: an unknown convention or option.
@@ -84,15 +82,19 @@ class Evaluation:
     def close(self) -> None:
         """Stop counting, and leave nothing on the models."""
         for _, stack in self._counters.values():
-            stack.close()
+            try:
+                stack.close()
+            except SnnprofError as error:  # of an evaluation that nobody ended
+                self._tell(f"SOPs of this evaluation are not logged: {error}")
         self._counters, self._called, self._chosen = {}, set(), None
 
-    def end(self, samples: int | None, device: torch.device) -> dict[str, float]:
+    def end(self, samples: int | None) -> dict[str, float]:
         """Stop counting; SOPs, firing rate and energy per sample, of all processes together.
+
+        Every process must call it.
 
         Args:
             samples: that were evaluated in this process; None where that is not known.
-            device: where processes exchange numbers.
 
         Returns:
             What was measured of :data:`FIGURES`; nothing where counting failed in any process.
@@ -104,19 +106,22 @@ class Evaluation:
             self._tell(f"SOPs of this evaluation are not logged: {error}")
         finally:
             self.close()
-        counts = self.counts
-        values = dict.fromkeys(FIGURES, math.nan)
-        if counts is not None and self.energy is not None:
-            values["synops"] = _known(counts.per_sample("synops"))
-            values["firing_rate"] = _known(counts.firing_rate)
-            values["energy_j"] = self.energy.total_j
-        together = over_processes(values, 0 if counts is None else counts.samples, device)
-        return {name: value for name, value in together.items() if math.isfinite(value)}
+        counts, energy = self.counts, self.energy
+        if counts is None or energy is None:
+            return {}
+        values = (counts.per_sample("synops"), counts.firing_rate, energy.total_j)
+        figures = zip(FIGURES, values, strict=True)
+        return {name: value for name, value in figures if value is not None}
 
     def _read(self, samples: int | None) -> None:
-        if self._chosen is None:
-            raise SnnprofError("the network was never called")
-        counts = self._chosen.result(samples)
+        chosen = self._chosen
+
+        def read() -> CountResult:
+            if chosen is None:
+                raise SnnprofError("the network was never called")
+            return chosen.result(samples)
+
+        counts = of_all_processes(read, chosen is not None or bool(samples), group=None)
         energy = price(counts, self._table)
         self.counts, self.energy = counts, energy
         if counts.not_counted:
@@ -145,28 +150,3 @@ def named(model: nn.Module | str | None, root: nn.Module) -> nn.Module | None:
         raise SnnprofError(
             f"model={model!r}: {type(root).__name__} has no module of that name; it has {names}"
         ) from error
-
-
-def over_processes(
-    values: Mapping[str, float], samples: int, device: torch.device
-) -> dict[str, float]:
-    """Figures per sample of all processes together, weighted by their samples.
-
-    Every process must call it; NaN in any of them is NaN in all.
-    """
-    distributed = torch.distributed
-    alone = not (distributed.is_available() and distributed.is_initialized())
-    if alone or distributed.get_world_size() == 1:
-        return dict(values)
-    sums = [samples, *(value * samples for value in values.values())]
-    whole = torch.tensor(sums, dtype=torch.float64, device=device)
-    distributed.all_reduce(whole)
-    total, *figures = whole.tolist()
-    return {
-        name: figure / total if total else math.nan
-        for name, figure in zip(values, figures, strict=True)
-    }
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -37,7 +37,7 @@ class SopCallback(_Base):  # type: ignore[misc]
 
     Attributes:
         counts, energy: :class:`~snnprof.CountResult` and :class:`~snnprof.EnergyResult` of the
-            last evaluation, of this process; None before it, or where counting failed.
+            last evaluation, of all processes; None before it, or where counting failed.
 
     Raises:
         SnnprofError: an unknown convention or option; in the first evaluation, no such module,
@@ -101,7 +101,7 @@ class SopCallback(_Base):  # type: ignore[misc]
             raise
         # With several processes the number is that of all.
         samples = output.num_samples if trainer.args.world_size == 1 else None
-        figures = self._evaluation.end(samples, trainer.args.device)
+        figures = self._evaluation.end(samples)
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_{name}": value for name, value in figures.items()})
         return output

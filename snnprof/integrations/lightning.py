@@ -47,7 +47,7 @@ class SopCallback(*_BASES):  # type: ignore[misc]
 
     Attributes:
         counts, energy: :class:`~snnprof.CountResult` and :class:`~snnprof.EnergyResult` of the
-            last evaluation, of this process; None before it, or where counting failed.
+            last evaluation, of all processes; None before it, or where counting failed.
 
     Raises:
         SnnprofError: an unknown convention or option; at the start, no such module; in the
@@ -116,7 +116,7 @@ class SopCallback(*_BASES):  # type: ignore[misc]
         self._seen = self._seen + samples if known else None  # type: ignore[operator]
 
     def _end(self, trainer: Any, pl_module: Any) -> None:
-        figures = self._evaluation.end(self._seen, trainer.strategy.root_device)
+        figures = self._evaluation.end(self._seen)
         if trainer.sanity_checking:  # counted so that mistakes are found before the training
             self._evaluation.forget()
             return

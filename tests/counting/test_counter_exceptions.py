@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -207,3 +208,64 @@ def test_a_counter_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="no such module"), SopCounter(model):
         pass
     assert_nothing_left(model)
+
+
+# --- errors of use ------------------------------------------------------------------------------
+
+ONES = torch.ones(2, 1, 3)
+MISUSES: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "batch_dim=4, but the model's input has shape": ({"batch_dim": 4}, [ONES]),
+    "without a tensor": ({}, [3]),
+    "the batch changed from 2 to 1": ({"timesteps": 2}, [ONES, ONES[:1]]),
+    "no time step in": ({"layout": "time-first"}, [ONES[:0]]),
+    "ran 1 time steps where 2": ({"layout": "time-first"}, [ONES, ONES[:1]]),
+}
+
+
+class Obliging(nn.Module):
+    """Runs whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: object) -> Tensor:
+        return self.fc(x if isinstance(x, Tensor) else torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("message", MISUSES)
+def test_an_error_of_use_waits_until_the_model_has_answered(message: str):
+    options, calls = MISUSES[message]
+    model = Obliging()
+    calls = [*calls, calls[0]]
+    plain = [model(x) for x in calls]
+    with SopCounter(model, **options) as counter:
+        outputs = [model(x) for x in calls]
+        assert modes_on() == 0
+        with pytest.raises(SnnprofError, match=message):
+            counter.result()
+    assert all(torch.equal(a, b) for a, b in zip(outputs, plain, strict=True))
+    with pytest.raises(SnnprofError, match=message), counter:
+        model(calls[0]), model(calls[1])
+    with pytest.raises(SnnprofError, match=message):  # and again for whoever went on
+        counter.result()
+    with pytest.raises(SnnprofError, match=message):
+        counter.all_reduce()
+    assert_nothing_left(model)
+
+
+def test_an_error_of_use_that_was_told_is_not_told_at_the_end_again():
+    model = Obliging()
+    with SopCounter(model, batch_dim=4) as counter:
+        model(torch.ones(1, 3))
+        assert modes_on() == 0
+        with pytest.raises(SnnprofError, match="batch_dim=4"):
+            counter.result()
+
+
+def test_an_error_of_use_does_not_hide_the_users():
+    model = Obliging()
+    with pytest.raises(ZeroDivisionError), SopCounter(model, batch_dim=4):
+        model(torch.ones(1, 3)) / (1 // 0)
+    with pytest.raises(ZeroDivisionError), SopCounter(model):
+        model(torch.ones(1, 3)) / (1 // 0)

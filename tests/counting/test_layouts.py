@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import snnprof
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
+from snnprof.spiking.lif import LIF
 
 from ..support.counting import Function, count
 
@@ -233,8 +235,9 @@ def test_a_call_that_was_not_announced_is_an_error():
     with SopCounter(model := net()) as counter:
         counter.expect(samples=5, timesteps=4)
         model(torch.ones(4, 5, 3))
+        model(torch.ones(4, 5, 3))
         with pytest.raises(SnnprofError, match="call 2 of the model was not announced: say expect"):
-            model(torch.ones(4, 5, 3))
+            counter.result()
 
 
 def test_an_announced_call_that_did_not_come_is_an_error():
@@ -287,3 +290,43 @@ def test_an_announced_number_that_was_not_fed_says_where_it_comes_from():
         model(torch.ones(4, 5, 3))
     with pytest.raises(SnnprofError, match=r"5 samples .* 6 were expected: .* expect\(samples"):
         counter.result(samples=6)
+
+
+# --- T in the layout "inside", which no shape shows --------------------------------------------
+
+
+class Inside(nn.Module):
+    """[B, 3], four steps in a loop or in one call of the neurons."""
+
+    def __init__(self, together: bool) -> None:
+        super().__init__()
+        self.fc, self.together = nn.Linear(3, 2), together
+        self.lif = LIF(4) if together else Fire()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x).expand(4, *x.shape[:-1], 2)
+        return (self.lif(x) if self.together else torch.stack(list(map(self.lif, x)))).mean(0)
+
+
+class Fire(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0).float()
+
+
+snnprof.register_neuron(Fire)(lambda neuron: snnprof.NeuronEquations(multi_step=False))
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one call", "in a loop"])
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 4, 5, 8])
+def test_another_number_of_steps_inside_is_doubted(together: bool, timesteps: int):
+    model = Inside(together)
+    with SopCounter(model, layout="inside", timesteps=timesteps) as counter:
+        for _ in range(2):
+            model(torch.rand(5, 3))
+            snnprof.reset(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        counter.result()
+    said = f"timesteps={timesteps}, but lif ran 4 time steps for every sample"
+    expected = [said] if timesteps in (3, 5, 8) else []  # the others divide 4
+    assert [str(one.message).partition(", and")[0] for one in caught] == expected

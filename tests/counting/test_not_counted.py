@@ -206,3 +206,45 @@ def test_no_layers():
 def test_an_unknown_layer_type_is_an_error_that_lists_the_known():
     with pytest.raises(SnnprofError, match=r"pooling.*attention, conv, linear"):
         SopCounter(small_net(), layers=("conv", "pooling"))
+
+
+@pytest.mark.parametrize("layers", ["conv", None, 3])
+def test_layer_types_come_in_a_list(layers):
+    with pytest.raises(SnnprofError, match="give a list of conv, linear, attention") as error:
+        SopCounter(small_net(), layers=layers)
+    assert str(error.value).startswith(f"layers={layers!r}")
+
+
+@pytest.mark.parametrize("timesteps", [True, 2.0, "2", 0, -1])
+def test_time_steps_are_a_whole_number(timesteps):
+    with pytest.raises(SnnprofError) as error:
+        SopCounter(small_net(), timesteps=timesteps)
+    assert str(error.value) == f"timesteps={timesteps!r}: must be a whole number, at least 1"
+
+
+@pytest.mark.parametrize("model", [nn.Linear, 3, None, lambda x: x], ids=str)
+def test_what_is_no_module_is_refused(model):
+    with pytest.raises(SnnprofError, match=r"^model is a \w+, not a torch.nn.Module$"):
+        SopCounter(model)
+
+
+def test_empty_batches_are_one_line_alone_and_nothing_beside_others():
+    model = nn.Sequential(nn.Linear(3, 2))
+    with SopCounter(model) as counter:
+        assert model(torch.ones(0, 3)).shape == (0, 2)
+        with pytest.raises(SnnprofError, match="only called with empty batches"):
+            counter.result()
+        model(torch.ones(4, 3))
+    result = counter.result()
+    assert (result.samples, result.total("synops")) == (4, 24)  # 4 * 3 * 2
+
+
+def test_nan_and_infinity_are_named_by_layer():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].weight[0] = float("inf")
+    with SopCounter(model) as counter:
+        model(torch.ones(4, 3))
+    with pytest.warns(RuntimeWarning, match="NaN or infinity in the input of 1: counted as events"):
+        result = counter.result()
+    assert result.non_finite == ("1",)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed
 from torch import nn
 
 import snnprof
-from snnprof.integrations.evaluation import Evaluation, over_processes
+from snnprof.counting import all_reduce
+from snnprof.integrations.evaluation import Evaluation
 from snnprof.integrations.packages import imported
 
 from .networks import ENERGY_J, FIRING_RATE, SYNOPS, hooks_on, images, network
 
-CPU = torch.device("cpu")
 FIGURES = {
     "synops": SYNOPS,
     "firing_rate": FIRING_RATE,
@@ -36,7 +34,7 @@ def test_the_first_module_that_is_called_is_counted() -> None:
         for count in (3, 2):
             called(images(count))
             evaluation.choose()
-        assert evaluation.end(5, CPU) == FIGURES
+        assert evaluation.end(5) == FIGURES
         assert evaluation.counts is not None and evaluation.energy is not None
         assert evaluation.counts.samples == 5
         assert evaluation.counts.rows[0].name == ("0.1" if called is outer else "1")
@@ -48,7 +46,7 @@ def test_each_evaluation_stands_alone() -> None:
     for _ in range(2):
         evaluation.begin([model])
         model(images(4))
-        assert evaluation.end(4, CPU) == FIGURES
+        assert evaluation.end(4) == FIGURES
     evaluation.begin([model])
     assert evaluation.counts is None
     evaluation.close()
@@ -62,14 +60,14 @@ def test_what_was_counted_is_compared_with_what_was_evaluated() -> None:
         for _ in range(4):  # T = 4, and nobody said so
             model(images(2))
         with pytest.warns(RuntimeWarning, match="8 samples were counted, 2 were expected"):
-            assert evaluation.end(2, CPU) == {}
+            assert evaluation.end(2) == {}
         assert evaluation.counts is None
         evaluation = Evaluation("operands", {})
     stepwise = Evaluation("operands", {"timesteps": 4})
     stepwise.begin([model])
     for _ in range(4):
         model(images(2))
-    assert stepwise.end(2, CPU)["synops"] == 4 * SYNOPS
+    assert stepwise.end(2)["synops"] == 4 * SYNOPS
 
 
 @pytest.mark.filterwarnings("error")
@@ -77,9 +75,9 @@ def test_a_network_that_was_not_called_is_a_warning_once() -> None:
     model, evaluation = network(), Evaluation("operands", {})
     evaluation.begin([model])
     with pytest.warns(RuntimeWarning, match="are not logged: the network was never called"):
-        assert evaluation.end(None, CPU) == {}
+        assert evaluation.end(None) == {}
     evaluation.begin([model])
-    assert evaluation.end(None, CPU) == {}  # no second warning: they are errors here
+    assert evaluation.end(None) == {}  # no second warning: they are errors here
     assert hooks_on(model) == 0
 
 
@@ -96,7 +94,7 @@ def test_what_was_not_counted_is_said_once() -> None:
     evaluation.begin([model])
     model(images(2))
     with pytest.warns(RuntimeWarning, match="without what was not counted: idle"):
-        assert evaluation.end(2, CPU) == FIGURES
+        assert evaluation.end(2) == FIGURES
 
 
 def test_mistakes_are_found_at_once() -> None:
@@ -130,24 +128,50 @@ def test_every_package_that_is_there_is_taken(
         imported(("first_package", "broken_package"), "lightning")
 
 
-def test_alone_the_figures_are_as_they_are() -> None:
-    assert over_processes({"a": 2.0}, 3, CPU) == {"a": 2.0}
+def together(monkeypatch: pytest.MonkeyPatch, other: object) -> None:
+    """Be one of two processes; the other hands in what it has."""
+    monkeypatch.setattr(all_reduce, "gathered", lambda mine, group: [mine, other])
 
 
-def test_processes_are_weighted_by_their_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    def with_the_other(sums: torch.Tensor) -> None:
-        assert sums.tolist()[:2] == [3, 6]
-        sums += torch.tensor([1.0, 8.0, math.nan, 0.0], dtype=sums.dtype)  # of its one sample
+def test_processes_are_merged_and_the_kind_is_judged_of_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, evaluation = nn.Sequential(nn.Linear(4, 3)), Evaluation("operands", {})
+    theirs = images(1)
+    theirs[0, 0] = 0.3  # and a 1: REAL
+    with snnprof.SopCounter(model) as sops:
+        model(theirs)
+    together(monkeypatch, sops.result())
+    evaluation.begin([model])
+    model(images(3))
+    found = evaluation.end(3)
+    assert evaluation.counts is not None and evaluation.counts.samples == 4
+    # (3 + 1) images * 2 non-zeros * 3 outputs, of which each is a MAC of 4.6 pJ: ours too
+    assert evaluation.counts.total("synops") == 24
+    assert found == {"synops": 6.0, "energy_j": pytest.approx(6 * 4.6e-12, rel=1e-12)}
 
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_reduce", with_the_other)
-    found = over_processes({"a": 2.0, "b": 1.0, "c": 4.0}, 3, CPU)
-    # (2 * 3 + 8 * 1) / 4, (4 * 3 + 0) / 4; what one process has not measured, all have not
-    assert (found["a"], found["c"]) == (3.5, 3.0)
-    assert math.isnan(found["b"])
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: None)
-    assert math.isnan(over_processes({"a": math.nan}, 0, CPU)["a"])
+
+def test_an_error_of_one_process_is_told_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, evaluation = network(), Evaluation("operands", {})
+    together(monkeypatch, "5 samples were counted, 4 were expected")
+    evaluation.begin([model])
+    model(images(3))
+    with pytest.warns(RuntimeWarning, match="are not logged: rank 1: 5 samples were counted"):
+        assert evaluation.end(3) == {}
+
+
+def test_an_input_that_cannot_be_read_does_not_end_a_training() -> None:
+    model, evaluation = network(), Evaluation("operands", {"batch_dim": 4})
+    evaluation.begin([model])
+    assert model(images(2)).shape == (2, 3)
+    with pytest.warns(RuntimeWarning, match="batch_dim=4, but the model's input has shape"):
+        assert evaluation.end(2) == {}
+    abandoned = Evaluation("operands", {"batch_dim": 4})
+    abandoned.begin([model])
+    model(images(2))
+    with pytest.warns(RuntimeWarning, match="batch_dim=4, but the model's input has shape"):
+        abandoned.close()
+    assert hooks_on(model) == 0
 
 
 @pytest.mark.parametrize(
