@@ -147,7 +147,9 @@ class DeviceReading:
         below = _denominators(x.device)[(part * _BINS).round_().long()]
         above = (ratio * below).round_()
         fits = (above >= 1) & (above <= MAX_LEVELS) & (below > 0)
-        estimate = ratio * below / above
+        # Products of few bits are exact where a ratio is not: 1 / 49 * 49 is less than 1.
+        estimate = magnitude * below / (self._first * above)
+        estimate.masked_fill_(~active, 1.0)
         fits &= (estimate - 1).abs() <= 2 * SPREAD
         # Where a value is no such fraction it counts as the first: the result is REAL.
         estimate.masked_fill_(~fits, 1.0)

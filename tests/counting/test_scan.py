@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -138,6 +139,20 @@ def test_the_same_verdict_whatever_the_order_and_the_size_of_the_calls(name: str
                     reading.read(Rows(part.contiguous(), 1, 1, 7), None, 0)
                 verdicts.add(str(reading.result()[1].kind()))
     assert len(verdicts) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_two_whole_numbers_are_whole_numbers_whichever_comes_first(dtype: torch.dtype):
+    """1 / 49 * 49 is not 1 in floating point."""
+    for pair in [(7, 29), (29, 7), (1, 49), (49, 1), *itertools.product((58, 61, 64, 3), repeat=2)]:
+        for reading in readings():
+            for number in pair:
+                x = torch.full((1, 1), float(number), dtype=dtype)
+                reading.read(Rows(x, 1, 1, 1), None, 0)
+            found = reading.result()[1].kind()
+            same = pair[0] == pair[1]
+            step, levels = (pair[0], 2) if same else (1, sum(pair))
+            assert (found.step, found.levels) == (step, levels), (pair, reading.implementation)
 
 
 # --- what was misread ---------------------------------------------------------------------------
