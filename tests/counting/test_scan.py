@@ -16,6 +16,7 @@ from snnprof.counting.scan import HostReading, Reading
 from snnprof.counting.scan_rows import Rows, Weights
 from snnprof.counting.scan_torch import DeviceReading
 from snnprof.energy.pricing import price
+from snnprof.results.values import Values
 
 from ..support.counting import count_row
 from .values import DTYPES, choose
@@ -153,6 +154,16 @@ def test_two_whole_numbers_are_whole_numbers_whichever_comes_first(dtype: torch.
             same = pair[0] == pair[1]
             step, levels = (pair[0], 2) if same else (1, sum(pair))
             assert (found.step, found.levels) == (step, levels), (pair, reading.implementation)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_no_numbers_join_others(value: float):
+    x = torch.tensor([[0.0, 1.0, value]])
+    for reading in readings():
+        reading.read(Rows(x, 1, 1, 3), None, 0)
+        values = reading.result()[1]
+        for joined in (values.join(values), values.join(Values.of(1.0, 0.0))):
+            assert (joined.kind().kind, joined.finite) == ("REAL", False)
 
 
 # --- what was misread ---------------------------------------------------------------------------
