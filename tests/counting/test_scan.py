@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -164,6 +166,27 @@ def test_values_that_are_no_numbers_join_others(value: float):
         values = reading.result()[1]
         for joined in (values.join(values), values.join(Values.of(1.0, 0.0))):
             assert (joined.kind().kind, joined.finite) == ("REAL", False)
+
+
+def test_on_a_device_triton_reads_where_its_kernel_starts(monkeypatch: pytest.MonkeyPatch):
+    class Kernel(DeviceReading):
+        """Triton's, as far as it can be asked for without a GPU."""
+
+        def __init__(self, device: torch.device, period: int) -> None:
+            super().__init__(torch.device("cpu"), period)
+
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *sizes, device: ones(*sizes))
+    monkeypatch.setattr(torch.version, "hip", None)
+    chosen = scan._on_device.__wrapped__
+    module = "snnprof.counting.scan_triton"
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(TritonReading=Kernel))
+    assert chosen(torch.device("cuda")) is Kernel
+    assert chosen(torch.device("mps")) is DeviceReading
+    monkeypatch.setattr(Kernel, "read", lambda *given: 1 / 0)
+    assert chosen(torch.device("cuda")) is DeviceReading
+    monkeypatch.setitem(sys.modules, module, None)  # Triton is not installed
+    assert chosen(torch.device("cuda")) is DeviceReading
 
 
 # --- what was misread ---------------------------------------------------------------------------
