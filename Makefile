@@ -65,12 +65,14 @@ $(VENV)/installed: $(VENV)/dependencies $(SOURCES) README.md LICENSE
 	touch $@
 
 # SpikingJelly, snnTorch, Norse and sinabs beside ours, and the trainers that our callbacks are for,
-# in an environment of its own; then the SpikingJelly that most public code pins, in a folder that
-# hides the present one.
+# in an environment of its own; the kernel in Triton, in its interpreter; then the SpikingJelly that
+# most public code pins, in a folder that hides the present one.
 
 test-peers: $(PEERS)/installed
 	SNNPROF_PEERS=required $(PEERS)/bin/pytest -q tests/peers tests/training/test_adapters.py \
 		tests/integrations tests/experiment/test_checkpoint.py
+	SNNPROF_PEERS=required TRITON_INTERPRET=1 $(PEERS)/bin/pytest -q \
+		tests/counting/test_scan_triton.py
 	SNNPROF_PEERS=clock_driven PYTHONPATH=$(PEERS)/old $(PEERS)/bin/pytest -q \
 		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py \
 		tests/peers/test_libraries_page.py

@@ -14,7 +14,7 @@
           |         |
           |     scan                              the one read: events, non-zeros, levels, extremes
           |      |  scan_rows                     what it is asked, and what it answers
-          |      |  _scan.c, scan_torch           by whom it is answered
+          |      |  _scan.c, scan_triton, scan_torch   by whom it is answered
           |         |
           |     layer_tally                       a row's calls, inputs, MACs and time steps
           |                                       (input_buffer: small inputs, read together)

@@ -46,7 +46,7 @@ class LayerTally:
 
     @property
     def scan(self) -> str | None:
-        """What reads the inputs: "c" or "torch"; None before the first."""
+        """What reads the inputs: "c", "triton" or "torch"; None before the first."""
         return None if self._accumulator is None else self._accumulator.reading.implementation
 
     def is_of(self, op: str, weight: Tensor) -> bool:

@@ -155,7 +155,7 @@ class ProductTally:
 
     @property
     def scan(self) -> str:
-        """What reads the operands: "c" or "torch"."""
+        """What reads the operands: "c", "triton" or "torch"."""
         return self._a.implementation
 
     def add(self, product: Product, model_call: ModelCall) -> None:

@@ -3,14 +3,17 @@
 Three implementations have the contract of :class:`Reading`. On the host it is the C extension
 ``_scan`` where it was built, else :mod:`snnprof.counting.scan_torch`, which is its oracle: both
 verify every value against the unit of those before, and read the input again where it shrinks. On
-any other device :class:`snnprof.counting.scan_torch.DeviceReading` waits for nothing.
+any other device nothing is waited for: on NVIDIA's a kernel reads,
+:class:`snnprof.counting.scan_triton.TritonReading`, where Triton is installed and runs; else
+:class:`snnprof.counting.scan_torch.DeviceReading`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -48,7 +51,7 @@ class Reading(Protocol):
     """The running record of everything that was read of an operand.
 
     Attributes:
-        implementation: "c" or "torch".
+        implementation: "c", "triton" or "torch".
         small: up to so many elements a read takes longer to start than to run.
     """
 
@@ -216,4 +219,19 @@ def _readable(x: Tensor) -> bool:
 
 def new_reading(x: Tensor, period: int) -> Reading:
     """A record for operands on x's device."""
-    return HostReading(period) if on_host(x) else DeviceReading(x.device, period)
+    return HostReading(period) if on_host(x) else _on_device(x.device)(x.device, period)
+
+
+@lru_cache(maxsize=8)
+def _on_device(device: torch.device) -> Callable[[torch.device, int], Reading]:
+    """Triton's reading where its kernel starts on the device, else torch's."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return DeviceReading
+    try:
+        from snnprof.counting.scan_triton import TritonReading
+
+        one = Rows(torch.ones(1, device=device), 1, 1, 1)
+        TritonReading(device, 1).read(one, None, 0)
+    except Exception:  # not installed; no compiler to start it with; a GPU too old for it
+        return DeviceReading
+    return TritonReading

@@ -14,7 +14,7 @@ from snnprof.counting.time_steps import add_steps
 from snnprof.results.kinds import MAX_LEVELS
 from snnprof.results.values import SPREAD, Values
 
-_BINS = 8192  # fractions of denominators up to 64 are further apart than two of these
+BINS = 8192  # fractions of denominators up to 64 are further apart than two of these
 
 
 def read_on_host(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found:
@@ -144,10 +144,12 @@ class DeviceReading:
         ratio = magnitude / self._first
         ratio.masked_fill_(~active, 1.0)
         part = (ratio - ratio.floor()).nan_to_num_(0.0, 0.0, 0.0)
-        below = _denominators(x.device)[(part * _BINS).round_().long()]
+        below = denominators(x.device)[(part * BINS).round_().long()]
         above = (ratio * below).round_()
         fits = (above >= 1) & (above <= MAX_LEVELS) & (below > 0)
-        estimate = ratio * below / above
+        # Products of few bits are exact where a ratio is not: 1 / 49 * 49 is less than 1.
+        estimate = magnitude * below / (self._first * above)
+        estimate.masked_fill_(~active, 1.0)
         fits &= (estimate - 1).abs() <= 2 * SPREAD
         # Where a value is no such fraction it counts as the first: the result is REAL.
         estimate.masked_fill_(~fits, 1.0)
@@ -167,6 +169,8 @@ class DeviceReading:
         largest, high = self._largest.tolist()
         negative, not_finite, misfit = self._flags.tolist()
         scale = math.lcm(*(q for q, seen in enumerate(self._seen.tolist()) if q and seen))
+        if not_finite:  # NaN is no number to join others with
+            least, largest = 0.0, math.inf
         values = Values(least, largest, negative, not not_finite, rounding=self._rounding)
         if largest == 0:
             values = Values()
@@ -182,12 +186,12 @@ class DeviceReading:
 
 
 @lru_cache(maxsize=8)
-def _denominators(device: torch.device) -> Tensor:
+def denominators(device: torch.device) -> Tensor:
     """The denominator of the fraction in each bin of [0, 1]; 0 where there is none."""
-    found = [0] * (_BINS + 1)
+    found = [0] * (BINS + 1)
     for q in range(MAX_LEVELS, 0, -1):
         for p in range(q + 1):
             if math.gcd(p, q) == 1:
-                found[round(p / q * _BINS)] = q
+                found[round(p / q * BINS)] = q
     with torch.inference_mode(False):
         return torch.tensor(found, device=device)

@@ -39,7 +39,11 @@ _HEADINGS = {
 }
 
 
-_READERS = {"c": "the C extension", "torch": "torch: the C extension was not built, or not used"}
+_READERS = {
+    "c": "the C extension",
+    "triton": "Triton's kernel",
+    "torch": "torch: the C extension was not built, or not used",
+}
 
 
 def _count_columns(result: CountResult) -> tuple[str, ...]:

@@ -204,8 +204,8 @@ class CountResult(Numbered):
         not_counted: (name, reason) of every module and operation that was not counted.
         non_finite: names of the layers that received NaN or infinity.
         neurons: one :class:`NeuronRate` per layer of neurons that is known, in order of first call.
-        scan: what read the operands, "c" (the extension) or "torch"; None where nothing did. No
-            part of the count: both find the same.
+        scan: what read the operands, "c" (the extension), "triton" or "torch"; None where nothing
+            did. No part of the count: all find the same.
     """
 
     rows: tuple[LayerCount, ...]

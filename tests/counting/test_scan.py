@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from snnprof.counting.scan import HostReading, Reading
 from snnprof.counting.scan_rows import Rows, Weights
 from snnprof.counting.scan_torch import DeviceReading
 from snnprof.energy.pricing import price
+from snnprof.results.values import Values
 
 from ..support.counting import count_row
 from .values import DTYPES, choose
@@ -138,6 +142,51 @@ def test_the_same_verdict_whatever_the_order_and_the_size_of_the_calls(name: str
                     reading.read(Rows(part.contiguous(), 1, 1, 7), None, 0)
                 verdicts.add(str(reading.result()[1].kind()))
     assert len(verdicts) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_two_whole_numbers_are_whole_numbers_whichever_comes_first(dtype: torch.dtype):
+    """1 / 49 * 49 is not 1 in floating point."""
+    for pair in [(7, 29), (29, 7), (1, 49), (49, 1), *itertools.product((58, 61, 64, 3), repeat=2)]:
+        for reading in readings():
+            for number in pair:
+                x = torch.full((1, 1), float(number), dtype=dtype)
+                reading.read(Rows(x, 1, 1, 1), None, 0)
+            found = reading.result()[1].kind()
+            same = pair[0] == pair[1]
+            step, levels = (pair[0], 2) if same else (1, sum(pair))
+            assert (found.step, found.levels) == (step, levels), (pair, reading.implementation)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_no_numbers_join_others(value: float):
+    x = torch.tensor([[0.0, 1.0, value]])
+    for reading in readings():
+        reading.read(Rows(x, 1, 1, 3), None, 0)
+        values = reading.result()[1]
+        for joined in (values.join(values), values.join(Values.of(1.0, 0.0))):
+            assert (joined.kind().kind, joined.finite) == ("REAL", False)
+
+
+def test_on_a_device_triton_reads_where_its_kernel_starts(monkeypatch: pytest.MonkeyPatch):
+    class Kernel(DeviceReading):
+        """Triton's, as far as it can be asked for without a GPU."""
+
+        def __init__(self, device: torch.device, period: int) -> None:
+            super().__init__(torch.device("cpu"), period)
+
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *sizes, device: ones(*sizes))
+    monkeypatch.setattr(torch.version, "hip", None)
+    chosen = scan._on_device.__wrapped__
+    module = "snnprof.counting.scan_triton"
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(TritonReading=Kernel))
+    assert chosen(torch.device("cuda")) is Kernel
+    assert chosen(torch.device("mps")) is DeviceReading
+    monkeypatch.setattr(Kernel, "read", lambda *given: 1 / 0)
+    assert chosen(torch.device("cuda")) is DeviceReading
+    monkeypatch.setitem(sys.modules, module, None)  # Triton is not installed
+    assert chosen(torch.device("cuda")) is DeviceReading
 
 
 # --- what was misread ---------------------------------------------------------------------------
