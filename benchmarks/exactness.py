@@ -105,7 +105,8 @@ def main() -> int:
             tally.add(part)
             for difference in part.differences[:SHOWN]:
                 print(f"--networks 1 {difference}", file=sys.stderr)
-            print(f"{tally.networks:,} networks", end="\r", file=sys.stderr)
+            if sys.stderr.isatty():
+                print(f"{tally.networks:,} networks", end="\r", file=sys.stderr)
     command = " ".join(("python benchmarks/exactness.py", *sys.argv[1:]))
     print(report(tally, scans, command, time.perf_counter() - begun))
     return 1 if tally.differences else 0

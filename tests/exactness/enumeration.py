@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -85,6 +86,7 @@ class Layer:
             for output in range(weight.shape[1])
         ]
 
+    @cached_property
     def synapses(self) -> list[list[int]]:
         """Non-zero weights of each input channel at each tap."""
         weight = (self.weight.detach() != 0).long()
@@ -108,19 +110,13 @@ class Layer:
         met = [axis.meetings(size) for axis, size in zip(self.axes, sizes, strict=True)]
         kernel = tuple(axis.kernel for axis in self.axes)
         row = math.prod(sizes)
-        found = [0] * (len(self.synapses()) * row)
+        found = [0] * (len(self.synapses) * row)
         for at in itertools.product(*met):
             position = _flat([place for place, _ in at], sizes)
             tap = _flat([tap for _, tap in at], kernel)
-            for channel, taps in enumerate(self.synapses_once()):
+            for channel, taps in enumerate(self.synapses):
                 found[channel * row + position] += taps[tap]
         return found
-
-    def synapses_once(self) -> list[list[int]]:
-        """:meth:`synapses`, found once."""
-        if "found" not in self.__dict__:
-            object.__setattr__(self, "found", self.synapses())
-        return self.__dict__["found"]  # type: ignore[no-any-return]
 
     def nominal_macs(self, sizes: tuple[int, ...]) -> int:
         """Multiply-accumulates of one row, padded taps included."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,11 +57,11 @@ class Way:
 
 
 def _flattened(body: nn.Module, x: Tensor, steps: int) -> Tensor:
-    return body(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
+    return body(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def _repeated(body: nn.Module, x: Tensor, steps: int) -> Tensor:
-    return body(x.unsqueeze(0).repeat(steps, *[1] * x.dim()).flatten(0, 1))  # type: ignore[no-any-return]
+    return body(x.unsqueeze(0).repeat(steps, *[1] * x.dim()).flatten(0, 1))
 
 
 WAYS = (
@@ -118,7 +119,7 @@ class Wrapper(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.module(x)  # type: ignore[no-any-return]
+        return self.module(x)
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,12 @@ class Sample:
 
     def _call(self, x: Tensor) -> Tensor:
         if not self.functional:
-            return self.network(x)  # type: ignore[no-any-return]
-        if self._copies is None:
-            copies = {n: p.detach().clone() for n, p in self.network.named_parameters()}
-            object.__setattr__(self, "_copies", copies)
-        return torch.func.functional_call(self.network, self._copies, (x,))  # type: ignore[no-any-return]
+            return self.network(x)
+        return torch.func.functional_call(self.network, self._copies, (x,))
 
-    _copies: dict[str, Tensor] | None = None
+    @cached_property
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.network.named_parameters()}
 
 
 def sample(seed: int) -> Sample:

@@ -71,7 +71,7 @@ def watch(sample: Sample) -> Seen:
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            seen.received.append(_received(sample.network, module, name, call, args))
+            seen.received.append(_received(module, name, call, args))
 
         return hook
 
@@ -97,9 +97,7 @@ _FUNCTIONAL = (FunctionalConvolution, FunctionalLinear, WeightProduct)
 _COUNTED = (nn.Linear, _ConvNd, Product, *_FUNCTIONAL)
 
 
-def _received(
-    network: nn.Module, module: nn.Module, name: str, call: int, args: tuple[Tensor, ...]
-) -> Received:
+def _received(module: nn.Module, name: str, call: int, args: tuple[Tensor, ...]) -> Received:
     x = args[0].clone()
     if isinstance(module, Product):
         b = args[1].mT if module.form.turned else args[1]

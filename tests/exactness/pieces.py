@@ -101,7 +101,7 @@ class FunctionalConvolution(nn.Module):
         self.function = (OPERATORS if operator else CONVOLUTIONS)[weight.dim() - 2]
 
     def used(self) -> Tensor:
-        return getattr(self, self.name)  # type: ignore[no-any-return]
+        return getattr(self, self.name)
 
     def forward(self, x: Tensor) -> Tensor:
         g = self.geometry
@@ -150,8 +150,6 @@ class Form:
     Attributes:
         op: the name of its row.
         write: the product, of a and of b as it is written.
-        left, right: letters of a's and b's dimensions, counted from the last; leading dimensions
-            have letters of their own, alike in both.
         turned: b is handed over as [..., J, K].
         dims: the rank that both must have; None for any.
     """
@@ -238,7 +236,7 @@ class WeightProduct(nn.Module):
         self.form = form
 
     def used(self) -> Tensor:
-        return getattr(self, self.name)  # type: ignore[no-any-return]
+        return getattr(self, self.name)
 
     def forward(self, x: Tensor) -> Tensor:
         return WEIGHT_FORMS[self.form](x, self.used())
