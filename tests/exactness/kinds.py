@@ -7,6 +7,7 @@ on one scale, and everything below is exact.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -46,6 +47,8 @@ REAL = Verdict("REAL", {})
 def verdict(values: Iterable[float], dtype: torch.dtype) -> Verdict:
     """The narrowest kind that all values of this type fit."""
     seen = {value for value in values if value}
+    if not all(map(math.isfinite, seen)):
+        return REAL
     magnitudes = sorted({abs(value) for value in seen})
     if not magnitudes:
         return Verdict("BINARY", {})

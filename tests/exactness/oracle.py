@@ -219,6 +219,18 @@ def _expected(sample: Sample, calls: list[Received]) -> Row:
     }
 
 
+def expected_non_finite(rows: list[Row], seen: Seen) -> tuple[str, ...]:
+    """Names of the rows that received NaN or infinity, in the order of the rows."""
+    found = set()
+    for received in seen.received:
+        activations = [received.x]
+        if received.b is not None and not received.is_weight:
+            activations.append(received.b)
+        if not all(bool(x.isfinite().all()) for x in activations):
+            found.add(received.row[0])
+    return tuple(row["name"] for row in rows if row["name"] in found)
+
+
 def _met(received: Received) -> tuple[list[int], list[int], int]:
     """Of each input: the synapses or pairs that it meets, the most that it could; nominal MACs."""
     x, layer = received.x, received.layer
