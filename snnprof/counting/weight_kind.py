@@ -7,6 +7,7 @@ from torch import Tensor
 
 from snnprof.counting.tensors import as_float, on_host, rounding
 from snnprof.results.kinds import MAX_LEVELS, Kind
+from snnprof.results.values import tolerance
 
 Flag = bool | Tensor  # on a device a tensor, that nobody waits for
 
@@ -62,17 +63,22 @@ class WeightKindRecord:
 
 
 def _judge(channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether each channel holds one magnitude, and few levels; and whether a value is negative."""
-    tolerance = min(MAX_LEVELS * rounding(channels.dtype), 0.02)
+    """Whether each channel holds one magnitude, and few levels; and whether a value is negative.
+
+    As :meth:`snnprof.results.values.Values.kind` has it, with its tolerance: whole multiples of a
+    power of two, or of the channel's least magnitude, which half precision is too coarse to tell.
+    """
+    spread = tolerance(rounding(channels.dtype))
     channels = as_float(channels)
     magnitude = channels.abs()
-    largest = magnitude.amax(1)
-    whole = (magnitude == magnitude.round()).all(1) & (largest <= MAX_LEVELS)
-    least = torch.threshold_(magnitude, 0.0, torch.inf).amin(1)
-    # Whole multiples of 1 or of the channel's least magnitude; zeros are infinite now.
-    unit = torch.where(whole, 1.0, least)
-    levels = magnitude.div_(unit.unsqueeze(1))
-    misfit = (levels - levels.round()).nan_to_num_(0.0).abs_().amax()
-    few_levels = (misfit <= tolerance) & (largest <= MAX_LEVELS * unit).all()
-    one_magnitude = ((least == largest) | (largest == 0)).all()
-    return one_magnitude, few_levels, channels.amin() < 0
+    largest = magnitude.amax(1, keepdim=True)
+    # Of the steps that have few levels the finest: it divides what a coarser one divides.
+    step = torch.exp2((torch.log2(largest / MAX_LEVELS) - 1e-6).ceil_().clamp_(-10, 0))
+    exact = ((magnitude / step).frac_() == 0).all(1) & (largest <= MAX_LEVELS * step).squeeze(1)
+    least = torch.threshold_(magnitude, 0.0, torch.inf).amin(1, keepdim=True)
+    one = ((largest <= least * (1 + spread)) | (largest == 0)).squeeze(1)
+    levels = magnitude.div_(least)  # zeros are infinite now
+    estimate = (levels / levels.round()).nan_to_num_(1.0)
+    alike = estimate.amax(1) <= estimate.amin(1) * (1 + spread)
+    multiples = alike & (largest <= (MAX_LEVELS + 0.5) * least).squeeze(1) & (spread > 0)
+    return one.all(), (one | exact | multiples).all(), channels.amin() < 0

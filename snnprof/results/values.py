@@ -117,13 +117,12 @@ class Values:
         exact multiples of; else the unit, if it is itself among the values.
         """
         real = ValueKind(Kind.REAL, math.nan, None, self.finite)
-        spread = _SPREAD_OF_DOUBLES if self.rounding < _SINGLE else SPREAD
+        spread = tolerance(self.rounding)
         if self.real or not self.finite:
             return real
         if self.silent:
             return ValueKind(Kind.BINARY, 0.0, 0)
-        coarse = self.rounding > _HALF  # 0.9 is no nearer to 3 * 0.3 than its neighbours are
-        if self.high > self.low * (1 + (0 if coarse else spread)):
+        if self.high > self.low * (1 + spread):
             return real
         if round(self.largest / self.low) == 1:
             kind = Kind.TERNARY if self.negative else Kind.BINARY
@@ -133,9 +132,19 @@ class Values:
                 units = self.low / step
                 if units.is_integer() and self.largest <= MAX_LEVELS * step:
                     return ValueKind(Kind.INTEGER, step, self.levels * int(units))
-        if round(self.least / self.low) == 1 and not coarse:
+        if round(self.least / self.low) == 1 and spread:
             return ValueKind(Kind.INTEGER, self.least, self.levels)
         return real
+
+
+def tolerance(rounding: float) -> float:
+    """By how much the estimates of one unit may differ, of itself, in numbers so rounded.
+
+    Not at all in half precision: there 0.9 is no nearer to 3 * 0.3 than its neighbours are.
+    """
+    if rounding > _HALF:
+        return 0.0
+    return _SPREAD_OF_DOUBLES if rounding < _SINGLE else SPREAD
 
 
 def denominator(ratio: float) -> int:

@@ -59,6 +59,43 @@ def test_a_channel_without_the_smallest_level_is_integer_all_the_same():
     assert weight_kind(torch.tensor([[2.0, 3.0, -5.0], [1.0, 2.0, 3.0]])) == "INTEGER"
 
 
+# The rule and the tolerance are those of an input.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1.0, 1.5], "INTEGER"),  # 2 and 3 halves, though 1 is the least
+        ([0.75, -0.5], "INTEGER"),
+        ([3.0, 2.5, 64.0], "REAL"),  # 64 is 128 halves
+        ([3 / 1024, 2 / 1024], "INTEGER"),
+        ([3 / 2048, 2 / 2048], "REAL"),  # no finer step, and 1/2048 is not among them
+        ([3 / 2048, 1 / 2048], "INTEGER by its least"),
+        ([0.375, 0.3125, 31.75], "REAL"),
+        ([0.3, 0.6], "INTEGER by its least"),
+        ([0.6, 0.9], "REAL"),
+    ],
+)
+def test_steps_of_a_weight(values: list[float], kind: str, dtype: torch.dtype):
+    coarse = torch.finfo(dtype).bits == 16  # its steps are binary fractions only
+    expected = {"INTEGER by its least": "REAL" if coarse else "INTEGER"}.get(kind, kind)
+    assert weight_kind(choose(values, (3, 8), dtype=dtype)) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_channel_of_any_one_magnitude_beside_whole_numbers(dtype: torch.dtype):
+    weight = torch.tensor([[0.3, -0.3, 0.0], [1.0, 2.0, 3.0]], dtype=dtype)
+    assert weight_kind(weight) == "INTEGER"
+
+
+def test_magnitudes_that_rounding_tells_apart_are_one():
+    alike = [1.0, 1 + 2.0**-20]  # 2^-20 of themselves is the tolerance of float32
+    assert weight_kind(choose(alike, (3, 8))) == "BINARY"
+    assert weight_kind(choose([1.0, 1 + 2.0**-19], (3, 8))) == "REAL"
+    assert weight_kind(choose(alike, (3, 8), dtype=torch.float64)) == "REAL"
+
+
 def test_channels_of_transposed_convolutions_are_the_second_dimension():
     # [C_in, C_out, k]: a scale per output channel is ternary, one per input channel is not.
     signs = choose([-1.0, 1.0], shape=(4, 5, 3), seed=12)
