@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from snnprof.core.errors import SnnprofError, known
-from snnprof.models.resnet import resnet18, resnet19, resnet34
+from snnprof.models.resnet import SECA_FORMS, resnet18, resnet19, resnet34
 from snnprof.models.sew_resnet import CONNECTIONS, sew_resnet18, sew_resnet34
 from snnprof.models.spikformer import (
     spikformer_2_384,
@@ -20,11 +22,18 @@ from snnprof.models.spikformer import (
     spikformer_8_512,
     spikformer_8_768,
 )
-from snnprof.models.vgg import vgg5, vgg11, vgg16, vgg_dvs
-from snnprof.quantization.quantized_layers import quantize
+from snnprof.models.vgg import vgg5, vgg11, vgg13, vgg16
+from snnprof.quantization.quantized_layers import latent_weight, quantised_layers, quantize
 from snnprof.quantization.quantizers import SCHEMES
+from snnprof.spiking.hdlif import HDLIF
 from snnprof.spiking.network import SpikingNetwork
-from snnprof.spiking.neuron_registry import NeuronMaker, neuron_maker
+from snnprof.spiking.neuron import neurons_of
+from snnprof.spiking.neuron_registry import (
+    NeuronMaker,
+    neuron_maker,
+    parse_specification,
+    takes_variant,
+)
 
 
 class Builder(Protocol):
@@ -50,7 +59,8 @@ class ModelInfo:
         source: a short citation.
         num_classes: its usual outputs.
         options: keywords of its own that it takes besides the neuron's variants, each with
-            the values it may have; names are lower case, and given in either.
+            the values it may have; names are lower case, and given in either. See
+            :func:`options_of`.
     """
 
     build: Builder
@@ -62,19 +72,24 @@ class ModelInfo:
 
 
 _CONNECT = {"connect": tuple(CONNECTIONS)}
-_ZHENG = "Zheng et al. 2021 (widths, depths), pre-activation; CIFAR form"
-_HE = "He et al. 2016, pre-activation, as HD-LIF; "
+_SECA = {"seca": SECA_FORMS}
+_OF_ALL = {"authors_code": (False, True)}
+_LARGEST_START = 0.001  # of a latent weight in the HD-LIF authors' code
+_ZHENG = "HD-LIF authors' code after Zheng et al. 2021, pre-activation; CIFAR form"
+_HE = "HD-LIF authors' code after He et al. 2016, pre-activation; "
+_VGG = "HD-LIF authors' code, average pooling; "
 _FANG = "Fang et al. 2021 (SEW-ResNet), ImageNet form"
 _ZHOU = "Zhou et al. 2023 (Spikformer), "
 
 MODELS: dict[str, ModelInfo] = {
     "vgg5": ModelInfo(vgg5, 1, 8, "3 convolutions, 2 linear layers; small, for the digits"),
-    "vgg11": ModelInfo(vgg11, 3, 32, "configuration A of Simonyan & Zisserman, CIFAR form"),
+    "vgg11": ModelInfo(vgg11, 3, 32, _VGG + "CIFAR form"),
+    "vgg13": ModelInfo(vgg13, 3, 32, _VGG + "CIFAR form"),
     "vgg16": ModelInfo(vgg16, 3, 32, "configuration D of Simonyan & Zisserman, CIFAR form"),
-    "vgg_dvs": ModelInfo(vgg_dvs, 2, 48, "Deng et al. 2022 (VGG-SNN), DVS-CIFAR10 form"),
-    "resnet18": ModelInfo(resnet18, 3, 32, _HE + "CIFAR form"),
-    "resnet19": ModelInfo(resnet19, 3, 32, _ZHENG),
-    "resnet34": ModelInfo(resnet34, 3, 224, _HE + "ImageNet form", 1000),
+    "vgg_dvs": ModelInfo(vgg11, 2, 48, _VGG + "DVS-CIFAR10 form of vgg11"),
+    "resnet18": ModelInfo(resnet18, 3, 32, _HE + "CIFAR form", options=_SECA),
+    "resnet19": ModelInfo(resnet19, 3, 32, _ZHENG, options=_SECA),
+    "resnet34": ModelInfo(resnet34, 3, 224, _HE + "ImageNet form", 1000, _SECA),
     "sew_resnet18": ModelInfo(sew_resnet18, 3, 224, _FANG, 1000, _CONNECT),
     "sew_resnet34": ModelInfo(sew_resnet34, 3, 224, _FANG, 1000, _CONNECT),
     "spikformer_2_384": ModelInfo(spikformer_2_384, 3, 32, _ZHOU + "CIFAR form"),
@@ -90,6 +105,17 @@ WEIGHTS = ("fp32", *SCHEMES)
 def list_models() -> list[str]:
     """The names that :func:`create` takes, sorted."""
     return sorted(MODELS)
+
+
+def options_of(name: str) -> dict[str, tuple[object, ...]]:
+    """The keywords that a network takes besides its neuron's variants, and their values.
+
+    Raises:
+        SnnprofError: an unknown name.
+    """
+    if name not in MODELS:
+        raise known("model", name, MODELS)
+    return {**_OF_ALL, **MODELS[name].options}
 
 
 def create(
@@ -114,10 +140,13 @@ def create(
         num_classes: outputs.
         in_channels: channels of the image.
         image_size: height and width of the image in pixels.
-        **variants: options of the network (``connect`` of a SEW-ResNet) and variants of the
-            neuron (``four_bit``, ``parallel``, ``mem_bn``, ``seca`` and ``literal`` of
-            "hdlif"; ``leak``, ``threshold``, ``surrogate``, ``reset`` and ``detach_reset`` of
-            "lif").
+        **variants: options of the network (``connect`` of a SEW-ResNet; ``seca`` of a ResNet:
+            True or 2, the form that adds the block's inner inputs) and variants of the neuron
+            (``four_bit``, ``parallel``, ``mem_bn``, ``seca`` and ``literal`` of "hdlif";
+            ``leak``, ``threshold``, ``surrogate``, ``reset``, ``detach_reset`` and
+            ``learnable`` of "lif"). ``authors_code=True`` takes the HD-LIF authors' code where
+            their paper says otherwise: a parallel neuron has the threshold of step 0 at every
+            step, and the latent weights of quantised layers start uniform in [0, 0.001).
 
     Returns:
         A network from [T, B, C, H, W], or an image [B, C, H, W] that it repeats T times, to
@@ -125,9 +154,12 @@ def create(
 
     Raises:
         SnnprofError: an unknown name or variant, a number below 1, or an image too small.
+
+    Warns:
+        UserWarning: the latent weights start all positive, or no neuron is parallel though
+            that was asked for.
     """
-    if name not in MODELS:
-        raise known("model", name, MODELS)
+    known_options = options_of(name)
     if weights not in WEIGHTS:
         raise known("weights", weights, WEIGHTS)
     sizes = {
@@ -140,20 +172,54 @@ def create(
         if not isinstance(value, int) or value < 1:
             raise SnnprofError(f"{key}={value}: must be at least 1, and whole")
     info = MODELS[name]
+    neuron, given = parse_specification(neuron, **variants)
     options = {
-        key: value.lower() if isinstance(value, str) else value
-        for key, value in variants.items()
-        if key in info.options
+        key: _chosen(f"{key} of {name}", given.pop(key), known_options[key])
+        for key in tuple(given)
+        if key in known_options
     }
-    for key, option in options.items():
-        if option not in info.options[key]:
-            raise known(f"{key} of {name}", str(option), map(str, info.options[key]))
-    others = {key: value for key, value in variants.items() if key not in info.options}
-    make_neuron = neuron_maker(neuron, timesteps, **others)
+    authors_code = options.pop("authors_code", False)
+    if authors_code and takes_variant(neuron, "authors_code"):
+        given["authors_code"] = True
+    make_neuron = neuron_maker(neuron, timesteps, **given)
     network = info.build(make_neuron, timesteps, num_classes, in_channels, image_size, **options)
+    if "parallel" in given:
+        _warn_unless_parallel(name, network, given["parallel"])
     if weights != "fp32":
         quantize(network, weights)
+        if authors_code:
+            _start_as_the_authors(network)
     return network
+
+
+def _chosen(what: str, given: object, values: tuple[object, ...]) -> object:
+    """The value that is meant, perhaps written as text, in either case."""
+    for value in values:
+        if str(value).lower() == str(given).lower():
+            return value
+    raise known(what, str(given), map(str, values))
+
+
+def _warn_unless_parallel(name: str, network: SpikingNetwork, asked: object) -> None:
+    hdlifs = [neuron for neuron in neurons_of(network) if isinstance(neuron, HDLIF)]
+    if str(asked).lower() == "true" and not any(neuron.parallel for neuron in hdlifs):
+        warnings.warn(
+            f"parallel: no neuron of {name} is, for it replaces the second neuron of a residual "
+            "block, and there is none",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _start_as_the_authors(network: SpikingNetwork) -> None:
+    for _, layer, _ in quantised_layers(network):
+        nn.init.uniform_(latent_weight(layer), 0, _LARGEST_START)
+    warnings.warn(
+        "authors_code: all latent weights start uniform in [0, 0.001), so that every quantised "
+        "weight that is not 0 starts positive; leave authors_code out for a symmetric start",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def usual(name: str, timesteps: int = 4) -> SpikingNetwork:

@@ -1,37 +1,50 @@
-"""VGG with spiking neurons: convolution, batch norm, neuron; max pooling of spikes.
+"""VGG with spiking neurons: convolution, batch norm, neuron; pooling of spikes.
 
-The first convolution sees the image itself (direct encoding); the last linear layer has no
-neuron, its output at each time step is the network's. Every second neuron layer in order is
-a "second" one, which the parallel variant replaces: in the plans where convolutions come in
-pairs between poolings, the second of each pair.
+The last linear layer has no neuron: its output at each time step is the network's. The first
+convolution sees the image itself (direct encoding).
 
-Simonyan & Zisserman, Very deep convolutional networks for large-scale image recognition,
-ICLR 2015. The small form with three convolutions and two linear layers is usual in work on
-spiking networks (Rathi & Roy, DIET-SNN, 2020); the one for event cameras is the VGG-SNN of
-Deng et al., Temporal efficient training, ICLR 2022, with one linear layer.
+VGG-11, VGG-13 and the one for event cameras are those of the authors of HD-LIF
+(arXiv 2410.07547): average pooling, one linear layer, never a parallel neuron; of two input
+channels (event frames) the first convolution is quantised too. Their VGG-11 is the VGG-SNN of
+Deng et al., Temporal efficient training, ICLR 2022.
+
+The small VGG-5 with three convolutions and two linear layers is usual in work on spiking
+networks (Rathi & Roy, DIET-SNN, 2020); VGG-16 is configuration D of Simonyan & Zisserman, Very
+deep convolutional networks for large-scale image recognition, ICLR 2015. Both have max pooling,
+and every second neuron layer in order is a "second" one, which the parallel variant replaces: in
+VGG-16 the second of each pair of convolutions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
 
 from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
-from snnprof.spiking.network import PerStep, SpikingNetwork
+from snnprof.spiking.network import EVENT_CHANNELS, PerStep, SpikingNetwork
 from snnprof.spiking.neuron_registry import NeuronMaker
 
-POOL = 0  # in a plan, between numbers of channels
+# In a plan, between numbers of channels: 2x2 poolings, and the mean over all positions.
+MAX, AVERAGE, GLOBAL = "max", "average", "global"
+Plan = Sequence[int | str]
+POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    MAX: lambda: nn.MaxPool2d(2),
+    AVERAGE: lambda: nn.AvgPool2d(2),
+    GLOBAL: lambda: nn.AdaptiveAvgPool2d(1),
+}
 
 
 class VGG(SpikingNetwork):
     """Convolutions after a plan, then linear layers.
 
     Args:
-        plan: channels of each convolution, with POOL for a 2x2 max pooling.
+        plan: channels of each convolution, with MAX, AVERAGE or GLOBAL for a pooling.
         hidden: widths of the linear layers before the last.
+        authors: whether it is one of the HD-LIF authors' networks, which have no parallel
+            neuron and, of event frames, a quantised first convolution.
         make_neuron: makes one layer of neurons.
         timesteps: T.
         num_classes, in_channels, image_size: outputs and input.
@@ -42,8 +55,9 @@ class VGG(SpikingNetwork):
 
     def __init__(
         self,
-        plan: Sequence[int],
+        plan: Plan,
         hidden: Sequence[int],
+        authors: bool,
         make_neuron: NeuronMaker,
         timesteps: int,
         num_classes: int,
@@ -51,19 +65,21 @@ class VGG(SpikingNetwork):
         image_size: int,
     ) -> None:
         last = f"classifier.{1 + 2 * len(hidden)}.0"
-        super().__init__(timesteps, (in_channels, image_size, image_size), ("features.0.0", last))
-        poolings = plan.count(POOL)
+        events = authors and in_channels == EVENT_CHANNELS
+        kept = (last,) if events else ("features.0.0", last)
+        super().__init__(timesteps, (in_channels, image_size, image_size), kept)
+        poolings = sum(layer in (MAX, AVERAGE) for layer in plan)
         if image_size < 2**poolings:
             raise SnnprofError(
                 f"image_size={image_size} is too small for {poolings} poolings: give at least "
                 f"{2**poolings}"
             )
-        seconds = cycle((False, True))
+        seconds = cycle((False,) if authors else (False, True))
         layers: list[nn.Module] = []
         channels = in_channels
         for width in plan:
-            if width == POOL:
-                layers.append(PerStep(nn.MaxPool2d(2)))
+            if isinstance(width, str):
+                layers.append(PerStep(POOLINGS[width]()))
                 continue
             convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
             neuron = make_neuron(width, second=next(seconds))
@@ -71,7 +87,8 @@ class VGG(SpikingNetwork):
             channels = width
         self.features = nn.Sequential(*layers)
 
-        features = channels * (image_size // 2**poolings) ** 2
+        side = 1 if GLOBAL in plan else image_size // 2**poolings
+        features = channels * side**2
         layers = [PerStep(nn.Flatten())]
         for width in hidden:
             linear = nn.Linear(features, width, bias=False)
@@ -86,12 +103,12 @@ class VGG(SpikingNetwork):
         return out
 
 
-# The first as small as the digits; then configurations A and D, and the one for 48x48 events.
-vgg5 = partial(VGG, (64, POOL, 128, 128, POOL), (128,))
-vgg11 = partial(VGG, (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL), ())
-vgg16 = partial(
-    VGG,
-    (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL),
-    (),
-)
-vgg_dvs = partial(VGG, (64, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL), ())
+# As small as the digits, and configuration D.
+vgg5 = partial(VGG, (64, MAX, 128, 128, MAX), (128,), False)
+_D = (64, 64, MAX, 128, 128, MAX, 256, 256, 256, MAX, 512, 512, 512, MAX, 512, 512, 512, MAX)
+vgg16 = partial(VGG, _D, (), False)
+# The HD-LIF authors'.
+_11 = (64, 128, AVERAGE, 256, 256, AVERAGE, 512, 512, AVERAGE, 512, 512, AVERAGE)
+_13 = (64, 64, AVERAGE, 128, 128, AVERAGE, 256, 256, AVERAGE, 512, 512, 512, AVERAGE, 512, GLOBAL)
+vgg11 = partial(VGG, _11, (), True)
+vgg13 = partial(VGG, _13, (), True)

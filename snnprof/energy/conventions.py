@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from snnprof.core.registry import Registry
-from snnprof.results import LayerCount
+from snnprof.results import CountResult, LayerCount
 
 # A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
 Bill = tuple[str, float, float]
@@ -35,9 +35,9 @@ class Convention:
     source: str
 
 
-# A layer's bill from its counts, the convention, and the meaning of INTEGER spikes ("ac" or
-# "mac", see price); None where the convention does not bill the layer.
-Formula = Callable[[LayerCount, Convention, str], Bill | None]
+# A layer's bill from its counts, the convention, the meaning of INTEGER spikes ("ac" or "mac",
+# see price), and the counts of the whole network; None where the layer is not billed.
+Formula = Callable[[LayerCount, Convention, str, CountResult], Bill | None]
 BillLayer = Callable[[LayerCount], Bill | None]
 
 FORMULAS: Registry[Formula] = Registry("energy formula")
@@ -66,7 +66,7 @@ def energy_convention(
     def add(bill: BillLayer) -> BillLayer:
         made = Convention(name, name, None, None, description, leaves_out, source)
         CONVENTIONS.register(name)(made)
-        FORMULAS.register(name)(lambda row, convention, integer: bill(row))
+        FORMULAS.register(name)(lambda row, convention, integer, counts: bill(row))
         return bill
 
     return add

@@ -15,7 +15,7 @@ _FOUR_BIT_SHARE = 1 / 8
 
 
 @FORMULAS.register("operands")
-def _operands(row: LayerCount, convention: Convention, integer: str) -> Bill:
+def _operands(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
     """E = E_AC * events or E_MAC * events, by the kinds of the layer's operands."""
     if operation(row.input_kind, row.weight_kind, integer) == Operation.MAC:
         return Operation.MAC, row.synops, _joules(convention, "mac_j")
@@ -26,7 +26,7 @@ def _operands(row: LayerCount, convention: Convention, integer: str) -> Bill:
 
 
 @FORMULAS.register("spikformer")
-def _spikformer(row: LayerCount, convention: Convention, integer: str) -> Bill:
+def _spikformer(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
     """E = E_MAC * FLOPs of the stem + E_AC * sum of (rate * FLOPs): Spikformer, Eq. 11-12."""
     if row.stem:
         return Operation.MAC, row.nominal_macs, _joules(convention, "mac_j")
@@ -34,12 +34,33 @@ def _spikformer(row: LayerCount, convention: Convention, integer: str) -> Bill:
 
 
 @FORMULAS.register("hd-lif")
-def _hd_lif(row: LayerCount, convention: Convention, integer: str) -> Bill | None:
-    """E = E_AC * exact SOPs of the convolutions, stem left out; / 8 for 4-bit (integer) spikes."""
-    if row.stem or not row.op.startswith("conv"):
+def _hd_lif(
+    row: LayerCount, convention: Convention, integer: str, counts: CountResult
+) -> Bill | None:
+    """E = E_AC * exact SOPs of the 2-d convolutions, stem left out; / 8 with 4-bit spikes.
+
+    A real-valued input (the shortcuts') is billed like a spike, and with 4-bit spikes divided
+    by 8 like the rest: the paper multiplies one sum of SOPs.
+    """
+    if not _is_billed_by_hd_lif(row):
         return None
-    share = _FOUR_BIT_SHARE if row.input_kind == Kind.INTEGER else 1.0
+    share = _FOUR_BIT_SHARE if _has_four_bit_spikes(counts) else 1.0
     return Operation.AC, row.synops, _joules(convention, "ac_j") * share
+
+
+def _is_billed_by_hd_lif(row: LayerCount) -> bool:
+    """Their monitor watches Conv2d and its quantised forms alone, not SECA's Conv1d."""
+    return row.op == "conv2d" and not row.stem
+
+
+def _has_four_bit_spikes(counts: CountResult) -> bool:
+    """True where most of the convolutions receive integers.
+
+    Not all do: those of the shortcuts receive currents. And where few do, the integers are means
+    of binary spikes, behind the average poolings of a VGG.
+    """
+    kinds = [row.input_kind for row in counts.rows if _is_billed_by_hd_lif(row)]
+    return 2 * kinds.count(Kind.INTEGER) > len(kinds)
 
 
 def _joules(convention: Convention, constant: str) -> float:
@@ -89,7 +110,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
 
 def _rows(counts: CountResult, chosen: Convention, integer: str) -> Iterator[EnergyRow]:
     for row in counts.rows:
-        bill = FORMULAS.find(chosen.formula)(row, chosen, integer)
+        bill = FORMULAS.find(chosen.formula)(row, chosen, integer, counts)
         if bill is not None:
             kind, events, joules = bill
             per_sample = events / counts.samples

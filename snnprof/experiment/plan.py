@@ -17,7 +17,7 @@ from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
-from snnprof.models import MODELS
+from snnprof.models import MODELS, options_of
 from snnprof.results import ReportRow
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import specification
@@ -223,7 +223,7 @@ def _names(settings: Settings, neuron: str) -> dict[str, Any]:
 def network_variants(settings: Settings) -> dict[str, object]:
     """Variants that are options of the network, and none of the neuron."""
     source = settings.source
-    options = MODELS[source.name].options if source.name in MODELS else {}
+    options = options_of(source.name) if source.name in MODELS else {}
     return {key: v for key, v in settings.variants.items() if key in options or not source.ours}
 
 

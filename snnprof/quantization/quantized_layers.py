@@ -15,13 +15,16 @@ from torch.nn.utils import parametrize
 
 from snnprof.core.errors import SnnprofError
 from snnprof.quantization.quantizers import SCHEMES, Channels, Quantiser
+from snnprof.spiking.channel_attention import ChannelAttention
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron import Neuron
 
 Skip = Collection[str] | Callable[[str, nn.Module], bool]
 
+# What belongs to the neurons: never quantised, with everything inside.
+_OF_NEURONS = (Neuron, ChannelAttention)
 # Left out of a network's size, with everything inside.
-_NOT_WEIGHTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, Neuron)
+_NOT_WEIGHTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_OF_NEURONS)
 # Fewer weights may well share a sign by chance: 2^-31 for this many.
 _SIGNS_BY_CHANCE = 32
 
@@ -32,7 +35,7 @@ def quantize(model: nn.Module, scheme: str, skip: Skip = ()) -> nn.Module:
     Each layer's ``weight`` gets a parametrisation (:mod:`torch.nn.utils.parametrize`): the
     parameter it had becomes the latent weight, ``layer.parametrizations.weight.original``,
     the same object as before, so an optimiser that holds it goes on working. ``layer.weight``
-    is computed from it at each use. Biases stay as they are; so do layers inside a neuron,
+    is computed from it at each use. Biases stay as they are; so do layers inside a neuron, SECA
     and the layers that a :class:`snnprof.models.SpikingNetwork` lists as ``full_precision``.
 
     Args:
@@ -75,12 +78,12 @@ def quantize(model: nn.Module, scheme: str, skip: Skip = ()) -> nn.Module:
 
 
 def layers_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of every convolution and linear layer outside neurons, each once.
+    """Name and module of every convolution and linear layer outside neurons and SECA, each once.
 
     Layers without a single weight are left out.
     """
     inside = {
-        m for neuron in model.modules() if isinstance(neuron, Neuron) for m in neuron.modules()
+        m for owner in model.modules() if isinstance(owner, _OF_NEURONS) for m in owner.modules()
     }
     for name, module in model.named_modules():
         if isinstance(module, _ConvNd | nn.Linear) and module not in inside:
@@ -119,7 +122,7 @@ def quantised_layers(model: nn.Module) -> list[tuple[str, nn.Module, Quantiser]]
 def weights_of(model: nn.Module) -> list[Tensor]:
     """Every weight and bias, latent weights of quantised layers included, each once.
 
-    Parameters of normalisation layers and neurons are none.
+    Parameters of normalisation layers, neurons and SECA are none.
     """
     excluded = {
         inner

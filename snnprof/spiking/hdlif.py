@@ -220,10 +220,13 @@ class HDLIF(Neuron):
         timesteps: T.
         channels: channels of the input [K, B, C, ...]; needed for ``mem_bn`` only.
         four_bit: spikes in 16 steps of 1/4: clamp(round(4 s), 0, 15) / 4.
-        parallel: stateless: s = ReLU(I_t - threshold_t).
+        parallel: stateless: s = ReLU(I_t - threshold_t). Without a membrane there is nothing
+            for ``mem_bn`` to norm: it is left out.
         mem_bn: the charged membrane is normalised, see :class:`MembraneNorm`.
         seca: the currents are scaled per channel, see :class:`ChannelAttention`.
         literal: s = m where m >= threshold, which leaves the membrane at 0.
+        authors_code: what the authors' code does where the paper says otherwise: a parallel
+            neuron has the threshold of step 0 at every step.
 
     Saves for the backward pass, per neuron and step: the membrane (4 bytes in float32), one
     byte more if it does not start from rest; a byte alone if ``parallel``.
@@ -242,17 +245,21 @@ class HDLIF(Neuron):
         mem_bn: bool = False,
         seca: bool = False,
         literal: bool = False,
+        authors_code: bool = False,
     ) -> None:
         super().__init__(timesteps)
         self.four_bit = four_bit
         self.parallel = parallel
         self.literal = literal
+        self.first_threshold = parallel and authors_code
         if parallel:
             self.operations_per_step = 1
         else:
             self.leak_logit = nn.Parameter(torch.zeros(timesteps))
         self.threshold_logit = nn.Parameter(torch.zeros(timesteps))
-        self.membrane_norm = MembraneNorm(timesteps, channels) if mem_bn else None
+        self.membrane_norm: MembraneNorm | None = None
+        if mem_bn and not parallel:
+            self.membrane_norm = MembraneNorm(timesteps, channels)
         self.channel_attention = ChannelAttention() if seca else None
 
     def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -260,6 +267,7 @@ class HDLIF(Neuron):
         steps = slice(self.steps_run, self.steps_run + len(currents))
         threshold = self.threshold(steps)
         if self.channel_attention is not None:
+            # Step by step: the rounding of a convolution depends on how many rows it gets.
             currents = torch.stack([self.channel_attention(current) for current in currents])
         if self.parallel:
             return self._run_stateless(currents, threshold), None
@@ -275,9 +283,6 @@ class HDLIF(Neuron):
         return torch.cat(spikes), membrane
 
     def _run_stateless(self, currents: Tensor, threshold: Tensor) -> Tensor:
-        if self.membrane_norm is not None:
-            normed = [self.membrane_norm(c, self.steps_run + t) for t, c in enumerate(currents)]
-            currents = torch.stack(normed)
         keep = torch.is_grad_enabled()
         spikes: Tensor = run_kernel(
             _StatelessFire, currents, threshold, self.literal, self.four_bit, keep
@@ -295,6 +300,8 @@ class HDLIF(Neuron):
 
     def threshold(self, steps: slice) -> Tensor:
         """The thresholds of these time steps, [K]."""
+        if self.first_threshold:
+            return self.threshold_logit[:1].sigmoid().expand(len(self.threshold_logit[steps]))
         return self.threshold_logit[steps].sigmoid()
 
     def leak(self, steps: slice) -> Tensor:
@@ -328,8 +335,9 @@ class HDLIF(Neuron):
             "mem_bn": self.membrane_norm is not None,
             "seca": self.channel_attention is not None,
             "literal": self.literal,
+            "authors_code": self.first_threshold,
         }
-        normed = self.membrane_norm is not None and not self.parallel
+        normed = self.membrane_norm is not None
         return NeuronEquations(
             self.step,
             threshold=self.threshold,

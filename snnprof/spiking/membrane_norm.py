@@ -20,7 +20,7 @@ class MembraneNorm(nn.Module):
     Args:
         timesteps: T.
         channels: channels of the membrane [B, C, ...]. p and q start at 0, where each sigmoid
-            is one half (their start is not stated in the paper).
+            is one half: their start in the authors' code.
     """
 
     def __init__(self, timesteps: int, channels: int) -> None:

@@ -11,6 +11,8 @@ from snnprof.core.errors import SnnprofError
 from snnprof.spiking.neuron import neurons_of, reset
 from snnprof.spiking.spike_recomputation import spikes_from_membranes
 
+EVENT_CHANNELS = 2  # of an event camera's frames: light that rose, light that fell
+
 
 class PerStep(nn.Sequential):
     """Layers without memory, run on all T time steps of [T, B, ...] as one batch."""
@@ -31,8 +33,8 @@ class SpikingNetwork(nn.Module, ABC):
     Args:
         timesteps: T.
         image_shape: [C, H, W] of one image.
-        full_precision: names of the layers that are never quantised: the first convolution
-            and the classifier.
+        full_precision: names of the layers that are never quantised: the classifier and, but
+            for some networks of event frames, the first convolution.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from snnprof.core.errors import SnnprofError, known
 from snnprof.core.registry import Registry
 from snnprof.spiking.hdlif import HDLIF
 from snnprof.spiking.ilif import IntegerLIF
+from snnprof.spiking.learnable_lif import LearnableLIF
 from snnprof.spiking.lif import LIF, LIFSettings
 from snnprof.spiking.neuron import Neuron
 
@@ -51,12 +52,14 @@ def lif(
     surrogate: str = "triangle",
     reset: str = "soft",
     detach_reset: bool = False,
+    learnable: bool = False,
 ) -> NeuronMaker:
-    """Leaky integrate-and-fire, :class:`LIF`."""
+    """Leaky integrate-and-fire, :class:`LIF` or, learnable, :class:`LearnableLIF`."""
     settings = LIFSettings(leak, threshold, surrogate, reset, detach_reset)
+    kind = LearnableLIF if learnable else LIF
 
     def make(channels: int, *, second: bool = False) -> Neuron:
-        return LIF(timesteps, settings)
+        return kind(timesteps, settings)
 
     return make
 
@@ -80,6 +83,7 @@ def hdlif(
     mem_bn: bool = False,
     seca: bool = False,
     literal: bool = False,
+    authors_code: bool = False,
 ) -> NeuronMaker:
     """Hybrid-driven LIF, :class:`HDLIF`; ``parallel`` is for the second of each block."""
 
@@ -92,6 +96,7 @@ def hdlif(
             mem_bn=mem_bn,
             seca=seca,
             literal=literal,
+            authors_code=authors_code,
         )
 
     return make
@@ -108,13 +113,24 @@ def neuron_maker(specification: str, timesteps: int, **variants: object) -> Neur
     Raises:
         SnnprofError: an unknown neuron or variant, or a value that the variant cannot have.
     """
-    name, *written = specification.split("+")
+    name, given = parse_specification(specification, **variants)
     kind = NEURONS.find(name)
+    return kind(timesteps, **_checked(name, kind, given))
+
+
+def parse_specification(written: str, **variants: object) -> tuple[str, dict[str, object]]:
+    """Name and variants of a specification, joined with more variants; neither is looked up."""
+    name, *items = written.split("+")
     given = dict(variants)
-    for item in written:
+    for item in items:
         key, equals, value = item.partition("=")
         given[key] = value if equals else True
-    return kind(timesteps, **_checked(name, kind, given))
+    return name, given
+
+
+def takes_variant(name: str, variant: str) -> bool:
+    """Whether the neuron of that name has such a variant."""
+    return name in NEURONS and variant in _variants_of(NEURONS[name])
 
 
 def specification(written: str, **variants: object) -> str:
@@ -127,10 +143,15 @@ def specification(written: str, **variants: object) -> str:
     return "+".join((written, *given))
 
 
+def _variants_of(kind: NeuronFactory) -> dict[str, object]:
+    """Its variants and their defaults."""
+    parameters = inspect.signature(kind).parameters
+    return {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
 def _checked(name: str, kind: NeuronFactory, given: Mapping[str, object]) -> dict[str, object]:
     """The variants in the type of their defaults."""
-    parameters = inspect.signature(kind).parameters
-    takes = {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    takes = _variants_of(kind)
     checked = {}
     for key, value in given.items():
         if key not in takes:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.models import create
+from snnprof.spiking.channel_attention import ChannelAttention
 from snnprof.spiking.hdlif import HDLIF
 
 
@@ -21,6 +22,10 @@ def vgg5(dtype: torch.dtype = torch.float64, timesteps: int = 4, **kind: object)
     torch.manual_seed(0)
     network = create("vgg5", timesteps=timesteps, in_channels=1, image_size=8, **kind)  # type: ignore[arg-type]
     spread_logits(network)
+    for module in network.modules():
+        if isinstance(module, ChannelAttention):  # which would halve the currents, or worse
+            assert module.mix.bias is not None
+            nn.init.constant_(module.mix.bias, 2)
     network.to(dtype)
     with torch.no_grad():  # so that the network fires in evaluation mode, too
         for _ in range(30):

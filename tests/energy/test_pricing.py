@@ -134,6 +134,43 @@ def test_hd_lif_reproduces_table_2(sops_m: float, input_kind: str, millijoules: 
     assert float(f"{energy:.3g}") == millijoules
 
 
+def test_hd_lif_divides_the_shortcuts_of_a_four_bit_network_too() -> None:
+    # Two 3x3 convolutions of 4-bit spikes, 1000 SOPs each, and a shortcut of a real current,
+    # 500: (1000 + 1000 + 500) * 0.9 pJ / 8 = 281.25 pJ. SECA's Conv1d is not in their sum.
+    rows = (
+        count("a", "conv2d", synops=1000, input_kind="INTEGER"),
+        count("b", "conv2d", synops=1000, input_kind="INTEGER"),
+        count("shortcut", "conv2d", synops=500, input_kind="REAL", operation="MAC"),
+        count("seca", "conv1d", synops=64, input_kind="REAL", operation="MAC"),
+    )
+    result = price(CountResult(rows, samples=1), "hd-lif")
+    assert result.total_j == pytest.approx(281.25e-12, rel=1e-12)
+    assert result.not_billed == ("seca",)
+
+
+def test_hd_lif_takes_no_average_pooling_for_four_bit_spikes() -> None:
+    # VGG-11 of binary spikes: the convolutions behind its poolings receive quarters.
+    kinds = ("BINARY", "INTEGER", "BINARY", "INTEGER", "BINARY", "INTEGER", "BINARY")
+    rows = tuple(count(str(i), "conv2d", input_kind=kind) for i, kind in enumerate(kinds))
+    # 7 * 100 SOPs * 0.9 pJ
+    assert price(CountResult(rows, 1), "hd-lif").total_j == pytest.approx(630e-12, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weight_kind", "operands_pj"),
+    # 500 events of a real current: 4.6 pJ each on fp32 weights, 0.9 on 1 and 1.5 bit
+    [("REAL", 2300), ("BINARY", 450), ("TERNARY", 450)],
+)
+def test_a_shortcut_of_a_current_is_priced_as_what_it_is(
+    weight_kind: str, operands_pj: float
+) -> None:
+    row = count("shortcut", "conv2d", synops=500, input_kind="REAL", weight_kind=weight_kind)
+    counts = CountResult((row,), 1)
+    assert price(counts, "operands").total_j == pytest.approx(operands_pj * 1e-12, rel=1e-12)
+    # The paper takes it for 500 accumulates: 450 pJ
+    assert price(counts, "hd-lif").total_j == pytest.approx(450e-12, rel=1e-12)
+
+
 def test_spikformer_reproduces_the_paper() -> None:
     # Spikformer-8-512: 4.6 pJ * 4 * 86.7 M + 0.9 pJ * 11.09 G = 11.577 mJ
     rows = (

@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import snnprof
-from snnprof.models import MODELS, create, list_models, nominal_macs, usual
+from snnprof.models import MODELS, create, list_models, nominal_macs, options_of, usual
+from snnprof.quantization.quantized_layers import latent_weight, quantised_layers
+from snnprof.spiking.hdlif import HDLIF
 from snnprof.spiking.neuron import neurons_of
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
@@ -18,6 +20,7 @@ from snnprof.training.modes import find_mode
 SMALL = {  # an image that is quick and still has several tokens or positions in the last layer
     "vgg5": 8,
     "vgg11": 32,
+    "vgg13": 32,
     "vgg16": 32,
     "vgg_dvs": 32,
     "resnet18": 16,
@@ -46,9 +49,12 @@ def test_every_network_at_its_usual_size(name: str) -> None:
         network = usual(name, timesteps=3).eval()
         out = network(torch.empty(2, info.in_channels, info.image_size, info.image_size))
     assert out.shape == (3, 2, info.num_classes)
-    first, *linear = (network.get_submodule(layer) for layer in network.full_precision)
+    kept = [network.get_submodule(layer) for layer in network.full_precision]
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert first is layers[0]
+    first = layers[0]
+    # Of the authors' VGG for event frames the first convolution is quantised too.
+    assert (first in kept) == (name != "vgg_dvs")
+    linear = [layer for layer in kept if layer is not first]
     assert isinstance(first, nn.Conv2d)
     assert first.in_channels == info.in_channels
     assert layers[-len(linear) :] == linear
@@ -68,6 +74,8 @@ def test_every_neuron_layer_fires_at_the_start(name: str) -> None:
     with torch.no_grad():
         network(torch.randn(3, 3, SMALL[name], SMALL[name]))
     assert len(fired) == len(neurons_of(network))
+    if name == "resnet19":  # the authors have no norm before the neuron of the classifier
+        assert fired.pop() > 0.01
     assert min(fired) > 0.05  # 16 % of a standard normal distribution lie above the threshold
 
 
@@ -130,12 +138,12 @@ def test_weights_start_around_zero(name: str) -> None:
 
 
 def test_vgg11_parameters_by_hand() -> None:
-    # 3x3 convolutions 3-64-128-256-256-512-512-512-512, batch norms, one linear layer
+    # 3x3 convolutions 3-64-128-256-256-512-512-512-512, batch norms, one linear layer of 2x2
     widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
     convolutions = sum(9 * a * b for a, b in pairwise(widths))
-    expected = convolutions + 2 * sum(widths[1:]) + 512 * 10 + 10
+    expected = convolutions + 2 * sum(widths[1:]) + 512 * 2 * 2 * 10 + 10  # 32 / 2^4 = 2
     network = create("vgg11")
-    assert sum(p.numel() for p in network.parameters()) == expected == 9_228_362
+    assert sum(p.numel() for p in network.parameters()) == expected == 9_243_722
     assert snnprof.size_bytes(network) == 4 * (expected - 2 * sum(widths[1:]))
 
 
@@ -159,7 +167,7 @@ ATTENTION = {"spikformer_2_384": 2 * 2 * 64 * 64 * 384, "spikformer_4_384": 4 * 
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg5", "vgg11", "vgg16", "vgg_dvs", "resnet18", "resnet19", *ATTENTION]
+    "name", ["vgg5", "vgg11", "vgg13", "vgg16", "vgg_dvs", "resnet18", "resnet19", *ATTENTION]
 )
 def test_macs_on_shapes_are_those_that_the_counter_sees(name: str) -> None:
     network = usual(name, timesteps=1).eval()
@@ -183,11 +191,17 @@ def test_macs_of_an_unknown_network() -> None:
         ({"name": "vgg5", "timesteps": 0}, "timesteps=0"),
         ({"name": "vgg5", "wings": True}, "unknown variant of lif 'wings'; known: "),
         ({"name": "vgg5", "connect": "add"}, "connect"),  # an option of another network
-        ({"name": "vgg11", "image_size": 8}, "give at least 32"),
+        ({"name": "vgg11", "image_size": 8}, "give at least 16"),
+        ({"name": "vgg13", "image_size": 15}, "give at least 16"),
         ({"name": "vgg16", "image_size": 31}, "give at least 32"),
         ({"name": "vgg_dvs", "image_size": 15}, "give at least 16"),
         ({"name": "resnet18", "image_size": 7}, "give at least 8"),
+        ({"name": "resnet18", "image_size": 15, "num_classes": 200}, "4 times, .* at least 16"),
+        ({"name": "resnet18", "image_size": 31, "num_classes": 1000}, "5 times, .* at least 32"),
         ({"name": "resnet19", "image_size": 3}, "give at least 4"),
+        ({"name": "resnet19", "image_size": 7, "in_channels": 2}, "give at least 8"),
+        ({"name": "resnet18", "seca": 3}, "unknown seca of resnet18 '3'; known: 2, False, True"),
+        ({"name": "resnet18", "authors_code": 2}, "unknown authors_code of resnet18 '2'; known: "),
         ({"name": "sew_resnet34", "image_size": 4}, "give at least 8"),
         (
             {"name": "sew_resnet18", "connect": "or"},
@@ -207,3 +221,66 @@ def test_what_is_refused(arguments: dict[str, object], message: str) -> None:
 def test_an_unknown_size_accounting_is_refused() -> None:
     with pytest.raises(snnprof.SnnprofError, match="known: fp32, nominal, packed, paper"):
         snnprof.size_bytes(nn.Linear(1, 1), "zip")
+
+
+def latent_weights(network: nn.Module) -> list[torch.Tensor]:
+    return [latent_weight(layer) for _, layer, _ in quantised_layers(network)]
+
+
+@pytest.mark.parametrize("name", ["vgg5", "vgg11", "resnet18", "resnet19"])
+@pytest.mark.parametrize("weights", ["1bit", "1.5bit"])
+def test_latent_weights_start_as_the_authors_only_when_asked(name: str, weights: str) -> None:
+    torch.manual_seed(0)
+    for latent in latent_weights(create(name, weights=weights)):
+        assert 0.4 < (latent > 0).double().mean() < 0.6
+    with pytest.warns(UserWarning, match=r"start uniform in \[0, 0.001\)"):
+        network = create(name, weights=weights, authors_code=True)
+    assert latent_weights(network)
+    for latent in latent_weights(network):
+        assert latent.min() >= 0
+        # A mean of 36864 weights or more, uniform, whose deviation is 0.001 / sqrt(12): five
+        # standard errors are 5 * 0.00029 / 192 = 7.5e-6
+        assert latent.max() < 0.001
+        assert latent.mean().item() == pytest.approx(0.0005, abs=7.5e-6)
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert (layers[0].weight < 0).any()  # full precision keeps its start
+    assert (layers[-1].weight < 0).any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"neuron": "hdlif+parallel", "authors_code": True},
+        {"neuron": "hdlif+parallel+authors_code"},
+        {"neuron": "hdlif", "parallel": "true", "authors_code": "true"},
+    ],
+)
+def test_authors_code_reaches_the_neurons(arguments: dict[str, object]) -> None:
+    network = create("resnet18", **arguments)  # type: ignore[arg-type]
+    asked = [n.first_threshold for n in neurons_of(network) if isinstance(n, HDLIF)]
+    assert asked == [False, True] * 8
+    plain = create("resnet18", neuron="hdlif", parallel=True, authors_code=False)
+    assert not any(n.first_threshold for n in neurons_of(plain) if isinstance(n, HDLIF))
+
+
+def test_authors_code_changes_nothing_where_they_do_what_the_paper_says() -> None:
+    networks = []
+    for authors_code in (False, True):
+        torch.manual_seed(0)
+        networks.append(create("resnet18", neuron="lif", authors_code=authors_code).state_dict())
+    assert networks[0].keys() == networks[1].keys()
+    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg_dvs"])
+def test_parallel_where_there_is_no_residual_block_is_said(name: str) -> None:
+    with pytest.warns(UserWarning, match=f"parallel: no neuron of {name} is"):
+        network = create(name, neuron="hdlif", parallel=True, image_size=16)
+    assert not any(n.parallel for n in neurons_of(network) if isinstance(n, HDLIF))
+
+
+def test_options_of_a_network() -> None:
+    assert options_of("vgg5") == {"authors_code": (False, True)}
+    assert options_of("resnet19") == {"authors_code": (False, True), "seca": (False, True, 2)}
+    with pytest.raises(snnprof.SnnprofError, match="unknown model 'vgg6'"):
+        options_of("vgg6")

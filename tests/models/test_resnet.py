@@ -1,15 +1,20 @@
-"""ResNet against the figures of the HD-LIF paper (Tab. 2) and against hand counts."""
+"""ResNet against the authors' networks, the figures of their paper (Tab. 2) and hand counts."""
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import snnprof
 from snnprof.models import create, nominal_macs
 from snnprof.models.resnet import Block, resnet18
 from snnprof.results import LayerCount
+from snnprof.spiking.channel_attention import ChannelAttention
+from snnprof.spiking.hdlif import HDLIF
 from snnprof.spiking.lif import LIF
+from snnprof.spiking.neuron import neurons_of
 from snnprof.spiking.neuron_equations import neuron_ops
+
+from .structure import layers_run
 
 STEPS = 4
 # (channels in, channels out, stride, height of the input) of the 16 3x3 convolutions behind
@@ -64,14 +69,33 @@ def test_dense_macs_leave_padded_taps_out(rows: dict[str, LayerCount]) -> None:
     assert round(expected / 1e6, 1) == 480.2
 
 
-def test_every_convolution_but_the_stem_receives_spikes(rows: dict[str, LayerCount]) -> None:
-    convolutions = [row for row in rows.values() if row.op == "conv2d"]
-    assert len(convolutions) == 1 + 16 + 3
-    stem, *others = convolutions
-    assert stem.input_kind == "REAL"
-    assert {row.input_kind for row in others} == {"BINARY"}
-    assert all(row.input_density > 0 for row in others)
+def test_3x3_convolutions_receive_spikes_and_shortcuts_currents(
+    rows: dict[str, LayerCount],
+) -> None:
+    stem, *others = (row for row in rows.values() if row.op == "conv2d")
+    assert (stem.input_kind, stem.operation) == ("REAL", "MAC")
+    shortcuts = [row for row in others if "shortcut" in row.name]
+    spiking = [row for row in others if "shortcut" not in row.name]
+    assert (len(spiking), len(shortcuts)) == (16, 3)
+    assert {(row.input_kind, row.operation) for row in spiking} == {("BINARY", "AC")}
+    assert all(0 < row.input_density < 1 for row in spiking)
+    assert {(row.input_kind, row.operation) for row in shortcuts} == {("REAL", "MAC")}
+    assert not any(row.stem for row in shortcuts)
+    # Dense: a 1x1 kernel of stride 2 reads one position of four, whose currents are not zero.
+    # 64*128*16*16 + 128*256*8*8 + 256*512*4*4 = 3 * 2_097_152 a step; 25.2 M in four.
+    assert sum(row.synops for row in shortcuts) == STEPS * 3 * 2_097_152 == 25_165_824
     assert [r.input_kind for r in rows.values() if r.op == "linear"] == ["REAL"]  # no neuron
+
+
+@pytest.mark.parametrize("weights", ["1bit", "1.5bit"])
+def test_quantised_shortcuts_accumulate(weights: str) -> None:
+    torch.manual_seed(0)
+    network = create("resnet18", timesteps=1, weights=weights, image_size=8)
+    with torch.no_grad(), snnprof.SopCounter(network) as counter:
+        network(torch.randn(2, 3, 8, 8))
+    shortcuts = [row for row in counter.result().rows if "shortcut" in row.name]
+    assert {(row.input_kind, row.operation) for row in shortcuts} == {("REAL", "AC")}
+    assert len(shortcuts) == 3
 
 
 @pytest.mark.parametrize(("classes", "megabytes"), [(10, 44.657), (100, 44.842)])
@@ -82,6 +106,27 @@ def test_size_in_full_precision(classes: int, megabytes: float) -> None:
     size = snnprof.size_bytes(create("resnet18", num_classes=classes), "fp32")
     assert size == 4 * weights
     assert round(size / 1e6, 3) == megabytes
+
+
+@pytest.mark.parametrize(
+    ("classes", "weights", "accounting", "megabytes"),
+    [
+        (10, "1bit", "paper", 2.817),
+        (100, "1bit", "paper", 3.001),
+        (100, "1bit", "nominal", 1.607),
+        (100, "1.5bit", "nominal", 2.304),
+        (100, "1.5bit", "paper", 4.396),  # printed as 4.40
+    ],
+)
+def test_size_quantised(classes: int, weights: str, accounting: str, megabytes: float) -> None:
+    quantised = sum(9 * a * b for a, b, _, _ in CONVOLUTIONS) + sum(
+        a * b for a, b, _, _ in SHORTCUTS
+    )
+    bits = {"1bit": 1, "1.5bit": 1.5}[weights] * (2 if accounting == "paper" else 1)
+    expected = quantised * bits / 8 + 4 * (3 * 64 * 9 + 513 * classes)
+    network = create("resnet18", num_classes=classes, weights=weights)
+    assert snnprof.size_bytes(network, accounting) == expected
+    assert round(expected / 1e6, 3) == megabytes
 
 
 def test_neuron_operations() -> None:
@@ -106,45 +151,191 @@ def test_neuron_operations() -> None:
     assert (3 * first + 1 * second) * STEPS == 4_620_288
 
 
-def test_resnet19_has_nineteen_layers() -> None:
-    network = create("resnet19", num_classes=7)
-    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
-    assert sum(m.kernel_size == (3, 3) for m in convolutions) == 1 + 2 * (3 + 3 + 2)
-    assert [(m.in_features, m.out_features) for m in linear] == [(512, 256), (256, 7)]
-    assert {m.out_channels for m in convolutions} == {128, 256, 512}
-    # stem; six 3x3 of 128 at 32x32; a strided one, five more and a shortcut at 16x16; a
-    # strided one, three more and a shortcut at 8x8; two linear layers
-    stem, same = 3 * 128 * 9 * 1024, 128 * 128 * 9 * 1024
-    halved, shortcut = 128 * 256 * 9 * 256, 128 * 256 * 256
-    expected = stem + 6 * same + (halved + 5 * same + shortcut) + (halved + 3 * same + shortcut)
-    assert nominal_macs("resnet19") == expected + 512 * 256 + 256 * 10
+@pytest.mark.parametrize(("parallel", "operations"), [(False, 6_586_368), (True, 4_620_288)])
+def test_neuron_operations_of_hdlif(parallel: bool, operations: int) -> None:
+    network = create("resnet18", neuron="hdlif", parallel=parallel)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    assert neuron_ops(network) == operations
 
 
-def test_large_images_get_the_stem_of_imagenet() -> None:
-    with torch.device("meta"):
-        small, large = (create("resnet18", image_size=size) for size in (64, 65))
-        assert small.stem[0].kernel_size == (3, 3)  # type: ignore[index, union-attr]
-        assert large.stem[0].kernel_size == (7, 7)  # type: ignore[index, union-attr]
-        # 224 / 2 by the convolution, / 2 by the pooling
-        network = create("resnet34", image_size=224, timesteps=1).eval()
-        assert network.stem(torch.empty(1, 1, 3, 224, 224)).shape == (1, 1, 64, 56, 56)  # type: ignore[operator]
-    # ResNet-34: blocks of 3, 4, 6, 3; each stage's 3x3 convolutions after the first cost the
-    # same 64*64*9*56*56, its first one half, its shortcut 64*128*28*28
+def block_layers(place: int, channels: int, width: int, side: int, stride: int) -> list[str]:
+    """The layers of a block in the order they run, each with its output's shape."""
+    inner, out = f"{channels}x{side}x{side}", f"{width}x{side // stride}x{side // stride}"
+    layers = [
+        f"blocks.{place}.neuron1 LIF {inner}",
+        f"blocks.{place}.conv1.0 Conv2d 3x3/{stride} {out}",
+        f"blocks.{place}.conv1.1 BatchNorm2d {out}",
+        f"blocks.{place}.neuron2 LIF {out}",
+        f"blocks.{place}.conv2.0 Conv2d 3x3/1 {out}",
+        f"blocks.{place}.conv2.1 BatchNorm2d {out}",
+    ]
+    if channels != width:
+        layers.append(f"blocks.{place}.shortcut.0 Conv2d 1x1/{stride} {out}")
+        layers.append(f"blocks.{place}.shortcut.1 BatchNorm2d {out}")
+    return layers
+
+
+CIFAR = ["stem.0 Conv2d 3x3/1 64x32x32", "stem.1 BatchNorm2d 64x32x32"]
+IMAGENET200 = [
+    "stem.0 Conv2d 3x3/1 64x64x64",
+    "stem.1 BatchNorm2d 64x64x64",
+    "stem.2 MaxPool2d 3x3/2 64x32x32",
+]
+IMAGENET = [
+    "stem.0 Conv2d 7x7/2 64x112x112",
+    "stem.1 BatchNorm2d 64x112x112",
+    "stem.2 MaxPool2d 3x3/2 64x56x56",
+]
+DVS = ["stem.0 Conv2d 3x3/1 64x48x48", "stem.1 BatchNorm2d 64x48x48"]
+STAGES18 = ((2, 64), (2, 128), (2, 256), (2, 512))
+STAGES34 = ((3, 64), (4, 128), (6, 256), (3, 512))
+STAGES19 = ((3, 128), (3, 256), (2, 512))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "image", "classes", "stem", "stages", "side", "first_stride"),
+    [
+        ("resnet18", 3, 32, 10, CIFAR, STAGES18, 32, 1),
+        ("resnet18", 3, 32, 100, CIFAR, STAGES18, 32, 1),
+        ("resnet18", 3, 64, 200, IMAGENET200, STAGES18, 32, 1),
+        ("resnet34", 3, 224, 1000, IMAGENET, STAGES34, 56, 1),
+        ("resnet18", 2, 48, 10, DVS, STAGES18, 48, 1),
+        ("resnet19", 3, 32, 100, CIFAR, STAGES19, 32, 1),
+        ("resnet19", 2, 48, 10, DVS, STAGES19, 48, 2),
+        ("resnet19", 2, 48, 200, DVS, STAGES19, 48, 2),  # event frames: no pooling in any case
+    ],
+)
+def test_layers_in_the_order_they_run(
+    name: str,
+    channels: int,
+    image: int,
+    classes: int,
+    stem: list[str],
+    stages: tuple[tuple[int, int], ...],
+    side: int,
+    first_stride: int,
+) -> None:
+    expected, width = list(stem), 64
+    for stage, (depth, out) in enumerate(stages):
+        for block in range(depth):
+            stride = 1 if block else 2 if stage else first_stride
+            place = sum(n for n, _ in stages[:stage]) + block
+            expected += block_layers(place, width, out, side, stride)
+            width, side = out, side // stride
+    expected += ["classifier.0.0 AdaptiveAvgPool2d 512x1x1"]
+    if name == "resnet19":
+        expected += ["classifier.1.0 Linear+bias 256", "classifier.2 LIF 256"]
+    expected.append(f"classifier.{3 if name == 'resnet19' else 1}.0 Linear+bias {classes}")
+    assert layers_run(name, channels, image, classes) == expected
+
+
+def test_resnet19_macs_and_parameters_by_hand() -> None:
+    # stem; a 3x3 of 64 to 128, five of 128 and the shortcut 64 to 128 at 32x32; a strided one,
+    # five more and a shortcut at 16x16; a strided one, three more and a shortcut at 8x8
+    same = 128 * 128 * 9 * 1024
+    stem, first, shortcut = 3 * 64 * 9 * 1024, same // 2, 64 * 128 * 1024
+    halved = 128 * 256 * 9 * 256
+    body = first + 5 * same + shortcut
+    body += (halved + 5 * same + 128 * 256 * 256) + (halved + 3 * same + 256 * 512 * 64)
+    assert nominal_macs("resnet19") == stem + body + 512 * 256 + 256 * 10
+    weights = 3 * 64 * 9 + 9 * (64 * 128 + 5 * 128**2) + 64 * 128
+    weights += 9 * (128 * 256 + 5 * 256**2) + 128 * 256 + 9 * (256 * 512 + 3 * 512**2) + 256 * 512
+    norms = 2 * (64 + 7 * 128 + 7 * 256 + 5 * 512)
+    linear = 513 * 256 + 257 * 10
+    network = create("resnet19")
+    assert sum(p.numel() for p in network.parameters()) == weights + norms + linear
+
+
+def test_resnet34_macs_by_hand() -> None:
+    # Blocks of 3, 4, 6, 3; each stage's 3x3 convolutions after the first cost the same
+    # 64*64*9*56*56, its first one half, its shortcut 64*128*28*28
     same, stem = 64 * 64 * 9 * 56 * 56, 64 * 3 * 49 * 112 * 112
     body = 6 * same + sum(same // 2 + n * same + 64 * 128 * 28 * 28 for n in (7, 11, 5))
     assert nominal_macs("resnet34") == stem + body + 512 * 1000
 
 
+def lif(channels: int, *, second: bool = False) -> LIF:
+    return LIF(1)
+
+
 def test_a_block_adds_a_current_to_its_input() -> None:
     torch.manual_seed(0)
-    block = Block(4, 4, 1, lambda channels, second=False: LIF(1)).eval()
+    block = Block(4, 4, 1, lif).eval()
     assert block.shortcut is None
     x = torch.randn(1, 2, 4, 5, 5) * 3
-    spikes = (x >= 1).float()  # batch norm at rest, up to its epsilon of 1e-5
-    conv1, conv2 = block.conv1[0], block.conv2[0]
+    conv1, norm1 = block.conv1
+    conv2, norm2 = block.conv2
     nn.init.normal_(conv1.weight)  # currents large enough to fire
-    branch = conv2((conv1(spikes[0]) >= 1).float())
+    norm2.running_mean.fill_(0.5)
     with torch.no_grad():
-        assert torch.allclose(block(x), x + branch, atol=1e-4)
-        assert branch.abs().max() > 0
+        branch = norm2(conv2((norm1(conv1((x[0] >= 1).float())) >= 1).float()))
+        assert torch.allclose(block(x)[0], x[0] + branch, atol=1e-6)
+        assert branch.abs().max() > 0.6
+
+
+def test_the_shortcut_takes_the_raw_input_and_norms_it() -> None:
+    torch.manual_seed(0)
+    block = Block(4, 6, 2, lif).eval()
+    assert block.shortcut is not None
+    convolution, norm = block.shortcut
+    norm.running_mean.fill_(0.5)
+    x = torch.randn(1, 2, 4, 6, 6) * 0.1  # silent: the branch is its norms' constant
+    with torch.no_grad():
+        expected = nn.functional.conv2d(x[0], convolution.weight, stride=2) - 0.5
+        assert torch.allclose(block(x)[0], expected, atol=1e-5)
+
+
+def scale(current: Tensor, attention: nn.Module) -> Tensor:
+    """SECA by hand on [B, C, H, W]."""
+    (seca,) = attention
+    assert isinstance(seca, ChannelAttention)
+    means = current.mean((2, 3)).unsqueeze(1)
+    mixed = nn.functional.conv1d(means, seca.mix.weight, seca.mix.bias, padding=2)
+    return current * mixed.sigmoid().squeeze(1)[:, :, None, None]
+
+
+@pytest.mark.parametrize("width", [4, 6])
+@pytest.mark.parametrize("seca", [True, 2])
+def test_attention_stands_behind_both_norms(seca: bool | int, width: int) -> None:
+    torch.manual_seed(0)
+    block = Block(4, width, 1, lif, seca).eval()
+    for layer in (block.conv1, block.conv2):
+        nn.init.normal_(layer[0].weight)  # type: ignore[arg-type]
+    x = torch.randn(1, 2, 4, 5, 5) * 2
+    plain = x[0]
+    with torch.no_grad():
+        inner = block.conv1[1](block.conv1[0]((plain >= 1).float()))
+        if seca == 2 and width == 4:
+            inner = inner + plain
+        inner = scale(inner, block.attention1)
+        out = block.conv2[1](block.conv2[0]((inner >= 1).float()))
+        out = scale(out + inner if seca == 2 else out, block.attention2)
+        short = plain if width == 4 else block.shortcut[1](block.shortcut[0](plain))  # type: ignore[index]
+        assert torch.allclose(block(x)[0], out + short, atol=1e-5)
+        assert (inner >= 1).any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"neuron": "hdlif+seca"}, {"neuron": "hdlif", "seca": True}, {"neuron": "lif", "seca": "2"}],
+)
+def test_seca_is_the_networks_and_never_quantised(arguments: dict[str, object]) -> None:
+    network = create("resnet19", weights="1bit", **arguments)  # type: ignore[arg-type]
+    attentions = [m for m in network.modules() if isinstance(m, ChannelAttention)]
+    assert len(attentions) == 2 * (3 + 3 + 2)
+    inside = [m for neuron in neurons_of(network) for m in neuron.modules()]
+    assert not any(isinstance(m, ChannelAttention) for m in inside)
+    assert not any(hasattr(a.mix, "parametrizations") for a in attentions)
+    plain = create("resnet19", weights="1bit", neuron="lif")
+    assert snnprof.size_bytes(network) == snnprof.size_bytes(plain)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet19"])
+def test_parallel_is_the_second_neuron_of_a_block_and_has_no_mem_bn(name: str) -> None:
+    with torch.device("meta"):
+        network = create(name, neuron="hdlif", parallel=True, mem_bn=True, num_classes=10)
+    for layer, neuron in network.named_modules():
+        if isinstance(neuron, HDLIF):
+            assert neuron.parallel == layer.endswith("neuron2"), layer
+            assert (neuron.membrane_norm is None) == neuron.parallel, layer

@@ -1,5 +1,7 @@
 """The HD-LIF neuron by hand, and against its definition."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,6 +33,26 @@ def test_parallel_hdlif_by_hand() -> None:
     neuron = HDLIF(3, parallel=True).double()
     assert neuron(sequence(0.75, 0.25, 1.0)).flatten().tolist() == [0.25, 0.0, 0.5]
     assert neuron.membrane is None
+
+
+@pytest.mark.parametrize(("authors_code", "last"), [(False, 0.25), (True, 0.5)])
+def test_thresholds_of_a_parallel_neuron(authors_code: bool, last: float) -> None:
+    # Thresholds sigmoid(0) = 0.5 and sigmoid(ln 3) = 0.75. The paper: 1 - 0.75 at step 1; the
+    # authors' code never advances t: 1 - 0.5.
+    neuron = HDLIF(2, parallel=True, authors_code=authors_code).double()
+    with torch.no_grad():
+        neuron.threshold_logit[1] = math.log(3)
+    assert neuron(sequence(1.0, 1.0)).flatten().tolist() == pytest.approx([0.5, last], abs=1e-15)
+    neuron.reset()
+    parts = [neuron(sequence(1.0)), neuron(sequence(1.0))]  # step by step likewise
+    assert torch.cat(parts).flatten().tolist() == pytest.approx([0.5, last], abs=1e-15)
+
+
+def test_a_parallel_neuron_has_no_membrane_to_norm() -> None:
+    assert HDLIF(2, 3, mem_bn=True).membrane_norm is not None
+    parallel = HDLIF(2, 3, parallel=True, mem_bn=True)
+    assert parallel.membrane_norm is None
+    assert [name for name, _ in parallel.named_parameters()] == ["threshold_logit"]
 
 
 def test_four_bit_by_hand() -> None:

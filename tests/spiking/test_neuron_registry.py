@@ -26,7 +26,7 @@ def test_a_specification_names_variants() -> None:
     ("specification", "message"),
     [
         ("if", "unknown neuron 'if'; known: hdlif, ilif, lif"),
-        ("hdlif+wings", "unknown variant of hdlif 'wings'; known: four_bit, literal, mem_bn"),
+        ("hdlif+wings", "unknown variant of hdlif 'wings'; known: authors_code, four_bit"),
         ("lif+four_bit", "unknown variant of lif 'four_bit'"),
         ("lif+surrogate=sine", "unknown surrogate 'sine'; known: arctan, rectangle, triangle"),
         ("lif+reset=medium", "unknown reset 'medium'; known: hard, soft"),
@@ -37,6 +37,8 @@ def test_a_specification_names_variants() -> None:
         ("lif+leak=nan", "leak=nan: must be finite"),
         ("ilif+leak=inf", "leak=inf: must be finite"),
         ("ilif+levels=0", "levels=0: must be at least 1"),
+        ("lif+learnable+leak=1", r"leak=1.0: a learnable leak lies between 0 and 1; leave 'learn"),
+        ("lif+learnable+threshold=0.5", "threshold=0.5: a learnable threshold lies between 0.5"),
         ("hdlif+seca=4", r"hdlif\+seca=4: a switch"),
     ],
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from snnprof.spiking.hdlif import HDLIF, four_bit_, hdlif_step
 from snnprof.spiking.ilif import IntegerLIF
+from snnprof.spiking.learnable_lif import LearnableLIF
 from snnprof.spiking.lif import LIF, LIFSettings, lif_step
 from snnprof.spiking.neuron import Neuron
 from snnprof.spiking.surrogates import SURROGATES
@@ -17,10 +18,14 @@ def sequence(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
 
 
-SWITCHES = ("four_bit", "parallel", "mem_bn", "seca", "literal")
+SWITCHES = ("four_bit", "parallel", "mem_bn", "seca", "literal", "authors_code")
 
 
-VARIANTS = [dict(zip(SWITCHES, values, strict=True)) for values in product((False, True), repeat=5)]
+VARIANTS = [
+    dict(zip(SWITCHES, values, strict=True))
+    for values in product((False, True), repeat=len(SWITCHES))
+    if values[1] or not values[5]  # their code differs in the parallel neuron alone
+]
 
 
 LIFS = [
@@ -33,7 +38,8 @@ LIFS = [
 
 def all_neurons(timesteps: int) -> list[Neuron]:
     hdlifs = [HDLIF(timesteps, 4, **variant) for variant in VARIANTS]
-    return [*hdlifs, *(LIF(timesteps, s) for s in LIFS), IntegerLIF(timesteps)]
+    lifs = (kind(timesteps, settings) for settings in LIFS for kind in (LIF, LearnableLIF))
+    return [*hdlifs, *lifs, IntegerLIF(timesteps)]
 
 
 def plain_run(neuron: Neuron, currents: Tensor) -> Tensor:
@@ -44,7 +50,7 @@ def plain_run(neuron: Neuron, currents: Tensor) -> Tensor:
             spike, membrane = lif_step(membrane, current, neuron.settings)
         else:
             assert isinstance(neuron, HDLIF)
-            threshold = neuron.threshold_logit[t].sigmoid()
+            threshold = neuron.threshold_logit[0 if neuron.first_threshold else t].sigmoid()
             leak = threshold if neuron.parallel else neuron.leak_logit[t].sigmoid()
             before = None if neuron.parallel else membrane
             spike, membrane = hdlif_step(before, current, leak, threshold, neuron.literal)
