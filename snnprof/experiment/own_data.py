@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as MapStyle
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data import Batch, Data
+from snnprof.experiment.data import Batch, Data, Normalization
 from snnprof.experiment.own_function import keywords_of, name_of
 from snnprof.training.losses import is_indicator
 from snnprof.training.sequences import as_pair, samples_in, samples_of
@@ -209,6 +209,7 @@ class OwnData(Data):
     labelled: bool = True
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
     device: torch.device | None = None
     layout: torch.memory_format = torch.preserve_format
 
@@ -258,9 +259,7 @@ class OwnData(Data):
         """The batches, on the device."""
         number = 0
         loader = of_the_users(f"{part.what} failed", part.make)
-        while (
-            loaded := of_the_users(f"{part.what} failed", partial(next, loader, _END))
-        ) is not _END:
+        while (loaded := of_the_users(f"{part.what} failed", partial(_next, loader))) is not _END:
             number += 1
             what = f"{part.what}: prepare failed on batch {number}"
             x, y = _checked(part.what, number, of_the_users(what, partial(self.prepare, loaded)))
@@ -296,6 +295,18 @@ class OwnData(Data):
                     f"first {shape}: steps of different sizes cannot be compared; give batches of "
                     "one shape"
                 )
+
+
+def _next(loader: Iterator[Any]) -> Any:
+    """The next batch, or ``_END``.
+
+    An error of ours in a worker process comes with its whole traceback, whose last line it is.
+    """
+    try:
+        return next(loader, _END)
+    except SnnprofError as error:
+        last = str(error).splitlines()[-1]
+        raise SnnprofError(last.partition("SnnprofError: ")[2] or last) from error
 
 
 def _has_fewer(
