@@ -45,7 +45,10 @@ from snnprof.spiking.lif import LIF, LIFSettings, lif_step
 from snnprof.spiking.neuron import Neuron
 from snnprof.training.step_runner import StepSetup
 
-ONLINE = ("online", "online-step", "sltt-2", "random-bp", "ottt", "ottt-step", "ndot")
+ONLINE = (
+    *("online", "online-step", "sltt-2", "random-bp"),
+    *("ottt", "ottt-step", "ndot", "ndot-code", "ndot-step"),
+)
 # The images of a step, by device: the first for `memory` too.
 WORKS = {
     "cpu": [Work()],
