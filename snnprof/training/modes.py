@@ -20,6 +20,7 @@ from snnprof.training.presynaptic_traces import (
     PUBLISHED_NDOT,
     traces,
 )
+from snnprof.training.recomputed_blocks import recomputed_blocks
 
 TrainOnBatch = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
 MODES: Registry[TrainOnBatch] = Registry("mode")
@@ -124,7 +125,23 @@ def stbp(run: BatchRun) -> Tensor:
     return loss.detach()
 
 
-WHOLE_SEQUENCE.add(stbp)
+@MODES.register("stbp-checkpoint")
+def stbp_checkpoint(run: BatchRun) -> Tensor:
+    """``stbp`` with the activations of each block computed again in the backward pass.
+
+    Spikes are kept as bits, see :mod:`snnprof.training.recomputed_blocks`. The gradients are those
+    of ``stbp`` to the last bit. (torch.utils.checkpoint; Chen et al., arXiv 1604.06174.)
+
+    Raises:
+        SnnprofError: no block was found, or the model is compiled.
+    """
+    if run.stepped.compiled:
+        raise SnnprofError("mode 'stbp-checkpoint' does not run compiled: drop compile")
+    with run.around_forward(lambda: recomputed_blocks(run.stepped.model)):
+        return stbp(run)
+
+
+WHOLE_SEQUENCE.update((stbp, stbp_checkpoint))
 
 
 @MODES.register("online")

@@ -83,6 +83,7 @@ def test_all_modes_agree_at_one_time_step(name: str, neuron: str) -> None:
 # forwards, backward passes, optimiser steps at T = 4
 COSTS = {
     "stbp": (4, 1, 1),
+    "stbp-checkpoint": (4, 1, 1),
     "online": (4, 4, 1),
     "online-step": (4, 4, 4),
     "sltt-1": (4, 1, 1),
