@@ -443,7 +443,7 @@ def test_a_profile_is_a_result_like_any_other(tmp_path: Path) -> None:
     assert "Loss: mean over time of each time step's cross-entropy." in text
     authors = replace(found, device="cuda", reserved_bytes=2**20, hdlif_authors_bytes=3 * 2**20)
     authors.save(tmp_path / "gpu.md")
-    assert "| 1 | 3 |" in " ".join((tmp_path / "gpu.md").read_text("utf-8").split())
+    assert "| 1.000 | 3.000 |" in " ".join((tmp_path / "gpu.md").read_text("utf-8").split())
     assert from_json(to_json(authors)) == authors
 
 
