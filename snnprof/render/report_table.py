@@ -288,10 +288,18 @@ def report_notes(report: Report) -> Iterator[str]:
 
 def _losses(report: Report) -> Iterator[str]:
     """The loss of each mode: gradients and times of different losses are not the same thing."""
+    trained = [
+        (row, row.loss_name)
+        for row in report.rows
+        if row.loss_name is not None and (row.epochs or row.profile is not None)
+    ]
+    losses = {
+        row.mode: {loss for other, loss in trained if other.mode == row.mode} for row, _ in trained
+    }
     modes: dict[str, list[str]] = {}
-    for row in report.rows:
-        if row.loss_name is not None and (row.epochs or row.profile is not None):
-            modes.setdefault(row.loss_name, []).append(row.mode or row.name)
+    for row, loss in trained:
+        alone = row.mode if len(losses[row.mode]) == 1 else None
+        modes.setdefault(loss, []).append(alone or row.name)
     parts = [f"{', '.join(_unique(iter(of)))}: {loss_in_words(name)}" for name, of in modes.items()]
     if parts:
         yield f"Loss: {'; '.join(parts)}."
