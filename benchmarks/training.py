@@ -1,8 +1,9 @@
 """Costs of training: memory over T, the lean backward passes, and SpikingJelly beside it.
 
-Three tables, each alone or all in turn:
+Four tables, each alone or all in turn:
 
     memory  peak memory of every online mode at T = 2 and at the longest T, and of STBP over T
+    blocks  memory of STBP with blocks recomputed (stbp-checkpoint) beside STBP and online training
     lean    LIF and HD-LIF beside the same equations differentiated by torch
     peers   LIF beside SpikingJelly's SLTTLIFNode (online) and LIFNode (STBP)
 
@@ -45,7 +46,10 @@ from snnprof.spiking.lif import LIF, LIFSettings, lif_step
 from snnprof.spiking.neuron import Neuron
 from snnprof.training.step_runner import StepSetup
 
-ONLINE = ("online", "online-step", "sltt-2", "random-bp", "ottt", "ottt-step", "ndot")
+ONLINE = (
+    *("online", "online-step", "sltt-2", "random-bp"),
+    *("ottt", "ottt-step", "ndot", "ndot-code", "ndot-step"),
+)
 # The images of a step, by device: the first for `memory` too.
 WORKS = {
     "cpu": [Work()],
@@ -141,6 +145,22 @@ def stbp_line(points: Sequence[tuple[int, int, int]]) -> None:
     )
 
 
+def blocks_table(options: argparse.Namespace, device: torch.device) -> None:
+    work = replace(WORKS[device.type][0], batch=options.batch or 32, timesteps=8)
+    print(f"## STBP with blocks recomputed\n\nactivation, MiB; {work}.\n")
+
+    def row(name: str, make: Callable[[int], Neuron]) -> list[str]:
+        found = []
+        for mode in ("stbp", "stbp-checkpoint", "online"):
+            memory = SingleStep(with_neuron(work, make), mode, work, device).memory()
+            found.append(memory.peak_bytes - memory.static_bytes)
+        ratio = found[1] / found[0]
+        return [name, *map(mib, found), f"{ratio:.3f}", reached(ratio, "< 1", ratio < 1)]
+
+    head = ["neuron", "stbp", "stbp-checkpoint", "online", "checkpoint / stbp", "less"]
+    table(head, [row("LIF", lambda t: LIF(t, TRIANGLE)), row("HD-LIF", HDLIF)])
+
+
 def lean_table(options: argparse.Namespace, device: torch.device) -> None:
     for chosen in WORKS[device.type]:
         work = replace(chosen, batch=options.batch or chosen.batch, timesteps=8)
@@ -226,7 +246,7 @@ def print_checks(checks: Sequence[str]) -> None:
     print(f"Apart, relative to the other network: {'; '.join(checks)}.\n", flush=True)
 
 
-TABLES = {"memory": memory_table, "lean": lean_table, "peers": peers_table}
+TABLES = {"memory": memory_table, "blocks": blocks_table, "lean": lean_table, "peers": peers_table}
 
 
 def main() -> None:
@@ -246,7 +266,7 @@ def main() -> None:
         if getattr(options, option) < least:
             parser.error(f"--{option} {getattr(options, option)}: must be at least {least}")
     device = choose_device(options.device)
-    for name in options.tables or ("memory", "lean"):
+    for name in options.tables or ("memory", "blocks", "lean"):
         TABLES[name](options, device)
     print("; ".join(f"{key}: {value}" for key, value in describe(device).items()))
 

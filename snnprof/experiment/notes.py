@@ -84,8 +84,6 @@ def _training(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
             "The weights are untrained (0 epochs): no accuracy is given, and batch norms that "
             "have seen no data may leave layers silent."
         )
-    if recipe.epochs or settings.repeats is not None:
-        yield from _losses(rows, settings)
     if settings.metric is not None and settings.metric.note:
         yield f"{settings.metric.note}."
 
@@ -97,29 +95,6 @@ def _loading(rows: Sequence[ReportRow]) -> Iterator[str]:
             f"Loading a batch took {1000 * seconds:.3g} ms (median), for all rows together; no "
             "step time holds it."
         )
-
-
-_LOSSES = {
-    "sum": "cross-entropy of the outputs summed over time",
-    "average": "cross-entropy of the outputs, which the network averages or sums over time",
-    "step": "mean over time of each time step's cross-entropy",
-    "tet": "TET (Deng et al., ICLR 2022), weight 0.001, target 1",
-    "tet of each step": "TET of each time step (Deng et al., ICLR 2022), weight 0.001, target 1",
-    "mse": "mean square error of the outputs averaged over time",
-    "mse of each step": "mean square error of each time step's outputs",
-}
-
-
-def _losses(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
-    """What each row was trained on, and how it takes its time steps."""
-    modes: dict[str, list[str]] = {}
-    for row in rows:
-        modes.setdefault(row.loss_name or "", []).append(row.mode or "")
-    parts = []
-    for name, of in modes.items():
-        words = _LOSSES.get(name, f"{name}, the user's own")
-        parts.append(f"{', '.join(dict.fromkeys(of))}: {words}")
-    yield f"Loss: {'; '.join(parts)}."
 
 
 def _guessing(rows: Sequence[ReportRow], classes: int) -> Iterator[str]:

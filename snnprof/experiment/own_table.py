@@ -97,6 +97,7 @@ def row(
         counts=counts,
         energies=() if counts is None else tuple(price(counts, one) for one in conventions),
         profile=step,
+        loss_name=None if step is None else step.loss,
         inference=inference,
         batch_size=None if step is None else step.batch_size,
         epochs=None,

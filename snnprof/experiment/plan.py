@@ -23,7 +23,6 @@ from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import specification
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.losses import CROSS_ENTROPIES, USUAL, find_loss
-from snnprof.training.modes import find_mode
 from snnprof.training.sequences import time_dim
 from snnprof.training.step_runner import StepRunner, StepSetup
 from snnprof.training.step_trial import settled
@@ -69,7 +68,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             mode=mode.name,
             timesteps=timesteps,
             layout=setup.layout_found.name,
-            loss_name=_loss_name(setup),
+            loss_name=setup.loss_name,
             checkpoint=settings.checkpoint,
         )
         yield TrainingRun(setup, row, (*notes, *_on_layout(settings, setup.layout_found, row)))
@@ -143,16 +142,6 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
                 evaluate, runner.stepped, setup.layout_found, steps, [(few, some)], metric
             )
             of_the_users(f"it failed on test samples of shape {tuple(few.shape)}", trial)
-
-
-def _loss_name(setup: StepSetup) -> str:
-    """The loss of a row: modes that run step by step have that of each time step."""
-    loss, mode = find_loss(setup.loss), find_mode(setup.mode)
-    found = setup.layout_found
-    averages = found.output_dim is None and found.name not in (None, "step")
-    if mode.whole:
-        return "average" if loss.name == "sum" and averages else loss.name
-    return "step" if loss.name in ("sum", "step") else f"{loss.name} of each step"
 
 
 def _checked_build(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from traceback import format_exception
@@ -39,6 +40,35 @@ class StepMemory:
     peak_bytes: int
     reserved_bytes: int | None
     static_bytes: int
+
+
+def allocated_and_reserved(device: torch.device) -> int | None:
+    """Bytes allocated plus bytes reserved at this moment, by CUDA's allocator; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.memory_allocated(device) + torch.cuda.memory_reserved(device)
+
+
+class AfterBackward:
+    """A recorder that reads the memory after every backward pass.
+
+    Args:
+        read: gives the figure.
+
+    Attributes:
+        found: the figure after the last one; None before the first.
+    """
+
+    def __init__(self, read: Callable[[], int | None]) -> None:
+        self.found: int | None = None
+        self._read = read
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A part of the step: "forward", "backward" or "optimizer"."""
+        yield
+        if name == "backward":
+            self.found = self._read()
 
 
 @dataclass(frozen=True)

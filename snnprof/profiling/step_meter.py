@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from snnprof.profiling.phase_timer import PhaseTimer
-from snnprof.profiling.step_memory import StepMemory, step_memory
+from snnprof.profiling.step_memory import (
+    AfterBackward,
+    StepMemory,
+    allocated_and_reserved,
+    step_memory,
+)
 from snnprof.results import StepProfile
 from snnprof.training.step_runner import StepRunner
 
@@ -39,6 +45,7 @@ class StepMeter:
         self.memory: StepMemory | None = None
         self._device = device
         self._losses: list[Tensor] = []
+        self._authors_bytes: int | None = None
 
     def step(self, batch: Batch, watch: bool = False) -> None:
         """Run a step, neither timed nor measured; ``watch``: as :meth:`StepRunner.run`."""
@@ -54,13 +61,15 @@ class StepMeter:
     def measure_memory(self, batch: Batch) -> None:
         """Run a step and take its memory."""
         self.runner.last = None  # it holds the batch before
+        after_backward = AfterBackward(partial(allocated_and_reserved, self._device))
         self.memory, loss = step_memory(
-            lambda: self.runner.run(*batch),
+            lambda: self.runner.run(*batch, recorder=after_backward),
             self.runner.stepped,
             self.runner.optimizer,
             batch,
             self._device,
         )
+        self._authors_bytes = after_backward.found
         self._keep(loss)
 
     def _keep(self, loss: Tensor) -> None:
@@ -95,6 +104,8 @@ class StepMeter:
             activation_bytes=self.memory.peak_bytes - self.memory.static_bytes,
             backward_passes=self.runner.last.backward_passes,
             optimizer_steps=self.runner.last.optimizer_steps,
+            hdlif_authors_bytes=self._authors_bytes,
+            loss=self.runner.setup.loss_name,
         )
         return self.add_times(untimed)
 

@@ -27,6 +27,7 @@ from snnprof.results import (
     quartiles,
 )
 from snnprof.results.scaling import FLAT
+from snnprof.training.losses import loss_in_words
 
 _SHORT = 40  # characters of a failure that a cell takes
 
@@ -113,6 +114,8 @@ def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
         "samples_per_s",
         "peak_bytes",
         "reserved_bytes",
+        "sltt_authors_bytes",
+        "hdlif_authors_bytes",
         "static_bytes",
         "activation_bytes",
         "backward_passes",
@@ -256,6 +259,7 @@ def report_notes(report: Report) -> Iterator[str]:
     """Everything that has to be said under the comparison table."""
     yield from growth_notes(report.growth)
     yield from report.notes
+    yield from _losses(report)
     if any(row.peak_bytes is not None for row in report.rows):
         yield (
             "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
@@ -280,6 +284,25 @@ def report_notes(report: Report) -> Iterator[str]:
     )
     if report.environment:
         yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
+
+
+def _losses(report: Report) -> Iterator[str]:
+    """The loss of each mode: gradients and times of different losses are not the same thing."""
+    trained = [
+        (row, row.loss_name)
+        for row in report.rows
+        if row.loss_name is not None and (row.epochs or row.profile is not None)
+    ]
+    losses = {
+        row.mode: {loss for other, loss in trained if other.mode == row.mode} for row, _ in trained
+    }
+    modes: dict[str, list[str]] = {}
+    for row, loss in trained:
+        alone = row.mode if len(losses[row.mode]) == 1 else None
+        modes.setdefault(loss, []).append(alone or row.name)
+    parts = [f"{', '.join(_unique(iter(of)))}: {loss_in_words(name)}" for name, of in modes.items()]
+    if parts:
+        yield f"Loss: {'; '.join(parts)}."
 
 
 def _conditions(report: Report) -> Iterator[str]:

@@ -11,11 +11,16 @@ from snnprof.render.number_format import (
 )
 from snnprof.render.table import MIB, MILLI, View, records, view
 from snnprof.results import InferenceProfile, StepProfile, quartiles
+from snnprof.training.losses import loss_in_words
 
 _SEEN_FROM_OUTSIDE = (
     "The step was seen from outside. Forward: calls of the model. Backward: from the model's "
     "output on. Optimiser: its step. The rest, such as the loss, is in no phase. Peak counts what "
     "stood before the step only where the step touches it.",
+)
+_AUTHORS_FIGURES = (
+    "Reserved is what SLTT's authors print; HD-LIF's print allocated + reserved after the backward "
+    "pass: neither is a peak"
 )
 
 
@@ -41,10 +46,13 @@ def _(result: StepProfile) -> list[dict[str, Any]]:
             "samples_per_s": result.samples_per_s,
             "peak_bytes": result.peak_bytes,
             "reserved_bytes": result.reserved_bytes,
+            "sltt_authors_bytes": result.sltt_authors_bytes,
+            "hdlif_authors_bytes": result.hdlif_authors_bytes,
             "static_bytes": result.static_bytes,
             "activation_bytes": result.activation_bytes,
             "backward_passes": result.backward_passes,
             "optimizer_steps": result.optimizer_steps,
+            "loss": result.loss,
         }
     ]
 
@@ -62,6 +70,7 @@ def _(result: StepProfile) -> View:
         "samples/s": number(result.samples_per_s),
         "peak (MiB)": scaled(result.peak_bytes, MIB),
         "reserved (MiB)": scaled(result.reserved_bytes, MIB),
+        "as HD-LIF's authors print it (MiB)": scaled(result.hdlif_authors_bytes, MIB),
         "static (MiB)": scaled(result.static_bytes, MIB),
         "activation (MiB)": scaled(result.activation_bytes, MIB),
         "backward passes": _text(result.backward_passes),
@@ -71,6 +80,8 @@ def _(result: StepProfile) -> View:
         f"Time: median (first-third quartile) of {len(result.step_s)} steps, {result.device}.",
         "Memory: allocator bytes of one step of its own. Static: parameters, gradients, optimiser "
         "state. Activation: peak - static, inputs and buffers included.",
+        _AUTHORS_FIGURES + (", nor known on the CPU." if result.device == "cpu" else "."),
+        *(() if result.loss is None else (f"Loss: {loss_in_words(result.loss)}.",)),
         *(_SEEN_FROM_OUTSIDE if result.mode is None else ()),
         *result.notes,
     )

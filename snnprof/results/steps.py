@@ -50,6 +50,11 @@ class StepProfile(Numbered):
         activation_bytes: peak_bytes - static_bytes; buffers and inputs included.
         backward_passes, optimizer_steps: how many the last step took.
         notes: sentences on what was not seen.
+        hdlif_authors_bytes: what HD-LIF's authors print as memory, to compare with their tables:
+            allocated plus reserved bytes after the last backward pass. Reserved includes
+            allocated, and neither is a peak. None on the CPU, which has no such figure, and of a
+            step seen from outside.
+        loss: what it was trained on, a name as :attr:`ReportRow.loss_name` has it.
     """
 
     mode: str | None
@@ -67,6 +72,16 @@ class StepProfile(Numbered):
     backward_passes: int | None
     optimizer_steps: int | None
     notes: tuple[str, ...] = ()
+    hdlif_authors_bytes: int | None = None
+    loss: str | None = None
+
+    @property
+    def sltt_authors_bytes(self) -> int | None:
+        """What SLTT's authors print as memory, to compare with their tables: reserved bytes.
+
+        The most that CUDA's allocator held; None on the CPU, which has no such figure.
+        """
+        return self.reserved_bytes
 
     @property
     def samples_per_s(self) -> float | None:

@@ -138,6 +138,7 @@ def _stated_by_itself(neuron: Neuron) -> NeuronEquations:
         operations=neuron.operations,
         operations_per_step=neuron.operations_per_step,
         membrane=neuron.membrane,
+        reset_per_spike=1.0,  # a spike of ours is as high as what the reset takes off
     )
 
 

@@ -43,8 +43,8 @@ class NeuronEquations:
     """A layer of neurons: its equations, and what its last run left.
 
     State what is known. Gradient coherence needs ``step`` and ``leak``, the modes ``ottt`` and
-    ``ndot`` need ``leak`` (``ndot`` also ``membrane``), NOPs need ``operations``; whichever is
-    missing is named by the one who needs it.
+    ``ndot`` and their like need ``leak`` (those of ``ndot`` also ``membrane``), NOPs need
+    ``operations``; whichever is missing is named by the one who needs it.
 
     Attributes:
         step: (membrane after the last reset or None at rest, current, time step) to (membrane
@@ -70,6 +70,9 @@ class NeuronEquations:
         membrane: the present membrane potential, after the reset, as many numbers as spikes
             of one time step, or a function from what its last call returned to that; None at
             rest, or if not stated.
+        reset_per_spike: what a soft reset takes off the membrane for a spike of 1, for
+            ``ndot-code``: a number, or a function as ``leak``; None: the threshold, for spikes of
+            0 and 1.
         passes: from the membrane before the reset to where ds/dm is 1, booleans; None: where
             it fires.
         reason: why the identity is not claimed; None for no reason given.
@@ -88,6 +91,7 @@ class NeuronEquations:
     operations: int | None = None
     operations_per_step: int | None = None
     membrane: Tensor | Callable[[Any], Tensor] | None = None
+    reset_per_spike: StepParameter | None = None
     passes: Callable[[Tensor], Tensor] | None = None
     reason: str | None = None
     spiking: bool = True

@@ -145,7 +145,7 @@ class BatchRun:
     def forward_sequence(self) -> Tensor:
         """All time steps with their graph: [T, B, classes], or [1, B, classes] if averaged."""
         self.forwards += self.timesteps
-        with self._recorder.phase("forward"), self._precision():
+        with self._recorder.phase("forward"), self._around(), self._precision():
             return self.stepped.run_sequence(self.sequence)
 
     def detach(self) -> None:
@@ -211,7 +211,7 @@ class BatchRun:
 
     @contextmanager
     def around_forward(self, around: Around) -> Iterator[None]:
-        """Run every single :meth:`forward` inside what ``around()`` gives."""
+        """Run each :meth:`forward`, or the whole sequence, inside what ``around()`` gives."""
         self._around = around
         try:
             yield

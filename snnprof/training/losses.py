@@ -229,3 +229,20 @@ def check_classes(outputs: Tensor, target: Tensor) -> None:
             f"y goes from {int(target.min())} to {int(target.max())}: the network "
             f"has classes 0 to {classes - 1}"
         )
+
+
+# The losses of rows, as the notes under tables say them.
+_IN_WORDS = {
+    "sum": "cross-entropy of the outputs summed over time",
+    "average": "cross-entropy of the outputs, which the network averages or sums over time",
+    "step": "mean over time of each time step's cross-entropy",
+    "tet": "TET (Deng et al., ICLR 2022), weight 0.001, target 1",
+    "tet of each step": "TET of each time step (Deng et al., ICLR 2022), weight 0.001, target 1",
+    "mse": "mean square error of the outputs averaged over time",
+    "mse of each step": "mean square error of each time step's outputs",
+}
+
+
+def loss_in_words(name: str) -> str:
+    """A loss by its name in a row, in words for the notes under a table."""
+    return _IN_WORDS.get(name, f"{name}, the user's own")

@@ -14,7 +14,13 @@ from torch import Tensor
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.registry import Registry
 from snnprof.training.batch_run import BatchRun
-from snnprof.training.presynaptic_traces import dynamic_traces, leaky_traces
+from snnprof.training.presynaptic_traces import (
+    CODED_NDOT,
+    LEAKY,
+    PUBLISHED_NDOT,
+    traces,
+)
+from snnprof.training.recomputed_blocks import recomputed_blocks
 
 TrainOnBatch = Callable[[BatchRun], Tensor]  # -> loss of the batch, detached
 MODES: Registry[TrainOnBatch] = Registry("mode")
@@ -119,7 +125,23 @@ def stbp(run: BatchRun) -> Tensor:
     return loss.detach()
 
 
-WHOLE_SEQUENCE.add(stbp)
+@MODES.register("stbp-checkpoint")
+def stbp_checkpoint(run: BatchRun) -> Tensor:
+    """``stbp`` with the activations of each block computed again in the backward pass.
+
+    Spikes are kept as bits, see :mod:`snnprof.training.recomputed_blocks`. The gradients are those
+    of ``stbp`` to the last bit. (torch.utils.checkpoint; Chen et al., arXiv 1604.06174.)
+
+    Raises:
+        SnnprofError: no block was found, or the model is compiled.
+    """
+    if run.stepped.compiled:
+        raise SnnprofError("mode 'stbp-checkpoint' does not run compiled: drop compile")
+    with run.around_forward(lambda: recomputed_blocks(run.stepped.model)):
+        return stbp(run)
+
+
+WHOLE_SEQUENCE.update((stbp, stbp_checkpoint))
 
 
 @MODES.register("online")
@@ -145,12 +167,17 @@ def online_step(run: BatchRun) -> Tensor:
 
     What the HD-LIF authors run. Returns the mean of loss_t.
     """
+    return _step_by_step(run, 1)
+
+
+def _step_by_step(run: BatchRun, parts: int) -> Tensor:
+    """An optimiser step after every time step, on loss_t / parts; returns the mean of loss_t."""
     run.begin()
     total = run.zero()
     for x in run.sequence:
         run.detach()
         loss = run.loss(run.forward(x))
-        run.backward(loss)
+        run.backward(loss / parts)
         run.update()
         run.zero_grad()
         total += loss.detach() / run.timesteps
@@ -208,23 +235,43 @@ def ottt(run: BatchRun) -> Tensor:
     :func:`~snnprof.training.batch_run.cross_entropy_and_mse`; here it is the run's, as in every
     other mode. (Xiao et al., NeurIPS 2022.)
     """
-    with leaky_traces(run):
+    with traces(run, LEAKY):
         return online(run)
 
 
 @MODES.register("ottt-step")
 def ottt_step(run: BatchRun) -> Tensor:
-    """``ottt`` with an optimiser step after every time step, as ``online-step``."""
-    with leaky_traces(run):
-        return online_step(run)
+    """``ottt`` with an optimiser step after every time step.
+
+    The loss stays loss_t / T, as its authors have it: unlike that of ``online-step``.
+    """
+    with traces(run, LEAKY):
+        return _step_by_step(run, run.timesteps)
 
 
 @MODES.register("ndot")
 def ndot(run: BatchRun) -> Tensor:
-    """Neuronal-dynamics online training: ``ottt`` with a leak that follows the membrane.
+    """Neuronal-dynamics online training: ``ottt`` with a ratio of membranes for the leak.
 
-    a_t = e_t * a_(t-1) + s_t, with e_t the ratio of the membrane potentials after the resets
-    of steps t and t - 1, clamped to [-leak, leak]. (Jiang et al., ICML 2024.)
+    The paper's recursion, :func:`~snnprof.training.presynaptic_traces.published_ratio`. (Jiang et
+    al., ICML 2024.)
     """
-    with dynamic_traces(run):
+    with traces(run, PUBLISHED_NDOT):
         return online(run)
+
+
+@MODES.register("ndot-code")
+def ndot_code(run: BatchRun) -> Tensor:
+    """``ndot`` as its authors' code has it.
+
+    The recursion is :func:`~snnprof.training.presynaptic_traces.bounded_ratio`.
+    """
+    with traces(run, CODED_NDOT):
+        return online(run)
+
+
+@MODES.register("ndot-step")
+def ndot_step(run: BatchRun) -> Tensor:
+    """``ndot`` with an optimiser step after every time step, of loss_t / T, as ``ottt-step``."""
+    with traces(run, PUBLISHED_NDOT):
+        return _step_by_step(run, run.timesteps)

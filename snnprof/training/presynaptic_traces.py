@@ -10,7 +10,7 @@ input; its output and the gradients of input and bias are untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,70 +27,70 @@ from snnprof.spiking.neuron_equations import NeuronEquations, equations_of, not_
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.stepped_model import first_of
 
-TRACED = "traces (modes ottt, ottt-step, ndot)"
+TRACED = "traces (modes ottt, ottt-step, ndot, ndot-code, ndot-step)"
+
+# A leak, or the factor of every neuron.
+Factor = float | Tensor
 
 
-@dataclass
-class PresynapticTrace:
-    """The trace of one layer of neurons.
+@dataclass(frozen=True)
+class TraceRule:
+    """The factor e_t of a trace, by which it goes from one time step to the next.
 
     Attributes:
-        values: the trace after the last step; None before the first.
-        membrane: the membrane potential that step left; None if it is not needed.
-        steps: time steps seen.
+        factor: from the membranes left by the last steps, this one's last, and the leak of this
+            step to e_t, a number or a tensor of the membrane's shape.
+        membranes: how many it looks at, this step's included; 0 for none.
+        reset_again: what the reset took off is taken off the membranes once more.
     """
 
-    values: Tensor | None = None
-    membrane: Tensor | None = None
-    steps: int = 0
+    factor: Callable[[Sequence[Tensor], Factor], Factor]
+    membranes: int = 0
+    reset_again: bool = False
 
 
-# (the trace so far, the leak of this step, the membrane it left, its spikes) to the trace now
-TraceStep = Callable[[PresynapticTrace, float | Tensor, Tensor | None, Tensor], Tensor]
+def published_ratio(left: Sequence[Tensor], leak: Factor) -> Factor:
+    """NDOT's factor: a_t = e_(t-1) * a_(t-1) + s_t, e_t = (u_t - V s_t) / (u_(t-1) - V s_(t-1)).
 
-
-def leaky_step(
-    last: PresynapticTrace, leak: float | Tensor, membrane: Tensor | None, spikes: Tensor
-) -> Tensor:
-    """a_t = leak * a_(t-1) + s_t (OTTT)."""
-    assert last.values is not None
-    return leak * last.values + spikes
-
-
-def dynamic_step(
-    last: PresynapticTrace, leak: float | Tensor, membrane: Tensor | None, spikes: Tensor
-) -> Tensor:
-    """a_t = e_t * a_(t-1) + s_t (NDOT).
-
-    e_t = (u_t - V s_t) / (u_(t-1) - V s_(t-1)), clamped to [-leak, leak]: the ratio of the
-    membrane potentials after the soft resets. Where the one before is 0, e_t is the leak, as
-    for a membrane that no current has touched.
+    Where there is no such ratio (the first two steps, a membrane of 0) it is the leak, as for a
+    membrane that no current has touched. It has no bound. (Jiang et al., ICML 2024.)
     """
-    assert last.values is not None
-    if membrane is None or last.membrane is None:  # stateless
-        return leak * last.values + spikes
-    leak = torch.as_tensor(leak, dtype=membrane.dtype, device=membrane.device)
-    ratio = membrane / last.membrane
-    ratio = torch.where(last.membrane == 0, leak, ratio.clamp(-leak, leak))
-    return ratio.view_as(spikes) * last.values + spikes
+    if len(left) < 3:
+        return leak
+    ratio = left[-2] / left[-3]
+    return torch.where(ratio.isfinite(), ratio, _as(ratio, leak))
+
+
+def bounded_ratio(left: Sequence[Tensor], leak: Factor) -> Factor:
+    """NDOT's factor as its authors' code has it: of this step to the one before.
+
+    Clamped to [-leak, leak]; the leak where it is 0 or not a number. The membranes are those after
+    the reset, less V s_t once more.
+    """
+    if len(left) < 2:
+        return leak
+    ratio = left[-1] / left[-2]
+    leak = _as(ratio, leak)
+    ratio = ratio.clamp(-leak.abs(), leak.abs())
+    return torch.where((ratio == 0) | ratio.isnan(), leak, ratio)
+
+
+def _as(like: Tensor, leak: Factor) -> Tensor:
+    return torch.as_tensor(leak, dtype=like.dtype, device=like.device)
+
+
+LEAKY = TraceRule(lambda left, leak: leak)  # OTTT
+PUBLISHED_NDOT = TraceRule(published_ratio, membranes=3)
+CODED_NDOT = TraceRule(bounded_ratio, membranes=2, reset_again=True)
 
 
 @contextmanager
-def leaky_traces(run: BatchRun) -> Iterator[None]:
-    """Train on the traces of OTTT inside the block."""
-    with _traces(run, leaky_step, keep_membrane=False):
-        yield
+def traces(run: BatchRun, rule: TraceRule) -> Iterator[None]:
+    """Train on traces inside the block.
 
-
-@contextmanager
-def dynamic_traces(run: BatchRun) -> Iterator[None]:
-    """Train on the traces of NDOT inside the block."""
-    with _traces(run, dynamic_step, keep_membrane=True):
-        yield
-
-
-@contextmanager
-def _traces(run: BatchRun, step: TraceStep, keep_membrane: bool) -> Iterator[None]:
+    Raises:
+        SnnprofError: no neurons are known, one states too little, or the model is compiled.
+    """
     neurons = [
         m
         for m in run.stepped.model.modules()
@@ -108,9 +108,9 @@ def _traces(run: BatchRun, step: TraceStep, keep_membrane: bool) -> Iterator[Non
         raise SnnprofError(f"{TRACED} do not run compiled: drop compile")
     with ExitStack() as stack:
         for neuron in neurons:
-            before, after = _hooks(step, keep_membrane)
-            stack.callback(neuron.register_forward_pre_hook(before).remove)
-            stack.callback(neuron.register_forward_hook(after).remove)
+            trace = PresynapticTrace(rule)
+            stack.callback(neuron.register_forward_pre_hook(_without_tangents).remove)
+            stack.callback(neuron.register_forward_hook(trace.after).remove)
         stack.enter_context(run.around_forward(_seeing_traces))
         yield
 
@@ -122,25 +122,52 @@ def _seeing_traces() -> Iterator[None]:
         yield
 
 
-def _hooks(step: TraceStep, keep_membrane: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    trace = PresynapticTrace()
+def _without_tangents(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(forward_ad.unpack_dual(x)[0] if isinstance(x, Tensor) else x for x in inputs)
 
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(forward_ad.unpack_dual(x)[0] if isinstance(x, Tensor) else x for x in inputs)
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], out: Any) -> Any:
+class PresynapticTrace:
+    """The trace of one layer of neurons.
+
+    Args:
+        rule: says its factor.
+    """
+
+    def __init__(self, rule: TraceRule) -> None:
+        self._rule = rule
+        self._values: Tensor | None = None
+        self._left: list[Tensor] = []
+        self._steps = 0
+
+    def after(self, module: nn.Module, inputs: tuple[Any, ...], out: Any) -> Any:
+        """Forward hook: take a time step, and hand its trace on as the tangent of the spikes."""
         spikes: Tensor = first_of(out)
         now = spikes.detach()
         with torch.no_grad():
-            leak = _leak(module, trace.steps)
-            left = _membrane(module, leak, out) if keep_membrane else None
-            trace.values = now if trace.values is None else step(trace, leak, left, now)
-            trace.membrane = None if left is None else left.clone()
-            trace.steps += 1
-        dual: Tensor = forward_ad.make_dual(spikes, trace.values)
+            leak = _leak(module, self._steps)
+            left = [*self._left, *self._membranes(module, leak, now, out)]
+            self._left = left[1 - self._rule.membranes :] if left else []
+            if self._values is not None:
+                factor = self._rule.factor(left, leak)
+                if isinstance(factor, Tensor) and factor.dim():
+                    factor = factor.view_as(now)
+                now = factor * self._values + now
+            self._values = now
+            self._steps += 1
+        dual: Tensor = forward_ad.make_dual(spikes, now)
         return dual if spikes is out else (dual, *out[1:])
 
-    return before, after
+    def _membranes(
+        self, module: nn.Module, leak: Factor, spikes: Tensor, out: Any
+    ) -> Iterator[Tensor]:
+        """The membrane that this step left, if the rule looks at it; none of a stateless neuron."""
+        left = _membrane(module, leak, out) if self._rule.membranes else None
+        if left is None:
+            return
+        if self._rule.reset_again:
+            yield left - _taken_off(module, self._steps, spikes).view_as(left)
+        else:
+            yield left.clone()  # the neuron may go on in its place
 
 
 def _stated(neuron: nn.Module) -> NeuronEquations:
@@ -171,6 +198,15 @@ def _membrane(neuron: nn.Module, leak: float | Tensor, out: Any) -> Tensor | Non
     if membrane is None and leak != 0:
         raise not_stated(neuron, "membrane", "ndot")
     return None if membrane is None else membrane.detach()
+
+
+def _taken_off(neuron: nn.Module, step: int, spikes: Tensor) -> Tensor:
+    """V * s: what the reset takes off the membrane in this time step."""
+    equations = _stated(neuron)
+    per_spike = equations.reset_per_spike
+    if per_spike is None:
+        per_spike = 1.0 if equations.threshold is None else equations.threshold
+    return spikes * number(per_spike, step)
 
 
 class SwapOperands(TorchFunctionMode):

@@ -95,6 +95,20 @@ class StepSetup:
             ) from error
 
     @property
+    def loss_name(self) -> str:
+        """What is trained on: modes that run step by step take the loss of each time step."""
+        loss, mode = find_loss(self.loss), find_mode(self.mode)
+        if not mode.whole:
+            return "step" if loss.name in ("sum", "step") else f"{loss.name} of each step"
+        found = self.layout
+        averages = (
+            isinstance(found, FoundLayout)
+            and found.output_dim is None
+            and found.name not in (None, "step")
+        )
+        return "average" if loss.name == "sum" and averages else loss.name
+
+    @property
     def execution(self) -> str:
         """Everything that is not usual, e.g. "amp bf16, compiled"; empty if nothing is."""
         parts = (
@@ -169,12 +183,19 @@ class StepRunner:
         self._generator = torch.Generator().manual_seed(seed)
         self._scaler = torch.amp.GradScaler(device.type, enabled=setup.amp == "fp16")
 
-    def run(self, images: Tensor, labels: Any, watch: bool = False) -> Tensor:
+    def run(
+        self,
+        images: Tensor,
+        labels: Any,
+        watch: bool = False,
+        recorder: Recorder | None = None,
+    ) -> Tensor:
         """One training step; its loss, detached.
 
         Args:
             images, labels: see :func:`~snnprof.training.sequences.as_sequence`.
             watch: look for graphs that the model keeps between time steps.
+            recorder: told of the phases in the place of the runner's own.
         """
         sequence = as_sequence(images, labels, self._timesteps, self.setup.of_batches)
         amp = self.setup.amp
@@ -184,7 +205,7 @@ class StepRunner:
             labels,
             self.optimizer,
             loss=self.setup.loss,
-            recorder=self._recorder,
+            recorder=recorder or self._recorder,
             generator=self._generator,
             autocast=None if amp is None else AMP[amp],
             scaler=self._scaler,

@@ -163,7 +163,7 @@ def test_hdlif_runs_from_the_command_line() -> None:
         (["--model=vgg6"], "unknown model 'vgg6'; known: "),
         (["--neuron=if"], "unknown neuron 'if'; known: hdlif, ilif, lif"),
         (["--weights=int8"], "unknown weights 'int8'"),
-        (["--mode=bptt"], "unknown mode 'bptt'; known: ndot, online"),
+        (["--mode=bptt"], "unknown mode 'bptt'; known: ndot, ndot-code"),
         (["--energy=joules"], "unknown energy convention 'joules'; known: hd-lif, operands"),
         (["--data=mnist"], "unknown data set 'mnist'; known: cifar10"),
         (["--timesteps=0"], "timesteps=0: must be at least 1"),

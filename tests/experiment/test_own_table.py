@@ -319,3 +319,14 @@ def test_our_columns_are_those_of_a_run() -> None:
 
 def test_the_examples_of_the_guide_run(tmp_path: Path) -> None:
     assert_examples_run("own-table.md", tmp_path)
+
+
+def test_the_loss_of_a_step_is_said_under_ones_own_table(tmp_path: Path) -> None:
+    rows = [snnprof.row(name, step=replace(profile(), loss=loss)) for name, loss in
+            (("a", "sum"), ("b", "step"), ("c", None))]  # fmt: skip
+    snnprof.report(rows).save(tmp_path / "table.md")
+    text = " ".join((tmp_path / "table.md").read_text("utf-8").split())
+    assert (
+        "Loss: a stbp T4: cross-entropy of the outputs summed over time; b stbp T4: mean over time "
+        "of each time step's cross-entropy." in text
+    )

@@ -98,7 +98,7 @@ def assert_traces_as_by_hand(
         model: linear, neurons, linear (and perhaps more).
         plain: runs it.
         kind: of the neurons.
-        leak: of the trace of OTTT, and the bound of NDOT's.
+        leak: of the trace of OTTT, and of NDOT's where there is no ratio.
         left: the membrane potential after the reset.
     """
     neuron = next(m for m in model.modules() if isinstance(m, kind))
@@ -119,19 +119,21 @@ def assert_traces_as_by_hand(
     loss = sum(F.cross_entropy(out, TARGET) / STEPS for out in logits)
     slopes = [g.reshape(len(TARGET), -1) for g in torch.autograd.grad(loss, outs)]
     for mode in ("ottt", "ndot"):
-        trace, before, expected = None, None, torch.zeros_like(linear.weight)
+        trace, expected = None, torch.zeros_like(linear.weight)
+        before: list[Tensor] = []
         for m, s, slope in zip(membranes, spikes, slopes, strict=True):
             m, s = m.reshape(len(TARGET), -1), s.detach().reshape(len(TARGET), -1)
             ratio = leak
-            if mode == "ndot" and trace is not None:
-                ratio = torch.where(before == 0, leak, (m / before).clamp(-leak, leak))
+            if mode == "ndot" and len(before) > 1:
+                ratio = torch.where(before[-2] == 0, leak, before[-1] / before[-2])
             trace = s if trace is None else ratio * trace + s
-            before = m
+            before.append(m)
             expected += slope.T @ trace
         gradients(model, mode)
         assert expected.abs().sum() > 0
         torch.testing.assert_close(linear.weight.grad, expected, rtol=1e-5, atol=1e-6)
-    gradients(model, "ottt-step")
+    for mode in ("ottt-step", "ndot-code", "ndot-step"):
+        gradients(model, mode)
 
 
 def assert_counts_neuron_operations(model: nn.Module, expected: int) -> None:

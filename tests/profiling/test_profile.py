@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -75,7 +76,8 @@ def test_the_phases_of_online() -> None:
 def test_memory_is_whole_and_the_same_in_every_run() -> None:
     found, again = quick("online"), quick("online")
     assert found == again
-    assert found.reserved_bytes is None
+    assert found.reserved_bytes is found.sltt_authors_bytes is found.hdlif_authors_bytes is None
+    assert replace(found, reserved_bytes=9).sltt_authors_bytes == 9
     assert found.activation_bytes == found.peak_bytes - found.static_bytes > 0
     parameters = sum(p.numel() for p in build().parameters())
     assert found.static_bytes == 3 * 4 * parameters  # weight, gradient, momentum in float32
@@ -430,11 +432,33 @@ def test_a_profile_is_a_result_like_any_other(tmp_path: Path) -> None:
     row = found.to_frame().iloc[0]
     assert row["step_median_s"] == found.step_s[0]
     assert row["peak_bytes"] == found.peak_bytes
-    assert row["reserved_bytes"] is None
+    assert row["reserved_bytes"] is row["sltt_authors_bytes"] is None
+    assert row["hdlif_authors_bytes"] is None
+    assert row["loss"] == "step"
     found.save(tmp_path / "step.md")
     text = " ".join((tmp_path / "step.md").read_text("utf-8").split())
     assert "| online | 3 | 6 |" in text
     assert "activation (MiB)" in text
+    assert "nor known on the CPU" in text
+    assert "Loss: mean over time of each time step's cross-entropy." in text
+    authors = replace(found, device="cuda", reserved_bytes=2**20, hdlif_authors_bytes=3 * 2**20)
+    authors.save(tmp_path / "gpu.md")
+    assert "| 1.000 | 3.000 |" in " ".join((tmp_path / "gpu.md").read_text("utf-8").split())
+    assert from_json(to_json(authors)) == authors
+
+
+@pytest.mark.parametrize(
+    ("mode", "loss", "name"),
+    [
+        ("stbp", "sum", "sum"),
+        ("stbp", "step", "step"),
+        ("stbp-checkpoint", "sum", "sum"),
+        ("online", "sum", "step"),
+        ("ndot-step", "mse", "mse of each step"),
+    ],
+)
+def test_a_profile_says_the_loss_it_had(mode: str, loss: str, name: str) -> None:
+    assert StepSetup(build, mode, loss=loss).loss_name == name
 
 
 def test_batches_of_arrays_lists_and_soft_labels() -> None:

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.models import create
-from snnprof.profiling.step_memory import static_bytes, step_memory
+from snnprof.profiling.step_memory import (
+    AfterBackward,
+    allocated_and_reserved,
+    static_bytes,
+    step_memory,
+)
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
@@ -92,3 +97,24 @@ def test_stbp_grows_by_the_same_bytes_per_step() -> None:
     rises = [b - a for a, b in pairwise(found)]
     assert max(rises) <= 1.02 * min(rises)
     assert found[0] > 2 * peak("online", 16)
+
+
+def test_the_figure_of_hdlifs_authors_is_that_after_the_last_backward_pass() -> None:
+    figures = iter([7, 11, 13])
+    recorder = AfterBackward(lambda: next(figures))
+    found = []
+    for name in ("optimizer", "forward", "backward", "forward", "backward", "optimizer"):
+        with recorder.phase(name):
+            pass
+        found.append(recorder.found)
+    assert found == [None, None, 7, 7, 11, 11]
+
+
+def test_the_cpu_has_no_such_figure() -> None:
+    assert allocated_and_reserved(torch.device("cpu")) is None
+
+
+def test_on_a_gpu_it_is_allocated_plus_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8)
+    assert allocated_and_reserved(torch.device("cuda")) == 13

@@ -83,6 +83,7 @@ def test_all_modes_agree_at_one_time_step(name: str, neuron: str) -> None:
 # forwards, backward passes, optimiser steps at T = 4
 COSTS = {
     "stbp": (4, 1, 1),
+    "stbp-checkpoint": (4, 1, 1),
     "online": (4, 4, 1),
     "online-step": (4, 4, 4),
     "sltt-1": (4, 1, 1),
@@ -90,6 +91,8 @@ COSTS = {
     "ottt": (4, 4, 1),
     "ottt-step": (4, 4, 4),
     "ndot": (4, 4, 1),
+    "ndot-code": (4, 4, 1),
+    "ndot-step": (4, 4, 4),
 }
 
 
@@ -179,9 +182,19 @@ def test_sltt_with_every_step_is_online(timesteps: int, neuron: str) -> None:
 @pytest.mark.parametrize("pair", [("ottt", "online"), ("ottt-step", "online-step")])
 def test_traces_without_leak_are_the_spikes(pair: tuple[str, str]) -> None:
     a, b = (trained(name, 4, "lif+leak=0")[0] for name in pair)
+    # With an update per step OTTT's authors keep loss_t / T.
+    share = 1 / 4 if pair[0] == "ottt-step" else 1.0
     for found, expected in zip(a.seen, b.seen, strict=True):
-        assert_same(found, expected)
+        assert_same(found, [None if x is None else share * x for x in expected])
     assert not torch.equal(*(trained(name, 4)[0].seen[-1][3] for name in pair))
+
+
+@pytest.mark.parametrize("name", ["ottt", "ndot"])
+def test_an_update_per_step_takes_the_shares_that_one_update_sums(name: str) -> None:
+    steps, whole = trained(f"{name}-step", 4), trained(name, 4)
+    shares = [[x for x in seen if x is not None] for seen in steps[0].seen]
+    assert_same(summed(shares, 1.0), whole[0].seen[0])
+    torch.testing.assert_close(steps[2], whole[2], rtol=1e-14, atol=0)
 
 
 def test_online_differs_from_stbp_beyond_one_step() -> None:
@@ -198,7 +211,7 @@ def test_the_published_loss_of_ottt() -> None:
 
 @pytest.mark.parametrize("name", ["bptt", "sltt", "stbp-2", "-2", "online-"])
 def test_an_unknown_mode_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(snnprof.SnnprofError, match=r"known: ndot, online, online-step, .*sltt-K"):
+    with pytest.raises(snnprof.SnnprofError, match=r"known: ndot, ndot-code, .*sltt-K"):
         find_mode(name)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import snnprof
 from snnprof.models import create
@@ -18,6 +22,13 @@ from snnprof.spiking.neuron import Neuron
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
+from snnprof.training.presynaptic_traces import (
+    CODED_NDOT,
+    LEAKY,
+    PUBLISHED_NDOT,
+    PresynapticTrace,
+    TraceRule,
+)
 
 STEPS, BATCH = 5, 3
 
@@ -38,6 +49,25 @@ def hdlif(leak: float) -> Neuron:
     return neuron
 
 
+def factor(mode: str, left: list[float], fell: list[float], t: int, leak: float) -> float:
+    """e of one neuron in time step t, from the equations.
+
+    Args:
+        left: its membrane after the reset of each step, u - V s.
+        fell: what each reset took off, V s.
+    """
+    if mode.startswith("ottt"):
+        return leak
+    if mode in ("ndot", "ndot-step"):  # e[t-1] = left[t-1] / left[t-2]
+        if t < 2 or left[t - 2] == 0:
+            return leak
+        return left[t - 1] / left[t - 2]
+    now, before = left[t] - fell[t], left[t - 1] - fell[t - 1]
+    if before == 0:  # now / 0 is a NaN, or infinite with the sign of now
+        return math.copysign(leak, now) * math.copysign(1.0, before) if now else leak
+    return max(-leak, min(leak, now / before)) or leak
+
+
 def traces(mode: str, neuron: Neuron, spikes: Tensor, left: Tensor) -> list[Tensor]:
     """The definition, on recorded spikes and membranes after the reset, [T, B, features]."""
     found = [spikes[0]]
@@ -47,18 +77,15 @@ def traces(mode: str, neuron: Neuron, spikes: Tensor, left: Tensor) -> list[Tens
         else:
             assert isinstance(neuron, LIF)
             leak = neuron.settings.leak
-        if mode == "ndot":
-            factor = torch.empty_like(spikes[t])
-            for place in [(b, i) for b in range(len(factor)) for i in range(factor.shape[1])]:
-                before, now = left[t - 1][place].item(), left[t][place].item()
-                factor[place] = leak if before == 0 else max(-leak, min(leak, now / before))
-        else:
-            factor = torch.full_like(spikes[t], leak)
-        found.append(factor * found[-1] + spikes[t])
+        factors = torch.empty_like(spikes[t])
+        for place in [(b, i) for b in range(len(factors)) for i in range(factors.shape[1])]:
+            was, fell = (x[:, place[0], place[1]].tolist() for x in (left, spikes))
+            factors[place] = factor(mode, was, fell, t, leak)
+        found.append(factors * found[-1] + spikes[t])
     return found
 
 
-@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+@pytest.mark.parametrize("mode", ["ottt", "ndot", "ndot-code"])
 @pytest.mark.parametrize("make", [lif, hdlif])
 def test_two_layers_by_hand(make: Callable[[float], Neuron], mode: str) -> None:
     """Linear, neuron, linear: dL/dW2 = sum_t delta_t (x) a_t; the rest as online."""
@@ -144,7 +171,7 @@ def test_convolutions_see_the_trace(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "sew_resnet18", "spikformer_2_384"])
-@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+@pytest.mark.parametrize("mode", ["ottt", "ndot", "ndot-code"])
 def test_every_kind_of_network_carries_traces(name: str, mode: str) -> None:
     torch.manual_seed(0)
     model = create(name, timesteps=2, image_size=32)
@@ -169,7 +196,7 @@ def test_an_operation_that_saves_a_copy_is_refused_not_passed_over() -> None:
         train(model, torch.randn(2, 3, 2, 4, 4), torch.tensor([0, 1, 2]), "ottt")
 
 
-@pytest.mark.parametrize("mode", ["ottt", "ndot"])
+@pytest.mark.parametrize("mode", ["ottt", "ndot", "ndot-code"])
 def test_the_trace_of_a_stateless_neuron_is_its_spikes(mode: str) -> None:
     torch.manual_seed(0)
     neuron = HDLIF(STEPS, parallel=True)
@@ -181,3 +208,100 @@ def test_the_trace_of_a_stateless_neuron_is_its_spikes(mode: str) -> None:
         found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
+
+
+class Recorded(nn.Module):
+    """A neuron that plays back spikes and membranes; its leak is 1/2."""
+
+    def __init__(self, spikes: Sequence[float], left: Sequence[float], height: float) -> None:
+        super().__init__()
+        self.played = list(zip(spikes, left, strict=True))
+        self.height = height
+        self.membrane: Tensor | None = None
+
+    def forward(self) -> Tensor:
+        spike, left = self.played.pop(0)
+        self.membrane = torch.tensor([[left]], dtype=torch.float64)
+        return torch.tensor([[spike]], dtype=torch.float64)
+
+
+@snnprof.register_neuron(Recorded)
+def _recorded(neuron: Recorded) -> snnprof.NeuronEquations:
+    return snnprof.NeuronEquations(leak=0.5, threshold=neuron.height, membrane=neuron.membrane)
+
+
+def trace_of(
+    rule: TraceRule, spikes: Sequence[float], left: Sequence[float], height: float = 1.0
+) -> list[float]:
+    """The trace in each step of one neuron with these spikes and membranes after the reset."""
+    neuron, trace = Recorded(spikes, left, height), PresynapticTrace(rule)
+    neuron.register_forward_hook(trace.after)
+    found = []
+    for _ in spikes:
+        with forward_ad.dual_level():
+            found.append(forward_ad.unpack_dual(neuron())[1].item())
+    return found
+
+
+# left: 0.5 silent, 0.25 after a spike, 0.75 silent, 0.375 silent
+SPIKES, LEFT = (0.0, 1.0, 0.0, 0.0), (0.5, 0.25, 0.75, 0.375)
+BY_HAND = {
+    # a: 0;  1/2 * 0 + 1;  1/2 * 1 + 0;  1/2 * 1/2
+    "ottt": (LEAKY, SPIKES, LEFT, (0, 1, 0.5, 0.25)),
+    # a2 = e1 * 1, e1 = 0.25 / 0.5 = 1/2;  a3 = e2 * a2, e2 = 0.75 / 0.25 = 3, beyond the leak
+    "ndot": (PUBLISHED_NDOT, SPIKES, LEFT, (0, 1, 0.5, 1.5)),
+    # less the spike once more: 0.5, -0.75, 0.75, 0.375. e2 = -1 -> -1/2; e3 = 1/2
+    "ndot-code": (CODED_NDOT, SPIKES, LEFT, (0, 1, -0.5, -0.25)),
+    # a1 = 1/2 * 1 + 0;  e1 = 0.5 / 0: the leak;  e2 = 0.25 / 0.5
+    "ndot, from 0": (PUBLISHED_NDOT, (1.0, 0, 0, 0), (0.0, 0.5, 0.25, 1), (1, 0.5, 0.25, 0.125)),
+    # 0 / 0 in every step: never touched, and silent
+    "ndot, silent": (PUBLISHED_NDOT, (0.0,) * 4, (0.0,) * 4, (0, 0, 0, 0)),
+    # e2 = 0 / 0.5 = 0: the trace ends
+    "ndot, to 0": (PUBLISHED_NDOT, (1.0, 0, 0, 0), (0.5, 0.0, 1, 1), (1, 0.5, 0, 0)),
+    # less the spike: 1 - 1 = 0, 0: 0 / 0 is no number: the leak
+    "ndot-code, NaN": (CODED_NDOT, (1.0, 0), (1.0, 0.0), (1, 0.5)),
+    # 0 / -0.5 = 0: the leak
+    "ndot-code, 0": (CODED_NDOT, (1.0, 0), (0.5, 0.0), (1, 0.5)),
+    # 0.5 / 0 is infinite: clamped to the leak, and -0.5 / 0 to its negative
+    "ndot-code, x / 0": (CODED_NDOT, (1.0, 0), (1.0, 0.5), (1, 0.5)),
+    "ndot-code, -x / 0": (CODED_NDOT, (1.0, 0), (1.0, -0.5), (1, -0.5)),
+    # 0.25 / (1.25 - 1) = 1 -> 1/2;  0.0625 / 0.25 = 1/4: inside
+    "ndot-code, inside": (CODED_NDOT, (1.0, 0, 0), (1.25, 0.25, 0.0625), (1, 0.5, 0.125)),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_trace_by_hand(name: str) -> None:
+    rule, spikes, left, expected = BY_HAND[name]
+    assert trace_of(rule, spikes, left) == list(expected)
+
+
+def test_what_the_reset_took_off_is_the_threshold_where_spikes_are_ones() -> None:
+    # threshold 2: 2.5 - 2 * 1 = 0.5, then 0.125: e1 = 1/4. With a threshold of 1: 0.125 / 1.5
+    assert trace_of(CODED_NDOT, (1.0, 0), (2.5, 0.125), height=2.0) == [1, 0.25]
+    assert trace_of(CODED_NDOT, (1.0, 0), (2.5, 0.125), height=1.0) == [1, 0.125 / 1.5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    played=st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 1.0]),
+            st.one_of(st.sampled_from([0.0, 1.0, -0.0]), st.floats(-3, 3)),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    mode=st.sampled_from(["ottt", "ndot", "ndot-code"]),
+)
+def test_a_trace_of_any_length(played: list[tuple[float, float]], mode: str) -> None:
+    """Against the equations, with membranes of 0, silent neurons and ratios of any size."""
+    spikes, left = zip(*played, strict=True)
+    expected = [spikes[0]]
+    for t in range(1, len(played)):
+        before = left[t - 2] if t > 1 else 0.0
+        if mode == "ndot" and before and not math.isfinite(left[t - 1] / before):
+            return  # beyond what a double holds
+        expected.append(factor(mode, list(left), list(spikes), t, 0.5) * expected[-1] + spikes[t])
+    rule = {"ottt": LEAKY, "ndot": PUBLISHED_NDOT, "ndot-code": CODED_NDOT}[mode]
+    assert trace_of(rule, spikes, left) == pytest.approx(expected, rel=1e-12, nan_ok=True)
