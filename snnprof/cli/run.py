@@ -23,7 +23,7 @@ from snnprof.cli.options import (
     warnings_once,
 )
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import CONVENTIONS, at_precision, convention_names
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.run import run
@@ -93,7 +93,13 @@ from snnprof.training.step_runner import AMP
     multiple=True,
     default=("operands",),
     show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}.",
+    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}; or a "
+    "TOML file with prices of your own.",
+)
+@click.option(
+    "--precision",
+    help="Prices of 45 nm arithmetic at fp32, fp16, int32 or int8, under every --energy. "
+    "[default: each convention's own, fp32]",
 )
 @click.option(
     "--repeats",
@@ -204,6 +210,9 @@ def run_command(
         raise SnnprofError("a picture of time and memory over T needs several --timesteps")
     settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
     settings["modes"] = settings["modes"] or None
+    if (precision := settings.pop("precision")) is not None:
+        named = [name for given in settings["energy"] for name in convention_names(given)]
+        settings["energy"] = at_precision(named, precision)
     settings["batch_size"] = _batch_size(settings["batch_size"])
     works = settings["epochs"] > 0 or settings["repeats"] is not None
     with warnings_once(), ProgressBar("measuring", shown=works) as bar:

@@ -12,7 +12,7 @@ import torch
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.data_sets import load
@@ -173,8 +173,8 @@ def check_settings(
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
-    conventions = once_each(energy)
-    _check_measuring(conventions, repeats, measure_energy)
+    prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
+    _check_measuring(repeats, measure_energy)
     chosen_loss = _loss(loss)
     own_recipe = _own_recipe(optimizer, schedule, learning_rate)
     size = _samples(batch_size)
@@ -207,7 +207,7 @@ def check_settings(
         amp=amp,
         compile=compile,
         channels_last=channels_last,
-        energy=conventions,
+        energy=prices,
         repeats=repeats,
         latency=latency,
         joules_s=measure_energy,
@@ -321,9 +321,7 @@ def _check_names(
     return {"neurons": neurons, "modes": found, "timesteps": counts}
 
 
-def _check_measuring(energy: Sequence[str], repeats: int | None, joules_s: float | None) -> None:
-    for name in energy:
-        CONVENTIONS.find(name)
+def _check_measuring(repeats: int | None, joules_s: float | None) -> None:
     if repeats is not None and repeats < 1:
         raise SnnprofError(f"repeats={repeats}: must be at least 1")
     if joules_s is not None and not (LEAST_WINDOW_S <= joules_s < math.inf):
