@@ -18,6 +18,7 @@ from snnprof.render.output_files import load, save
 from snnprof.results import (
     CoherenceResult,
     CoherenceSweep,
+    Comparison,
     CountResult,
     EnergyResult,
     EnergyRow,
@@ -28,6 +29,8 @@ from snnprof.results import (
     Report,
     ReportRow,
     StepProfile,
+    compare,
+    merge,
 )
 from snnprof.results.limits import assert_energy_below, assert_peak_below, assert_sops_below
 from snnprof.spiking.neuron import reset
@@ -39,6 +42,7 @@ from snnprof.training.stepped_model import stepwise
 __all__ = [
     "CoherenceResult",
     "CoherenceSweep",
+    "Comparison",
     "CountResult",
     "EnergyResult",
     "EnergyRow",
@@ -59,9 +63,11 @@ __all__ = [
     "assert_sops_below",
     "coherence",
     "coherence_sweep",
+    "compare",
     "extend",
     "fold_batch_norm",
     "load",
+    "merge",
     "models",
     "neuron_ops",
     "pack",

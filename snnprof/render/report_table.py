@@ -101,7 +101,7 @@ def _inference_record(profile: InferenceProfile | None) -> dict[str, Any]:
 
 def _device(row: ReportRow, report: Report) -> str | None:
     """The device in full where the environment is of its kind, else the kind alone."""
-    where = report.environment.get("device")
+    where = (row.environment or report.environment).get("device")
     of_kind = where is not None and where.lower().startswith(row.device or "")
     return where if of_kind else row.device
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from snnprof.results import Growth, ReportRow
+from snnprof.results.report import Growth, ReportRow
 
 # Values within this of each other are called flat.
 FLAT = 1.02
@@ -25,7 +25,7 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
         first = of_series[0]
         for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
             figures = ((row.timesteps, getattr(row, figure)) for row in of_series)
-            points = [(t, y) for t, y in figures if t is not None and y is not None]
+            points = _medians([(t, y) for t, y in figures if t is not None and y is not None])
             found = fit(sorted(points))
             if found is not None:
                 values = [y for t, y in points if t in found[0]]
@@ -37,6 +37,14 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
                     spread=max(values) / min(values),
                     model=first.model if several else None,
                 )
+
+
+def _medians(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """A point for each T: the median of those with several, as of several seeds."""
+    found: dict[int, list[float]] = {}
+    for t, y in points:
+        found.setdefault(t, []).append(y)
+    return [(t, statistics.median(values)) for t, values in found.items()]
 
 
 def series(rows: Sequence[ReportRow]) -> dict[tuple[str | None, ...], list[ReportRow]]:
