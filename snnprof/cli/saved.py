@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 
 import click
 
-from snnprof.cli.options import TERMINAL
+from snnprof.cli.options import TERMINAL, OnceOnly
+from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.energy.pricing import price
 from snnprof.render.output_files import check_output, load, save, write_each
 from snnprof.render.output_formats import FORMATS
-from snnprof.results import Comparison, Report, Result, compare, merge
+from snnprof.results import Report, Result, compare, merge
 
+_PLAIN = TableOptions()
 BEYOND_LIMIT = 3  # exit status of compare --fail-if
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,31 +36,33 @@ def _outputs(command: Command) -> Command:
     )(command)
 
 
-@click.command("show")
+@click.command("show", cls=OnceOnly)
 @click.argument("file", metavar="FILE.json")
+@table_options
 @_outputs
-def show_command(file: str, outputs: tuple[str, ...]) -> None:
+def show_command(file: str, outputs: tuple[str, ...], table: TableOptions) -> None:
     """Print the table of a saved result again, or write it in another format.
 
     FILE.json is of -o FILE.json, or of snnprof.save: a report, counts, energies, a profile, ...
     """
     files = _checked(outputs)
-    _show(load(file), files)
+    _show(load(file), files, table)
 
 
-@click.command("merge")
+@click.command("merge", cls=OnceOnly)
 @click.argument("files", nargs=-1, required=True, metavar="FILE.json ...")
+@table_options
 @_outputs
-def merge_command(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+def merge_command(files: tuple[str, ...], outputs: tuple[str, ...], table: TableOptions) -> None:
     """Put the rows of several saved reports into one table.
 
     Rows of other machines or versions keep theirs beside them, and no ratio compares them.
     """
     written = _checked(outputs)
-    _show(merge([_report(file) for file in files]), written)
+    _show(merge([_report(file) for file in files]), written, table)
 
 
-@click.command("price")
+@click.command("price", cls=OnceOnly)
 @click.argument("file", metavar="FILE.json")
 @click.option(
     "--energy",
@@ -67,9 +71,14 @@ def merge_command(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     help="Energy convention, or TOML file with prices of your own; repeat it.",
 )
 @click.option("--precision", help="fp32, fp16, int32 or int8, for 45 nm arithmetic.")
+@table_options
 @_outputs
 def price_command(
-    file: str, energy: tuple[str, ...], precision: str | None, outputs: tuple[str, ...]
+    file: str,
+    energy: tuple[str, ...],
+    precision: str | None,
+    outputs: tuple[str, ...],
+    table: TableOptions,
 ) -> None:
     """Price a saved report under other conventions, without running anything."""
     written = _checked(outputs)
@@ -84,10 +93,10 @@ def price_command(
         else replace(row, energies=tuple(price(row.counts, name) for name in names))
         for row in report.rows
     )
-    _show(replace(report, rows=tuple(rows)), written)
+    _show(replace(report, rows=tuple(rows)), written, table)
 
 
-@click.command("compare")
+@click.command("compare", cls=OnceOnly)
 @click.argument("base", metavar="BASE.json")
 @click.argument("new", metavar="NEW.json")
 @click.option(
@@ -138,11 +147,14 @@ def _report(file: str) -> Report:
     return found
 
 
-def _show(result: Result | Comparison, files: Sequence[Path]) -> None:
+def _show(result: Result, files: Sequence[Path], table: TableOptions = _PLAIN) -> None:
     """Write the files first: a reader such as head may close the pipe."""
     from snnprof.render.terminal import show
 
-    unsaved = write_each([partial(save, result, file) for file in files])
-    show(result)
+    if not isinstance(result, Report) and table.columns is not None:
+        raise SnnprofError(f"--columns is for reports; this is a {type(result).__name__}")
+    shown = table.present(result) if isinstance(result, Report) else result
+    unsaved = write_each([partial(save, shown, file) for file in files])
+    show(shown, explain=table.explain)
     if unsaved:
         raise SnnprofError("; ".join(unsaved))

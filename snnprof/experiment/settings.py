@@ -65,6 +65,7 @@ class Settings:
         usual_modes: no modes were asked for: those that a network cannot be run in are left out.
         variants: of every neuron, and options of the network.
         data: whose batches come on the device.
+        data_name: as it was asked for.
         batch: the first training batch: inputs and labels.
         recipe: of the training.
         layout: how the model takes its time steps, or "auto".
@@ -97,6 +98,7 @@ class Settings:
     seed: int
     variants: Mapping[str, object]
     data: Data
+    data_name: str
     batch: Batch
     recipe: Recipe
     device: torch.device
@@ -173,6 +175,8 @@ def check_settings(
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise SnnprofError(f"seed={seed!r}: must be a whole number from 0 to 2^32 - 1")
     prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
     _check_measuring(repeats, measure_energy)
     chosen_loss = _loss(loss)
@@ -197,6 +201,7 @@ def check_settings(
         seed=seed,
         variants=variants,
         data=loaded,
+        data_name=data if isinstance(data, str) else name_of(data),
         batch=batch,
         recipe=recipe,
         layout=layout,

@@ -102,9 +102,9 @@ class ReportRow:
 
     @property
     def conditions(self) -> tuple[object, ...]:
-        """T, batch, device, seed, environment: rows in which they are the same can be compared."""
+        """T, batch, device, environment: rows in which they are the same can be compared."""
         where = tuple(sorted(self.environment.items()))
-        return self.timesteps, self.samples_per_step, self.device, self.seed, where
+        return self.timesteps, self.samples_per_step, self.device, where
 
     @property
     def step_s(self) -> tuple[float, ...]:
