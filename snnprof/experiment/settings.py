@@ -175,8 +175,7 @@ def check_settings(
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise SnnprofError(f"seed={seed!r}: must be a whole number from 0 to 2^32 - 1")
+    check_seed(seed)
     prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
     _check_measuring(repeats, measure_energy)
     chosen_loss = _loss(loss)
@@ -222,6 +221,12 @@ def check_settings(
         automatic_batch=_is_automatic(batch_size, loaded),
         notes=loaded.notes,
     )
+
+
+def check_seed(seed: object) -> None:
+    """Raise SnnprofError for what no generator takes."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise SnnprofError(f"seed={seed!r}: must be a whole number from 0 to 2^32 - 1")
 
 
 def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: Any) -> Data:

@@ -8,7 +8,7 @@ from typing import Any
 
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.plan import plan_rows
-from snnprof.experiment.settings import check_settings
+from snnprof.experiment.settings import check_seed, check_settings
 from snnprof.results import Report, merge
 
 Arguments = Mapping[str, Any]
@@ -31,6 +31,8 @@ def in_succession(run: Callable[[Arguments], Report], parts: Sequence[Arguments]
         raise SnnprofError(
             "trace: several models, weights or seeds would overwrite each other's: give one of each"
         )
+    for part in parts:
+        check_seed(part["seed"])
     for part in _first_seeds(parts):
         plan_rows(check_settings(**{k: v for k, v in part.items() if k != "isolate"}))
     reports: list[Report] = []
