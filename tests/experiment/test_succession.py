@@ -30,7 +30,7 @@ def quick(**given: Any) -> Report:
 
 
 def test_every_model_weights_and_seed_is_a_row() -> None:
-    report = quick(model=["vgg5", "vgg11"], image_size=16, weights=["fp32", "1bit"], seed=[3, 1])
+    report = quick(model=["vgg5", "vgg11"], image_size=32, weights=["fp32", "1bit"], seed=[3, 1])
     expected = [(m, w, s) for m in ("vgg5", "vgg11") for w in ("fp32", "1bit") for s in (3, 1)]
     assert [(row.model, row.weights, row.seed) for row in report.rows] == expected
     assert {row.data for row in report.rows} == {"random"}
