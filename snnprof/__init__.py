@@ -20,6 +20,7 @@ from snnprof.render.output_files import load, save
 from snnprof.results import (
     CoherenceResult,
     CoherenceSweep,
+    Comparison,
     CountResult,
     EnergyResult,
     EnergyRow,
@@ -30,6 +31,8 @@ from snnprof.results import (
     Report,
     ReportRow,
     StepProfile,
+    compare,
+    merge,
 )
 from snnprof.results.limits import assert_energy_below, assert_peak_below, assert_sops_below
 from snnprof.spiking.neuron import reset
@@ -42,6 +45,7 @@ __all__ = [
     "Augmentation",
     "CoherenceResult",
     "CoherenceSweep",
+    "Comparison",
     "CountResult",
     "EnergyResult",
     "EnergyRow",
@@ -63,10 +67,12 @@ __all__ = [
     "augmented",
     "coherence",
     "coherence_sweep",
+    "compare",
     "extend",
     "fold_batch_norm",
     "load",
     "load_data",
+    "merge",
     "models",
     "neuron_ops",
     "pack",

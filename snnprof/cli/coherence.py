@@ -12,11 +12,14 @@ import click
 from snnprof.cli.options import (
     TERMINAL,
     WHOLE_NUMBERS,
+    OnceOnly,
     listed,
     network_options,
     parse_variant,
+    seed_option,
     show_traceback,
     warnings_once,
+    weights_option,
 )
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
@@ -31,7 +34,7 @@ from snnprof.training.losses import LOSSES
 from snnprof.training.modes import mode_names
 
 
-@click.command("coherence")
+@click.command("coherence", cls=OnceOnly)
 @click.option(
     "--model",
     default=MODEL,
@@ -44,6 +47,8 @@ from snnprof.training.modes import mode_names
     f"[default: {NEURON}]",
 )
 @network_options
+@weights_option(several=False)
+@seed_option()
 @click.option(
     "--timesteps",
     type=WHOLE_NUMBERS,

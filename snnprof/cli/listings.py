@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 import torch
 
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import (
+    CONVENTIONS,
+    Convention,
+    convention_names,
+    find_convention,
+    shown,
+)
+from snnprof.energy.price_files import Constant
 from snnprof.models import MODELS, list_models, nominal_macs, usual
 
 
@@ -32,14 +41,47 @@ def models_command(name: str | None) -> None:
 
 
 @click.command("energy-tables")
-def energy_tables_command() -> None:
-    """List the energy conventions: constants, what they leave out, sources."""
-    for convention in CONVENTIONS.values():
-        mac, ac = (
-            "none" if joules is None else f"{joules * 1e12:g} pJ"
-            for joules in (convention.mac_j, convention.ac_j)
-        )
-        click.echo(f"{convention.name}: MAC {mac}, AC {ac}")
+@click.argument("name", required=False)
+def energy_tables_command(name: str | None) -> None:
+    """List the energy conventions, or all of NAME: constants, sources, what it leaves out.
+
+    NAME may be at a precision (operands+int8), or a TOML file of your own.
+    """
+    names = [*CONVENTIONS] if name is None else convention_names(name)
+    for each in names:
+        convention = find_convention(each)
+        prices = [f"{what} {shown(value)}" for what, value in _prices(convention)]
+        click.echo(f"{convention.name}: {', '.join(prices) or 'a formula of its own'}")
         click.echo(f"  {convention.description}")
-        click.echo(f"  leaves out: {convention.leaves_out}")
-        click.echo(f"  source: {convention.source}")
+        if convention.suited_to:
+            click.echo(f"  for: {convention.suited_to}")
+        if name is not None:
+            click.echo(f"  leaves out: {convention.leaves_out}")
+            click.echo(f"  source: {convention.source}")
+            for constant in convention.constants.values():
+                click.echo(f"  {_described(constant)}")
+    if name is None:
+        click.echo(
+            "All of one: snnprof energy-tables NAME (constants, sources, what it leaves out)"
+        )
+
+
+def _prices(convention: Convention) -> Iterator[tuple[str, float]]:
+    accumulate = "event" if convention.formula == "events" else "AC"
+    prices = (
+        ("MAC", convention.mac_j),
+        (accumulate, convention.ac_j),
+        ("neuron update", convention.neuron_j),
+    )
+    yield from ((what, joules) for what, joules in prices if joules is not None)
+
+
+def _described(constant: Constant) -> str:
+    """A constant on one line, with all that is known of it."""
+    node = None if constant.node_nm is None else f"{constant.node_nm:g} nm"
+    facts = (node, constant.precision, constant.evidence, constant.scope)
+    return (
+        f"{constant.name}: {shown(constant.value_j)} per {constant.per} "
+        f"({', '.join(fact for fact in facts if fact)}); leaves out: {constant.leaves_out}; "
+        f"source: {constant.source}"
+    )

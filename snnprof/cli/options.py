@@ -28,6 +28,20 @@ else:
     _Numbers = click.ParamType
 
 
+class OnceOnly(click.Command):
+    """A command that refuses a second value of an option that takes one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option in given:
+            one = isinstance(option, click.Option) and not option.multiple and not option.is_flag
+            if one and given.count(option) > 1:
+                raise click.UsageError(
+                    f"{option.opts[0]} was given {given.count(option)} times: it takes one value"
+                )
+        return super().parse_args(ctx, args)
+
+
 class WholeNumbers(_Numbers):
     """ "4,8,16": whole numbers, as a tuple."""
 
@@ -78,9 +92,6 @@ _SHARED = (
         help="Variant of every neuron, or option of the network (connect=iand); repeat it.",
     ),
     click.option(
-        "--weights", default="fp32", show_default=True, help=f"One of: {listed([*WEIGHTS])}."
-    ),
-    click.option(
         "--data",
         default="digits",
         show_default=True,
@@ -93,13 +104,6 @@ _SHARED = (
         help="Folder with the data set. [default: SNNPROF_DATA of the environment, or ./data]",
     ),
     click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]"),
-    click.option(
-        "--seed",
-        type=click.IntRange(0, 2**32 - 1),
-        default=0,
-        show_default=True,
-        help="Random seed of weights, batches and random data.",
-    ),
     click.option("--device", default="auto", show_default=True, help=f"One of: {listed(DEVICES)}."),
     click.option(
         "--checkpoint",
@@ -115,6 +119,44 @@ def network_options(command: Command) -> Command:
     for option in reversed(_SHARED):
         command = option(command)
     return command
+
+
+def weights_option(several: bool) -> Callable[[Command], Command]:
+    """``--weights``, once or several times."""
+    again = " Repeat it for a row each." if several else ""
+    return click.option(
+        "--weights",
+        multiple=several,
+        default=("fp32",) if several else "fp32",
+        show_default=True,
+        help=f"One of: {listed([*WEIGHTS])}.{again}",
+    )
+
+
+_SEED = "Random seed of weights, batches and random data"
+
+
+def seed_option() -> Callable[[Command], Command]:
+    """``--seed``, one."""
+    seeds = click.IntRange(0, 2**32 - 1)
+    return click.option("--seed", type=seeds, default=0, show_default=True, help=f"{_SEED}.")
+
+
+def seeds_option() -> Callable[[Command], Command]:
+    """``--seed``, several."""
+    return click.option(
+        "--seed",
+        type=WHOLE_NUMBERS,
+        multiple=True,
+        default=("0",),
+        show_default=True,
+        help=f"{_SEED}; several as 0,1,2: the table shows mean and standard deviation.",
+    )
+
+
+def joined(numbers: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The numbers of an option that was given several times."""
+    return tuple(number for several in numbers for number in several)
 
 
 _DEBUG = "snnprof.debug"

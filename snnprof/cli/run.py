@@ -16,14 +16,19 @@ from click.core import ParameterSource
 from snnprof.cli.options import (
     TERMINAL,
     WHOLE_NUMBERS,
+    OnceOnly,
+    joined,
     listed,
     network_options,
     parse_variant,
+    seeds_option,
     show_traceback,
     warnings_once,
+    weights_option,
 )
+from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import CONVENTIONS, at_precision, convention_names
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.run import run
@@ -46,12 +51,14 @@ from snnprof.training.modes import mode_names
 from snnprof.training.step_runner import AMP
 
 
-@click.command("run")
+@click.command("run", cls=OnceOnly)
 @click.option(
     "--model",
-    default="vgg5",
+    multiple=True,
+    default=("vgg5",),
     show_default=True,
-    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own.",
+    help=f"One of: {listed(list_models())}; or package.module:function, a function of your own. "
+    "Repeat it for rows of each.",
 )
 @click.option(
     "--neuron",
@@ -72,11 +79,14 @@ from snnprof.training.step_runner import AMP
 @click.option(
     "--timesteps",
     type=WHOLE_NUMBERS,
-    default="4",
+    multiple=True,
+    default=("4",),
     show_default=True,
     help="T, time steps per sample; several as 1,2,4,8 for a row each.",
 )
 @network_options
+@weights_option(several=True)
+@seeds_option()
 @click.option("--epochs", default=EPOCHS, show_default=True, help="0 does not train.")
 @click.option(
     "--batch-size",
@@ -93,7 +103,13 @@ from snnprof.training.step_runner import AMP
     multiple=True,
     default=("operands",),
     show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}.",
+    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}; or a "
+    "TOML file with prices of your own.",
+)
+@click.option(
+    "--precision",
+    help="Prices of 45 nm arithmetic at fp32, fp16, int32 or int8, under every --energy. "
+    "[default: each convention's own, fp32]",
 )
 @click.option(
     "--repeats",
@@ -166,6 +182,7 @@ from snnprof.training.step_runner import AMP
 @click.option(
     "--strict", is_flag=True, help="NaN or infinity in a layer's input makes the row fail."
 )
+@table_options
 @click.option(
     "-o",
     "--output",
@@ -175,7 +192,11 @@ from snnprof.training.step_runner import AMP
     "over several T (extra plots). Repeat it. The table is always printed (-).",
 )
 def run_command(
-    neurons: tuple[str, ...], variants: tuple[str, ...], outputs: tuple[str, ...], **settings: Any
+    neurons: tuple[str, ...],
+    variants: tuple[str, ...],
+    outputs: tuple[str, ...],
+    table: TableOptions,
+    **settings: Any,
 ) -> None:
     """Train a network in each mode, and print one table with a row per neuron, T and mode.
 
@@ -196,14 +217,19 @@ def run_command(
     """
     from snnprof.render.terminal import ProgressBar, show
 
+    settings |= {name: joined(settings[name]) for name in ("timesteps", "seed")}
     taken = _from_checkpoint(settings)
     neurons, variants = settings.pop("neurons", neurons), settings.pop("variants", variants)
-    find_builder(settings["model"])  # first: its module may register formats and the like
+    for model in settings["model"]:
+        find_builder(model)  # first: its module may register formats and the like
     files = [check_output(output) for output in outputs if output != TERMINAL]
     if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
         raise SnnprofError("a picture of time and memory over T needs several --timesteps")
     settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
     settings["modes"] = settings["modes"] or None
+    if (precision := settings.pop("precision")) is not None:
+        named = [name for given in settings["energy"] for name in convention_names(given)]
+        settings["energy"] = at_precision(named, precision)
     settings["batch_size"] = _batch_size(settings["batch_size"])
     works = settings["epochs"] > 0 or settings["repeats"] is not None
     with warnings_once(), ProgressBar("measuring", shown=works) as bar:
@@ -213,8 +239,8 @@ def run_command(
             raise _nothing_measured(report)  # one line: warnings are of what is in a table
     if taken is not None:
         report = replace(report, notes=(*report.notes, taken))
-    unsaved = _write(report, files, settings["trace"])
-    show(report)
+    unsaved = _write(report, table, files, settings["trace"])
+    show(table.present(report), explain=table.explain)
     if unsaved:
         raise SnnprofError("; ".join(unsaved))
     _end(report)
@@ -263,9 +289,12 @@ _PARAMETERS = {
 } | {"neuron": "neurons", "modes": "modes", "variants": "variants"}
 _CODE = ("model", "data", "loss", "metric")  # may be package.module:function
 _AS_PARAMETER: dict[str, Callable[[Any], object]] = {
+    "model": lambda name: (str(name),),
     "neuron": lambda name: (str(name),),
+    "weights": lambda name: (str(name),),
     "modes": lambda name: (str(name),),
     "timesteps": lambda count: (count,),
+    "seed": lambda number: (number,),
     "batch_size": str,
     "variants": lambda given: tuple(
         key if value is True else f"{key}={value}" for key, value in given.items()
@@ -303,7 +332,9 @@ def _end(report: Report) -> None:
         sys.exit(1)
 
 
-def _write(report: Report, files: Sequence[Path], trace: str | None) -> list[str]:
+def _write(
+    report: Report, table: TableOptions, files: Sequence[Path], trace: str | None
+) -> list[str]:
     """Write the files, before the table is shown: a reader such as head may close the pipe.
 
     Returns:
@@ -311,7 +342,7 @@ def _write(report: Report, files: Sequence[Path], trace: str | None) -> list[str
     """
     from snnprof.render.tensorboard import write_scalars
 
-    writers = [partial(save, report, file) for file in files]
+    writers = [partial(save, table.present(report), file) for file in files]
     if trace is not None:
         writers.append(partial(write_scalars, report, Path(trace)))
     return write_each(writers)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 
+from snnprof.core.errors import SnnprofError, known
 from snnprof.core.registry import Registry
+from snnprof.energy.price_files import SUFFIX, Constant, PricedAs, read, read_file
 from snnprof.results import CountResult, LayerCount
 
 # A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
 Bill = tuple[str, float, float]
+_PRECISION = "+"  # "operands+int8"
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,11 @@ class Convention:
         name: as given to :func:`~snnprof.price` and ``--energy``.
         formula: key in :data:`FORMULAS`.
         mac_j: joules per multiply-accumulate, None where the formula needs none.
-        ac_j: joules per accumulate, likewise.
+        ac_j: joules per accumulate or synaptic event, likewise.
         description, leaves_out, source: printed with every figure.
+        neuron_j: joules per update of a neuron; None where they are not billed.
+        stated: what a file says of it, its constants one by one; None for one made in Python.
+        file: that it was read from; None for ours and those made in Python.
     """
 
     name: str
@@ -33,6 +39,19 @@ class Convention:
     description: str
     leaves_out: str
     source: str
+    neuron_j: float | None = None
+    stated: PricedAs | None = None
+    file: str | None = None
+
+    @property
+    def constants(self) -> Mapping[str, Constant]:
+        """By what they price ("mac", "ac", "neuron"), as far as they were stated."""
+        return {} if self.stated is None else self.stated.constants
+
+    @property
+    def suited_to(self) -> str:
+        """Which table it is for; empty where that was not said."""
+        return "" if self.stated is None else self.stated.suited_to
 
 
 # A layer's bill from its counts, the convention, the meaning of INTEGER spikes ("ac" or "mac",
@@ -72,23 +91,125 @@ def energy_convention(
     return add
 
 
-def _read(text: str) -> Iterator[Convention]:
-    """The conventions of a TOML file, by name."""
-    tables = tomllib.loads(text)
-    constants = {name: row["value_j"] for name, row in tables["constants"].items()}
-    for name, row in sorted(tables["conventions"].items()):
-        yield Convention(
-            name=name,
-            formula=row["formula"],
-            mac_j=constants[row["mac"]] if "mac" in row else None,
-            ac_j=constants[row["ac"]],
-            description=row["description"],
-            leaves_out=row["leaves_out"],
-            source=row["source"],
+def convention_names(given: str) -> tuple[str, ...]:
+    """The names of conventions that were asked for: one, or all of a TOML file.
+
+    Args:
+        given: ``"operands"``, ``"operands+int8"`` (the same at another precision), or a path that
+            ends in ``.toml``.
+
+    Raises:
+        SnnprofError: an unknown convention or precision, or a file that is no price file.
+    """
+    if given.endswith(SUFFIX) and given not in CONVENTIONS:
+        return _of_file(given)
+    find_convention(given)
+    return (given,)
+
+
+def at_precision(names: Sequence[str], precision: str) -> tuple[str, ...]:
+    """The names of the same conventions, priced at a precision.
+
+    Raises:
+        SnnprofError: a convention that has no prices at it.
+    """
+    found = tuple(
+        name if _PRECISION in name else f"{name}{_PRECISION}{precision}" for name in names
+    )
+    for name in found:
+        find_convention(name)
+    return found
+
+
+def find_convention(name: str) -> Convention:
+    """The convention of that name, at the precision that follows a ``+``.
+
+    Raises:
+        SnnprofError: an unknown convention, or a precision that it has no prices at.
+    """
+    plain, plus, precision = name.partition(_PRECISION)
+    chosen = CONVENTIONS.find(name if name in CONVENTIONS else plain)
+    if name in CONVENTIONS or not plus:
+        return chosen
+    constants = {use: _alike(own, precision) for use, own in chosen.constants.items()}
+    found = {use: constant for use, constant in constants.items() if constant is not None}
+    if chosen.stated is None or len(found) < len(constants) or not found:
+        raise SnnprofError(
+            f"energy convention {plain!r} has no prices at {precision!r}: {_precisions(chosen)}"
         )
+    return _made(replace(chosen.stated, name=name, constants=found), chosen.file)
 
 
-for _shipped in _read(
+def _precisions(chosen: Convention) -> str:
+    """At which precisions there are prices, in words."""
+    at = {
+        other.precision
+        for own in chosen.constants.values()
+        for other in CONSTANTS.values()
+        if other.precision is not None and _alike(own, other.precision) is other
+    }
+    return f"it has them at {', '.join(sorted(at))}" if at else "ask for it without a precision"
+
+
+def _alike(own: Constant, precision: str) -> Constant | None:
+    """Our constant for the same operation at another precision: it differs in its name's end."""
+    if own.precision is None:
+        return None
+    return CONSTANTS.get(f"{own.name.removesuffix(own.precision)}{precision}")
+
+
+def _of_file(path: str) -> tuple[str, ...]:
+    """The names of the conventions of a file, which are known from now on."""
+    file = str(Path(path).resolve())
+    found = [_made(stated, file) for stated in _read(path)]
+    for made in found:
+        there = CONVENTIONS.get(made.name)
+        if there is not None and there.file != made.file:
+            whose = "one of ours" if there.file is None else f"of {there.file!r}"
+            raise SnnprofError(
+                f"energy file {path!r}: the name of conventions.{made.name} is taken, by "
+                f"{whose}: give another"
+            )
+    for made in found:  # read again, a file that was edited counts as it is now
+        CONVENTIONS[made.name] = made
+    return tuple(made.name for made in found)
+
+
+def _read(path: str) -> list[PricedAs]:
+    stated = read_file(path, CONSTANTS)
+    for each in stated:
+        if each.formula not in FORMULAS:
+            error = known("energy formula", each.formula, FORMULAS)
+            raise SnnprofError(f"energy file {path!r}: conventions.{each.name}: {error}")
+    return stated
+
+
+def _made(stated: PricedAs, file: str | None = None) -> Convention:
+    prices = {use: constant.value_j for use, constant in stated.constants.items()}
+    description = stated.description
+    for use, joules in prices.items():
+        description = description.replace(f"{{{use}}}", shown(joules))
+    return Convention(
+        name=stated.name,
+        formula=stated.formula,
+        mac_j=prices.get("mac"),
+        ac_j=prices.get("ac"),
+        description=description,
+        leaves_out=stated.leaves_out,
+        source=stated.source,
+        neuron_j=prices.get("neuron"),
+        stated=stated,
+        file=file,
+    )
+
+
+def shown(joules: float) -> str:
+    """``"4.6 pJ"``, ``"13.3 nJ"``."""
+    return f"{joules * 1e9:g} nJ" if joules >= 1e-9 else f"{joules * 1e12:g} pJ"
+
+
+CONSTANTS, _shipped = read(
     resources.files("snnprof.energy").joinpath("conventions.toml").read_text("utf-8")
-):
-    CONVENTIONS.register(_shipped.name)(_shipped)
+)
+for _stated in _shipped:
+    CONVENTIONS.register(_stated.name)(_made(_stated))

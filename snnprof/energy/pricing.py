@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from snnprof.core.errors import SnnprofError, known
-from snnprof.energy.conventions import CONVENTIONS, FORMULAS, Bill, Convention
+from snnprof.energy.conventions import (
+    FORMULAS,
+    Bill,
+    Convention,
+    convention_names,
+    find_convention,
+)
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
 from snnprof.results.kinds import Kind, Operation, is_unrolled, operation
 
@@ -31,6 +37,18 @@ def _spikformer(row: LayerCount, convention: Convention, integer: str, counts: C
     if row.stem:
         return Operation.MAC, row.nominal_macs, _joules(convention, "mac_j")
     return Operation.AC, row.rate_synops, _joules(convention, "ac_j")
+
+
+@FORMULAS.register("dense")
+def _dense(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
+    """E = E_MAC * nominal MACs: what a dense network of this architecture costs."""
+    return Operation.MAC, row.nominal_macs, _joules(convention, "mac_j")
+
+
+@FORMULAS.register("events")
+def _events(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
+    """E = E_event * exact SOPs of every layer, whatever its operands are."""
+    return "event", row.synops, _joules(convention, "ac_j")
 
 
 @FORMULAS.register("hd-lif")
@@ -78,7 +96,8 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
 
     Args:
         counts: of a :class:`~snnprof.SopCounter`.
-        table: name of the convention; ``snnprof energy-tables`` lists them.
+        table: name of the convention (``snnprof energy-tables`` lists them), at a precision as
+            ``"operands+int8"``, or a TOML file that holds one.
         integer: billing under ``operands`` of an INTEGER input on a REAL weight: ``"ac"`` (a
             value k is k accumulates) or ``"mac"`` (it is one multiply-accumulate).
 
@@ -89,13 +108,19 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
         SnnprofError: unknown convention, another ``integer``, no samples counted, or a
             formula that bills what the convention has no energy of.
     """
-    chosen = CONVENTIONS.find(table)
+    names = convention_names(table)
+    if len(names) > 1:
+        raise SnnprofError(f"energy file {table!r} holds {', '.join(names)}: name one of them")
+    chosen = find_convention(names[0])
     if integer not in ("ac", "mac"):
         raise known("meaning of integer=", integer, ("ac", "mac"))
     if counts.samples < 1:
         raise SnnprofError("no samples were counted: there is no energy per sample")
-    rows = tuple(_rows(counts, chosen, integer))
+    rows = (*_rows(counts, chosen, integer), *_neuron_rows(counts, chosen))
     billed = {row.name for row in rows}
+    missing = [row.name for row in counts.rows if row.name not in billed]
+    if chosen.neuron_j is not None and not counts.neurons:
+        missing.append("updates of neurons (no neuron layer was seen)")
     return EnergyResult(
         table=chosen.name,
         rows=rows,
@@ -103,7 +128,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
         description=chosen.description,
         source=chosen.source,
         leaves_out=chosen.leaves_out,
-        not_billed=tuple(row.name for row in counts.rows if row.name not in billed),
+        not_billed=tuple(missing),
         not_counted=counts.not_counted,
     )
 
@@ -115,3 +140,11 @@ def _rows(counts: CountResult, chosen: Convention, integer: str) -> Iterator[Ene
             kind, events, joules = bill
             per_sample = events / counts.samples
             yield EnergyRow(row.name, kind, per_sample, per_sample * joules)
+
+
+def _neuron_rows(counts: CountResult, chosen: Convention) -> Iterator[EnergyRow]:
+    """E = E_update * neurons * T, where the convention prices updates of neurons."""
+    if chosen.neuron_j is not None:
+        for neuron in counts.neurons:
+            per_sample = neuron.outputs / counts.samples
+            yield EnergyRow(neuron.name, "update", per_sample, per_sample * chosen.neuron_j)

@@ -10,9 +10,7 @@ from snnprof.experiment.settings import Settings
 from snnprof.experiment.training_run import WARMUP_STEPS
 from snnprof.profiling.profile import WARMUP
 from snnprof.results import ReportRow, quartiles
-
-_UNSTEADY = 1.5  # third quartile / first quartile; idle machines give 1.05
-_FEW = 4  # timed steps: of fewer, quartiles say nothing
+from snnprof.results.scaling import is_steady
 
 
 def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
@@ -144,10 +142,10 @@ def _unsteady(rows: Sequence[ReportRow]) -> Iterator[str]:
     apart: dict[str, float] = {}
     for row in rows:
         found = quartiles(row.step_s)
-        if found is not None and len(row.step_s) >= _FEW:
+        if found is not None and not is_steady(row.step_s):
             first, _, third = found
             apart[row.name] = third / first
-    unsteady = [name for name, ratio in apart.items() if ratio > _UNSTEADY]
+    unsteady = [*apart]
     if unsteady:
         yield (
             f"Step times of {', '.join(unsteady)} say little, the third quartile being up to "

@@ -16,7 +16,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.pricing import price
 from snnprof.quantization.size import size_bytes
-from snnprof.render.report_table import our_columns
+from snnprof.render.report_table import our_columns, without_unit
 from snnprof.results import Cell, CountResult, InferenceProfile, Report, ReportRow, StepProfile
 from snnprof.results.scaling import growth
 from snnprof.spiking.network import SpikingNetwork
@@ -45,6 +45,8 @@ def row(
     weights: str | None = None,
     timesteps: int | None = None,
     nops: int | None = None,
+    seed: int | None = None,
+    data: str | None = None,
     energy: str | Sequence[str] = _ENERGY,
     **more: Cell,
 ) -> ReportRow:
@@ -62,6 +64,8 @@ def row(
         timesteps: T; None for that of ``counts``, ``step`` or ``model``.
         nops: neuron operations per sample, as of :class:`~snnprof.NeuronOperations`; None for what
             the model's neurons say of their last run (those of other libraries say nothing).
+        seed: rows that differ in it alone are one line, with mean and deviation.
+        data: what it was trained and counted on, in words.
         energy: a convention or several to price under, a column each.
         **more: columns of one's own, numbers or words, shown after ours.
 
@@ -101,17 +105,24 @@ def row(
         inference=inference,
         batch_size=None if step is None else step.batch_size,
         epochs=None,
+        seed=_whole(name, "seed", seed),
+        data=_words(name, "data", data),
         more=_own_cells(name, more),
         **({} if model is None else model_figures(model)) | _operations(name, nops),
     )
 
 
 def _operations(name: str, nops: int | None) -> dict[str, Any]:
-    if nops is None:
-        return {}
-    if isinstance(nops, bool) or not isinstance(nops, numbers.Integral) or nops < 0:
-        raise SnnprofError(f"row {name!r}: nops={nops!r}: give a whole number per sample")
-    return {"neuron_ops": int(nops)}
+    found = _whole(name, "nops", nops, " per sample")
+    return {} if found is None else {"neuron_ops": found}
+
+
+def _whole(name: str, what: str, value: int | None, per: str = "") -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise SnnprofError(f"row {name!r}: {what}={value!r}: give a whole number{per}")
+    return int(value)
 
 
 def model_figures(model: nn.Module) -> dict[str, Any]:
@@ -142,11 +153,12 @@ def report(rows: Sequence[ReportRow], *, notes: Sequence[str] = ()) -> Report:
         if not isinstance(one, ReportRow):
             way = "give its rows, *report.rows" if isinstance(one, Report) else "use snnprof.row"
             raise SnnprofError(f"rows[{place}] is a {type(one).__name__}, not a ReportRow: {way}")
-    name, times = Counter(one.name for one in rows).most_common(1)[0]
+    (name, _), times = Counter((one.name, one.seed) for one in rows).most_common(1)[0]
     if times > 1:
         raise SnnprofError(
             f"{times} rows are called {name!r}: give each a name of its own, the first argument of "
-            "snnprof.row; of a finished row, dataclasses.replace(row, model='another name')"
+            "snnprof.row, or a seed; of a finished row, dataclasses.replace(row, "
+            "model='another name')"
         )
     if isinstance(notes, str):
         notes = (notes,)
@@ -240,7 +252,7 @@ def _own_cells(name: str, more: Mapping[str, object]) -> dict[str, Cell]:
     ours |= {column for table in CONVENTIONS for column in _of_energy(table)}
     cells: dict[str, Cell] = {}
     for column, value in more.items():
-        if column in ours:
+        if column in ours or without_unit(column) in ours:
             raise SnnprofError(
                 f"row {name!r}: column {column!r} is one of ours: give your column another name"
             )

@@ -70,6 +70,8 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             layout=setup.layout_found.name,
             loss_name=setup.loss_name,
             checkpoint=settings.checkpoint,
+            seed=settings.seed,
+            data=settings.data_name,
         )
         yield TrainingRun(setup, row, (*notes, *_on_layout(settings, setup.layout_found, row)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from snnprof.experiment.settings import (
     Progress,
     Settings,
     check_settings,
+    once_each,
 )
 from snnprof.experiment.stages import (
     check_trace_folders,
@@ -30,6 +31,7 @@ from snnprof.experiment.stages import (
     time_inference,
     train,
 )
+from snnprof.experiment.succession import in_succession
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.experiment.weight_folder import check_weight_folder, save_weights
 from snnprof.results import Report
@@ -39,10 +41,10 @@ from snnprof.training.losses import Loss, StepLoss
 
 
 def run(
-    model: str | Callable[..., Any] = "vgg5",
+    model: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = "vgg5",
     *,
     neuron: str | Sequence[str] = NEURON,
-    weights: str = WEIGHTS,
+    weights: str | Sequence[str] = WEIGHTS,
     modes: str | Sequence[str] | None = None,
     timesteps: int | Sequence[int] = 4,
     data: object = "digits",
@@ -68,7 +70,7 @@ def run(
     trace: str | Path | None = None,
     save: str | Path | None = None,
     isolate: bool = False,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     device: str = "auto",
     strict: bool = False,
     checkpoint: str | Path | None = None,
@@ -79,9 +81,9 @@ def run(
 
     Args:
         model: one of ours, ``package.module:function``, or a function that makes it (see
-            :func:`~snnprof.experiment.model_source.find_builder`).
+            :func:`~snnprof.experiment.model_source.find_builder`); or several, one after another.
         neuron: a neuron or several, with variants: ``"hdlif+four_bit"``.
-        weights, **variants: as :func:`snnprof.models.create`.
+        weights, **variants: as :func:`snnprof.models.create`; weights may be several.
         modes: a training mode or several; None for stbp and online, or as many of them as the
             network can be run in.
         timesteps: T, or several. Every neuron in every mode at every T is a row.
@@ -119,7 +121,8 @@ def run(
         trace: folder for traces of training steps, taken after all else.
         save: folder for the trained weights, a file per row with its settings and figures.
         isolate: run each row in a process of its own.
-        seed: of weights, batches and random data.
+        seed: of weights, batches and random data; or several, one after another: tables then
+            show mean and standard deviation.
         device: "auto", "cpu" or "cuda".
         strict: a row fails where a layer's input is not finite, instead of saying so.
         checkpoint: file with the weights to start from: of ``save``, of the safetensors format,
@@ -135,6 +138,20 @@ def run(
         SnnprofError: a wrong name or value, before any training starts.
     """
     arguments = dict(locals())  # as they were given
+    parts = [
+        {**arguments, "model": each, "weights": scheme, "seed": number}
+        for each in once_each(model)
+        for scheme in once_each(weights)
+        for number in once_each(seed)
+    ]
+    if len(parts) == 1:
+        return _run_one(parts[0])
+    return in_succession(_run_one, parts)
+
+
+def _run_one(arguments: Mapping[str, Any]) -> Report:
+    """The rows of one model, one kind of weights and one seed: the same batches, in turn."""
+    isolate = arguments["isolate"]
     settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
     rows = plan_rows(settings)
     check_trace_folders(rows, settings)

@@ -12,7 +12,7 @@ import torch
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.data_sets import load
@@ -65,6 +65,7 @@ class Settings:
         usual_modes: no modes were asked for: those that a network cannot be run in are left out.
         variants: of every neuron, and options of the network.
         data: whose batches come on the device.
+        data_name: as it was asked for.
         batch: the first training batch: inputs and labels.
         recipe: of the training.
         layout: how the model takes its time steps, or "auto".
@@ -97,6 +98,7 @@ class Settings:
     seed: int
     variants: Mapping[str, object]
     data: Data
+    data_name: str
     batch: Batch
     recipe: Recipe
     device: torch.device
@@ -174,8 +176,9 @@ def check_settings(
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
-    conventions = once_each(energy)
-    _check_measuring(conventions, repeats, measure_energy)
+    check_seed(seed)
+    prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
+    _check_measuring(repeats, measure_energy)
     chosen_loss = _loss(loss)
     own_recipe = _own_recipe(optimizer, schedule, learning_rate)
     size = _samples(batch_size)
@@ -199,6 +202,7 @@ def check_settings(
         seed=seed,
         variants=variants,
         data=loaded,
+        data_name=data if isinstance(data, str) else name_of(data),
         batch=batch,
         recipe=recipe,
         layout=layout,
@@ -209,7 +213,7 @@ def check_settings(
         amp=amp,
         compile=compile,
         channels_last=channels_last,
-        energy=conventions,
+        energy=prices,
         repeats=repeats,
         latency=latency,
         joules_s=measure_energy,
@@ -219,6 +223,12 @@ def check_settings(
         automatic_batch=_is_automatic(batch_size, loaded),
         notes=loaded.notes,
     )
+
+
+def check_seed(seed: object) -> None:
+    """Raise SnnprofError for what no generator takes."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise SnnprofError(f"seed={seed!r}: must be a whole number from 0 to 2^32 - 1")
 
 
 def _loaded(
@@ -337,9 +347,7 @@ def _check_names(
     return {"neurons": neurons, "modes": found, "timesteps": counts}
 
 
-def _check_measuring(energy: Sequence[str], repeats: int | None, joules_s: float | None) -> None:
-    for name in energy:
-        CONVENTIONS.find(name)
+def _check_measuring(repeats: int | None, joules_s: float | None) -> None:
     if repeats is not None and repeats < 1:
         raise SnnprofError(f"repeats={repeats}: must be at least 1")
     if joules_s is not None and not (LEAST_WINDOW_S <= joules_s < math.inf):

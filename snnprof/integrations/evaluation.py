@@ -13,7 +13,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.counter import SopCounter
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import find_convention
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult, EnergyResult
 
@@ -38,7 +38,7 @@ class Evaluation:
     """
 
     def __init__(self, energy: str, options: Mapping[str, Any]) -> None:
-        CONVENTIONS.find(energy)
+        find_convention(energy)
         try:
             SopCounter(nn.Identity(), **options)
         except TypeError as error:

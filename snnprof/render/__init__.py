@@ -9,6 +9,7 @@ from snnprof.render import markdown, csv, latex, json, figures  # isort: skip
 from snnprof.render import (
     coherence_figure,
     coherence_table,
+    comparison_table,
     count_table,
     energy_table,
     report_table,
@@ -27,6 +28,7 @@ __all__ = [
     "as_dict",
     "coherence_figure",
     "coherence_table",
+    "comparison_table",
     "count_table",
     "csv",
     "energy_table",

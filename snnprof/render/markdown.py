@@ -13,8 +13,9 @@ def markdown(result: Result) -> str:
     table = view(result)
     cells = text_frame(table).map(_escape).rename(columns=_escape)
     body = cells.to_markdown(index=False, disable_numparse=True)
-    notes = "\n".join(f"- {note}" for note in table.notes)
-    return f"# {table.title}\n\n{body}\n\n{notes}\n"
+    notes = "\n".join(f"- {note}" for note in (*table.notes, *table.explained))
+    caption = f"{table.caption}\n\n" if table.caption else ""
+    return f"# {table.title}\n\n{caption}{body}\n\n{notes}\n"
 
 
 def _escape(text: str) -> str:

@@ -9,6 +9,7 @@ from snnprof.core.atomic_files import check_writable, write_whole
 from snnprof.core.errors import SnnprofError
 from snnprof.render.figures import SUFFIXES
 from snnprof.render.output_formats import format_of
+from snnprof.render.report_table import Presented
 from snnprof.results import Result
 from snnprof.results.serialization import from_json
 
@@ -30,7 +31,7 @@ def check_output(path: str | Path) -> Path:
     return Path(path)
 
 
-def save(result: Result, path: str | Path) -> None:
+def save(result: Result | Presented, path: str | Path) -> None:
     """Write a result as .md, .csv, .tex or .json, or draw it as .svg, .png or .pdf, by suffix.
 
     The file is written under a temporary name and moved into place.

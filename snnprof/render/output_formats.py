@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.registry import Registry
-from snnprof.results import Result
 
-Write = Callable[[Result], str | bytes]
+Write = Callable[[Any], str | bytes]  # of any result of ours
 
 
 @dataclass(frozen=True)

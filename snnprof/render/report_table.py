@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from snnprof.render.count_table import count_notes
-from snnprof.render.energy_table import energy_notes
-from snnprof.render.number_format import (
-    integer,
-    number,
-    percent,
-    ratio,
-    relative,
-    scaled,
-    spread,
+from snnprof.core.errors import known
+from snnprof.render.report_columns import (
+    HIGHER,
+    Column,
+    Rows,
+    chosen,
+    columns_of,
+    measured_j,
+    own_columns,
+    to_first,
 )
-from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
-from snnprof.results import (
-    Cell,
-    Growth,
-    InferenceProfile,
-    Report,
-    ReportRow,
-    StepProfile,
-    quartiles,
-)
-from snnprof.results.scaling import FLAT
-from snnprof.training.losses import loss_in_words
+from snnprof.render.report_notes import explanations, report_notes
+from snnprof.render.table import View, records, view
+from snnprof.results import InferenceProfile, Report, ReportRow, StepProfile, quartiles
 
-_SHORT = 40  # characters of a failure that a cell takes
+EACH, MEAN = "each", "mean"
+_UNIT = re.compile(r" \([^()]*\)$")
+_ON_CPU = ", CPU"
+
+
+@dataclass(frozen=True)
+class Presented:
+    """A report, and how its table is to look.
+
+    Attributes:
+        report: all of it; a .json and a picture are of the report alone.
+        columns: keys of :func:`columns_of`, in their order; None for the usual ones.
+        rows: "mean" for a line per row with mean and deviation over its seeds, "each" for a line
+            per seed.
+
+    Raises:
+        SnnprofError: an unknown column, one that was not measured, or another ``rows``.
+    """
+
+    report: Report
+    columns: tuple[str, ...] | None = None
+    rows: str = MEAN
+
+    def __post_init__(self) -> None:
+        if self.rows not in (EACH, MEAN):
+            raise known("way to show rows", self.rows, (EACH, MEAN))
+        chosen(self.report, self.columns)
 
 
 @records.register
@@ -38,19 +57,29 @@ def _(result: Report) -> list[dict[str, Any]]:
     return [_row_record(row, result) | own | row.more for row in result.rows]
 
 
-def own_columns(report: Report) -> Sequence[str]:
-    """Names of the columns that are the user's own."""
-    return _unique(name for row in report.rows for name in row.more)
+@records.register
+def _(result: Presented) -> list[dict[str, Any]]:
+    return records(result.report)
 
 
 def our_columns() -> frozenset[str]:
-    """Names of our columns, in tables and for programs; those of energies are not among them."""
-    row = ReportRow("")
-    execution = ReportRow("", execution="a", not_measured="a", batch_size=1)
-    mixed = Report((row, execution))
-    cells = [_row_cells(row, mixed, device) for device in ("CPU", "GPU", "")]
-    names = {name for found in cells for name in found} | {"batch", "device"}
-    return frozenset(names | _row_record(row, mixed).keys())
+    """Names of our columns, in tables and for programs; those of energies are not among them.
+
+    Headings are without units (:func:`without_unit`), for every device.
+    """
+    empty = Report((ReportRow(""),))
+    named: set[str] = set()
+    for column in columns_of(empty):
+        named |= {column.key, column.heading, column.short}
+        if column.heading.endswith(_ON_CPU):
+            plain = column.heading.removesuffix(_ON_CPU)
+            named |= {plain, f"{plain}, GPU"}
+    return frozenset(named | _row_record(empty.rows[0], empty).keys())
+
+
+def without_unit(heading: str) -> str:
+    """``"SOPs"`` of ``"SOPs (M)"``."""
+    return _UNIT.sub("", heading)
 
 
 def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
@@ -74,12 +103,14 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "step_median_s": middle,
         "step_q1_s": first,
         "step_q3_s": third,
-        "step_ratio": _ratio(row, report, "step_median_s"),
+        "step_ratio": to_first(row, report, "step_median_s"),
         **_profile_record(profile),
-        "peak_ratio": _ratio(row, report, "peak_bytes"),
+        "peak_ratio": to_first(row, report, "peak_bytes"),
         **_inference_record(row.inference),
-        "measured_j": _measured_j(row),
+        "measured_j": measured_j(row),
         "epochs": row.epochs,
+        "seed": row.seed,
+        "data": row.data,
         "layout": row.layout,
         "loss": row.loss_name,
         "loading_median_s": row.loading_s,
@@ -102,7 +133,7 @@ def _inference_record(profile: InferenceProfile | None) -> dict[str, Any]:
 
 def _device(row: ReportRow, report: Report) -> str | None:
     """The device in full where the environment is of its kind, else the kind alone."""
-    where = report.environment.get("device")
+    where = (row.environment or report.environment).get("device")
     of_kind = where is not None and where.lower().startswith(row.device or "")
     return where if of_kind else row.device
 
@@ -130,213 +161,104 @@ def _profile_record(profile: StepProfile | None) -> dict[str, Any]:
     }
 
 
-def _measured_j(row: ReportRow) -> float | None:
-    """Joules per sample of a training step, by the board's counter."""
-    if row.measured is None or row.batch_size is None:
-        return None
-    return row.measured.net_j / row.batch_size
-
-
-def _ratio(row: ReportRow, report: Report, figure: str) -> float | None:
-    """A figure of a row, relative to that of the first row of the same conditions that has it.
-
-    None where other rows have it, but none that can be compared: 1.00x would look like them.
-    """
-    measured = [other for other in report.rows if getattr(other, figure) is not None]
-    alike = [getattr(other, figure) for other in measured if other.conditions == row.conditions]
-    if not alike or (len(alike) == 1 and len(measured) > 1):
-        return None
-    return relative(getattr(row, figure), alike[0])
+@view.register
+def _(result: Report) -> View:
+    return view(Presented(result))
 
 
 @view.register
-def _(result: Report) -> View:
-    device = _heading(result)
-    own = own_columns(result)
-    rows = [_row_cells(row, result, device) | _own_cells(row, own) for row in result.rows]
-    columns = tuple(dict.fromkeys(heading for row in rows for heading in row))
-    cells = tuple(tuple(row.get(heading, "") for heading in columns) for row in rows)
-    what = "Training modes" if any(row.mode for row in result.rows) else "Networks"
-    title = f"{what} side by side (SOPs, NOPs and energy per sample)"
-    return View(title, columns, cells, tuple(report_notes(result)))
-
-
-def _heading(report: Report) -> str:
-    """The device, in the headings of time and memory; empty where there are several."""
-    kinds = {row.device for row in report.rows if row.device is not None}
-    if len(kinds) > 1:
-        return ""
-    (kind,) = kinds or {report.environment.get("device", "").lower()[:4]}
-    return "GPU" if kind.startswith("cuda") else "CPU"
-
-
-def _row_cells(row: ReportRow, report: Report, device: str) -> dict[str, str]:
-    """Cells by heading; what no row has to say gets no column."""
-    counts = row.counts
-    tables = _unique(energy.table for other in report.rows for energy in other.energies)
-    energies = {energy.table: energy.total_j for energy in row.energies}
-    where = f", {device}" if device else ""
-    cells = {
-        "model": row.model,
-        "neuron": row.neuron or "",
-        "weights": row.weights or "",
-        "mode": row.mode or "",
-        "T": "" if row.timesteps is None else str(row.timesteps),
-        "parameters": integer(row.parameters),
-        "size (MB)": scaled(row.size_bytes, MEGA),
-        "size, paper (MB)": scaled(row.paper_size_bytes, MEGA),
-        "accuracy (%)": percent(row.accuracy),
-        "firing rate (%)": percent(None if counts is None else counts.firing_rate),
-        "SOPs (M)": scaled(None if counts is None else counts.per_sample("synops"), MEGA),
-        **{f"energy {table} (mJ)": scaled(energies.get(table), MILLI) for table in tables},
-        "NOPs (M)": scaled(row.neuron_ops, MEGA),
-        f"step time{where} (ms)": _time_or_failure(row),
-        "time ratio": ratio(_ratio(row, report, "step_median_s")),
-        f"peak memory{where} (MiB)": scaled(row.peak_bytes, MIB),
-        "memory ratio": ratio(_ratio(row, report, "peak_bytes")),
-    }
-    if any(other.inference for other in report.rows):
-        timed = row.inference
-        cells[f"latency{where} (ms)"] = spread(timed.latency_s if timed else (), MILLI)
-        cells["inference (samples/s)"] = number(None if timed is None else timed.samples_per_s)
-    if any(other.layout not in (None, "time-first") for other in report.rows):
-        cells["layout"] = row.layout or ""
-    profiled = [other for other in report.rows if other.profile is not None]
-    if len({other.samples_per_step for other in profiled}) > 1:
-        cells["batch"] = integer(row.samples_per_step)
-    if len({other.device for other in profiled}) > 1:
-        cells["device"] = row.device or ""
-    if any(other.execution for other in report.rows):
-        cells["training step"] = row.execution
-    if any(other.measured or other.not_measured for other in report.rows):
-        cells["measured energy, training (mJ)"] = scaled(_measured_j(row), MILLI)
-    return cells
-
-
-def _own_cells(row: ReportRow, names: Sequence[str]) -> dict[str, str]:
-    return {name: _own_cell(row.more.get(name)) for name in names}
-
-
-def _own_cell(value: Cell) -> str:
-    if isinstance(value, float):
-        return number(value)
-    return value if isinstance(value, str) else integer(value)
-
-
-def _time_or_failure(row: ReportRow) -> str:
-    """The step time; where the row failed without one, why, if that is short: a note has all."""
-    if row.failure is None or row.step_s:
-        return spread(row.step_s, MILLI)
-    return row.failure if len(row.failure) <= _SHORT else "failed (see below)"
-
-
-def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
-    """Sentences on growth over T: flat, or so much more per time step."""
-    alone = len({g.neuron for g in growth}) == 1
-    memory = [_grown(g, alone, MIB, "MiB") for g in growth if g.quantity == "peak_bytes"]
-    if memory:
-        yield f"Peak memory over T: {'; '.join(memory)}."
-    times = [_grown(g, alone, MILLI, "ms") for g in growth if g.quantity == "step_s"]
-    if times:
-        yield f"Step time over T: {'; '.join(times)}."
-
-
-def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
-    named = (found.model, None if alone else found.neuron, found.mode)
-    who = " ".join(part for part in named if part) or "all rows"
-    first, last = found.timesteps[0], found.timesteps[-1]
-    change = f"{ratio(found.ratio)} from T={first} to T={last}"
-    if found.spread <= FLAT:
-        return f"{who}: flat, {change}"
-    fit = "" if found.r_squared is None else f", R^2 {found.r_squared:.4f}"
-    return (
-        f"{who}: {found.slope / unit:+.4g} {name} per step, {found.intercept / unit:.4g} {name} at "
-        f"T=0{fit}, {change}"
+def _(result: Presented) -> View:
+    report = result.report
+    lines = _lines(report.rows, result.rows)
+    columns = chosen(report, result.columns)
+    folded = [] if result.columns else [c for c in columns if _is_folded(c, lines)]
+    shown = [column for column in columns if column not in folded]
+    symbols, cells = [], []
+    for column in shown:
+        symbol, of_column = column.cells(lines)
+        symbols.append(symbol)
+        cells.append(of_column)
+    what = "Training modes" if any(row.mode for row in report.rows) else "Networks"
+    return View(
+        title=f"{what} side by side (SOPs, NOPs and energy per sample)",
+        columns=tuple(
+            f"{column.heading} ({symbol})" if symbol else column.heading
+            for column, symbol in zip(shown, symbols, strict=True)
+        ),
+        rows=tuple(zip(*cells, strict=True)),
+        notes=(*_on_lines(lines), *_on_columns(result), *report_notes(report)),
+        explained=tuple(explanations(report)),
+        caption=_caption(folded, lines),
+        units=tuple(symbols),
+        names=tuple(column.short or column.heading for column in shown),
+        best=frozenset(_best(shown, lines)),
     )
 
 
-def report_notes(report: Report) -> Iterator[str]:
-    """Everything that has to be said under the comparison table."""
-    yield from growth_notes(report.growth)
-    yield from report.notes
-    yield from _losses(report)
-    if any(row.peak_bytes is not None for row in report.rows):
+def _lines(rows: Rows, how: str) -> list[Rows]:
+    """The rows of each line: those that differ in their seed alone are one."""
+    lines: dict[tuple[object, ...], list[ReportRow]] = {}
+    for number, row in enumerate(rows):
+        alone = number if how == EACH or row.seed is None else None
+        where = tuple(sorted(row.environment.items()))
+        key = (row.name, row.data, row.epochs, row.samples_per_step, row.device, where, alone)
+        of_line = lines.setdefault(key, [])
+        if any(other.seed == row.seed for other in of_line):
+            of_line = lines.setdefault((*key, number), [])
+        of_line.append(row)
+    return [*lines.values()]
+
+
+def _is_folded(column: Column, lines: Sequence[Rows]) -> bool:
+    """True for what is alike in every row of several, and need not be said in each."""
+    if not column.folded or len(lines) < 2:
+        return False
+    complete = all(len(column.values(line)) == len(line) for line in lines)
+    return complete and len({*column.cells(lines)[1]}) == 1
+
+
+def _caption(folded: Sequence[Column], lines: Sequence[Rows]) -> str:
+    """What the columns that are left out say of every row."""
+    parts = []
+    for column in folded:
+        rows = lines[0]
+        symbol, (first,) = column.cells([rows if len({*column.values(rows)}) > 1 else rows[:1]])
+        parts.append(f"{column.heading} {first}{f' {symbol}' if symbol else ''}")
+    return f"Every row: {', '.join(parts)}." if parts else ""
+
+
+def _on_lines(lines: Sequence[Rows]) -> Iterator[str]:
+    several = [line for line in lines if len(line) > 1]
+    if several:
+        seeds = dict.fromkeys(str(row.seed) for line in several for row in line)
         yield (
-            "Peak memory: allocator bytes of one training step, parameters, buffers, optimiser "
-            "state and inputs included. Ratios are to the first row of the same T."
+            f"Mean ± standard deviation over seeds {', '.join(seeds)}; step times are the median "
+            "and quartiles of all their steps, peak memory is the largest."
         )
-    yield from _conditions(report)
-    yield from _profile_notes(report)
-    yield (
-        "Size: weights and biases, packed (1 bit or a fifth of a byte per quantised weight, and "
-        "scales); beside it as the HD-LIF paper accounts: 1/4 byte per 1-bit, 3/8 byte per "
-        "1.5-bit weight. Normalisation and neuron parameters excluded."
-    )
-    yield (
-        "NOPs: neuron operations, 3 per neuron and time step (charge, fire, reset), 1 for a "
-        "stateless neuron."
-    )
-    yield from _unique(
-        note for row in report.rows for energy in row.energies for note in energy_notes(energy)
-    )
-    yield from _unique(
-        note for row in report.rows if row.counts is not None for note in count_notes(row.counts)
-    )
-    if report.environment:
-        yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."
 
 
-def _losses(report: Report) -> Iterator[str]:
-    """The loss of each mode: gradients and times of different losses are not the same thing."""
-    trained = [
-        (row, row.loss_name)
-        for row in report.rows
-        if row.loss_name is not None and (row.epochs or row.profile is not None)
-    ]
-    losses = {
-        row.mode: {loss for other, loss in trained if other.mode == row.mode} for row, _ in trained
-    }
-    modes: dict[str, list[str]] = {}
-    for row, loss in trained:
-        alone = row.mode if len(losses[row.mode]) == 1 else None
-        modes.setdefault(loss, []).append(alone or row.name)
-    parts = [f"{', '.join(_unique(iter(of)))}: {loss_in_words(name)}" for name, of in modes.items()]
-    if parts:
-        yield f"Loss: {'; '.join(parts)}."
+_MEASURED = ("accuracy", "firing_rate", "synops", "step_time", "peak_memory")
 
 
-def _conditions(report: Report) -> Iterator[str]:
-    """Rows that no ratio compares, and rows of which it is not known whether they are alike."""
-    groups: dict[tuple[object, ...], list[str]] = {}
-    profiled = [row for row in report.rows if row.profile is not None]
-    for row in profiled:
-        groups.setdefault((row.samples_per_step, row.device), []).append(row.name)
-    if len(groups) > 1:
-        listed = "; ".join(
-            f"batch {'not stated' if batch is None else batch} on {device}: {', '.join(names)}"
-            for (batch, device), names in groups.items()
-        )
-        yield f"Ratios compare rows of the same batch size and device only. {listed}."
-    for what, figure in (("T", "timesteps"), ("Batch size", "samples_per_step")):
-        unknown = [row.name for row in profiled if getattr(row, figure) is None]
-        if len(unknown) > 1:
-            names = ", ".join(unknown)
-            yield f"{what} is not stated of {names}: their ratios take it to be the same."
+def _on_columns(result: Presented) -> Iterator[str]:
+    """What a reader looks for and does not find."""
+    if result.columns is None:
+        columns = columns_of(result.report)
+        missing = [
+            column.short or column.heading
+            for column in columns
+            if column.key in _MEASURED and not column.values(result.report.rows)
+        ]
+        if missing:
+            yield f"Not measured: {', '.join(missing)}."
 
 
-def _profile_notes(report: Report) -> Iterator[str]:
-    """Steps that were seen from outside, and what was not seen of them."""
-    profiles = [(row.name, row.profile) for row in report.rows if row.profile is not None]
-    outside = [name for name, profile in profiles if profile.mode is None]
-    if outside:
-        others = "" if len(outside) == len(profiles) else "; that of the other rows counts all"
-        yield (
-            f"Steps seen from outside: {', '.join(outside)}. Their peak memory counts what stood "
-            f"before the step only where the step touches it{others}."
-        )
-    for name, profile in profiles:
-        yield from (f"{name}: {note}" for note in profile.notes)
-
-
-def _unique(values: Iterator[str]) -> Sequence[str]:
-    return list(dict.fromkeys(values))
+def _best(columns: Sequence[Column], lines: Sequence[Rows]) -> Iterator[tuple[int, int]]:
+    """The best cell of each column, where lines differ in it."""
+    for place, column in enumerate(columns):
+        merits = {n: column.merit(line) for n, line in enumerate(lines)} if column.better else {}
+        known = {number: merit for number, merit in merits.items() if merit is not None}
+        if len(set(known.values())) > 1:
+            pick = max if column.better == HIGHER else min
+            best = pick(known.values())
+            yield from ((number, place) for number, merit in known.items() if merit == best)

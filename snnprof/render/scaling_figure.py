@@ -8,6 +8,7 @@ from typing import Any
 
 from snnprof.core.errors import SnnprofError
 from snnprof.render.figures import drawn, picture
+from snnprof.render.report_table import Presented
 from snnprof.render.table import MIB, MILLI
 from snnprof.results import Report, ReportRow, quartiles
 from snnprof.results.scaling import series
@@ -24,6 +25,11 @@ def _(report: Report, suffix: str) -> bytes:
             "--timesteps 1,2,4,8 --repeats 20"
         )
     return drawn(partial(_draw, report), suffix)
+
+
+@picture.register
+def _(presented: Presented, suffix: str) -> bytes:
+    return picture(presented.report, suffix)
 
 
 def _draw(report: Report, pyplot: Any) -> Any:

@@ -22,12 +22,22 @@ class View:
         columns: headings.
         rows: cells, as text.
         notes: sentences to print under it.
+        explained: more of them, on what the columns mean.
+        caption: one more line, of what is alike in every row; empty without.
+        units: symbol of each column's unit; empty where there is none, or no column has any.
+        names: headings without units, short ones for a narrow page; empty where they are the same.
+        best: line and column of the cells that are the best of their column.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+    explained: tuple[str, ...] = ()
+    caption: str = ""
+    units: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
 @singledispatch

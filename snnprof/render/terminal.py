@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from snnprof.render.report_table import Presented
 from snnprof.render.table import View, view
 from snnprof.results import Result
 
@@ -18,7 +19,7 @@ from snnprof.results import Result
 _PIPE_WIDTH = 400
 
 
-def show(result: Result, file: IO[str] | None = None) -> None:
+def show(result: Result | Presented, file: IO[str] | None = None, explain: bool = False) -> None:
     """Print a result's table and its notes.
 
     Where the terminal is too narrow for the table, its rows become columns, in as many blocks as
@@ -27,11 +28,12 @@ def show(result: Result, file: IO[str] | None = None) -> None:
     Args:
         result: any result.
         file: where to; None is standard output.
+        explain: say what the columns mean, too.
     """
-    show_view(view(result), file)
+    show_view(view(result), file, explain)
 
 
-def show_view(table: View, file: IO[str] | None = None) -> None:
+def show_view(table: View, file: IO[str] | None = None, explain: bool = False) -> None:
     """:func:`show` for a table that is made already."""
     console = _console(file)
     wide = console.options.update_width(_PIPE_WIDTH)
@@ -41,12 +43,16 @@ def show_view(table: View, file: IO[str] | None = None) -> None:
 
     grid = _grid(table.columns, table.rows)
     console.print(Text(table.title, style="bold"))
+    if table.caption:
+        console.print(Text(table.caption))
     for number, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
         if number:
             console.print()
         console.print(block)
-    for note in table.notes:
+    for note in (*table.notes, *(table.explained if explain else ())):
         console.print(Text(f"- {note}"))
+    if table.explained and not explain:
+        console.print(Text("- What size, NOPs and peak memory mean: --explain."))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -106,10 +112,12 @@ class ProgressBar(Progress):
             disable=not (shown and sys.stderr.isatty()),
         )
         self._bar = self.add_task(label, total=None)
+        self._expected = 0
 
     def expect(self, total: int) -> None:
-        """Announce how many steps there are."""
-        self.update(self._bar, total=total)
+        """Announce steps to come, beside those that were announced before."""
+        self._expected += total
+        self.update(self._bar, total=self._expected)
 
     def step_done(self) -> None:
         self.advance(self._bar)

@@ -5,6 +5,7 @@ functions behind :meth:`CountResult.to_frame` and :meth:`CountResult.save` are h
 """
 
 from snnprof.results.coherence import CoherenceResult, CoherenceSweep, LayerCoherence
+from snnprof.results.comparison import Compared, Comparison, compare
 from snnprof.results.counts import (
     COUNT_COLUMNS,
     SOFTMAX_PRODUCT,
@@ -13,6 +14,7 @@ from snnprof.results.counts import (
     NeuronRate,
 )
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
+from snnprof.results.joining import merge
 from snnprof.results.report import Cell, Growth, Report, ReportRow
 from snnprof.results.steps import InferenceProfile, StepProfile, quartiles
 
@@ -21,6 +23,7 @@ SCHEMA_VERSION = 3
 Result = (
     CoherenceResult
     | CoherenceSweep
+    | Comparison
     | CountResult
     | EnergyResult
     | InferenceProfile
@@ -36,6 +39,8 @@ __all__ = [
     "Cell",
     "CoherenceResult",
     "CoherenceSweep",
+    "Compared",
+    "Comparison",
     "CountResult",
     "EnergyResult",
     "EnergyRow",
@@ -48,5 +53,7 @@ __all__ = [
     "Report",
     "Result",
     "StepProfile",
+    "compare",
+    "merge",
     "quartiles",
 ]

@@ -47,6 +47,10 @@ class ReportRow:
         failure: why figures are missing, in one line, e.g. "out of memory"; None where all went
             well.
         more: columns of the user's own, by name; shown after ours.
+        seed: of weights and batches; None where it is not known.
+        data: name of the data; None likewise.
+        environment: the machine and versions it was measured with, where the report joins
+            rows of several.
     """
 
     model: str
@@ -75,6 +79,9 @@ class ReportRow:
     loading_s: float | None = None
     failure: str | None = None
     more: dict[str, Cell] = field(default_factory=dict)
+    seed: int | None = None
+    data: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -95,8 +102,9 @@ class ReportRow:
 
     @property
     def conditions(self) -> tuple[object, ...]:
-        """T, batch size and device: rows in which they are the same can be compared."""
-        return self.timesteps, self.samples_per_step, self.device
+        """T, batch, device, environment: rows in which they are the same can be compared."""
+        where = tuple(sorted(self.environment.items()))
+        return self.timesteps, self.samples_per_step, self.device, where
 
     @property
     def step_s(self) -> tuple[float, ...]:

@@ -185,11 +185,14 @@ def test_spikformer_reproduces_the_paper() -> None:
 def test_energy_per_layer_adds_up(two_layers: CountResult, name: str) -> None:
     result = price(two_layers, name)
     assert sum(row.energy_j for row in result.rows) == result.total_j
-    assert {row.name for row in result.rows} | set(result.not_billed) == {"0", "3"}
+    updates = "updates of neurons (no neuron layer was seen)"
+    named = {row.name for row in result.rows} | set(result.not_billed)
+    assert named - {updates} == {"0", "3"}
+    assert (updates in named) == (CONVENTIONS[name].neuron_j is not None)
 
 
 def test_an_unknown_convention_lists_the_known_ones(two_layers: CountResult) -> None:
-    with pytest.raises(snnprof.SnnprofError, match="hd-lif, operands, spikformer"):
+    with pytest.raises(snnprof.SnnprofError, match="known: dense, hd-lif, loihi, odin, operands"):
         price(two_layers, "joules")
     with pytest.raises(snnprof.SnnprofError, match="known: ac, mac"):
         price(two_layers, integer="both")

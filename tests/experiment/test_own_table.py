@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import snnprof
-from snnprof.render.report_table import our_columns
+from snnprof.render.report_table import our_columns, without_unit
 from snnprof.render.table import view
 from snnprof.render.tensorboard import scalars, write_scalars
 from snnprof.results import CountResult, LayerCount, NeuronRate, Report, StepProfile
@@ -79,12 +79,12 @@ def test_the_parts_fill_their_cells() -> None:
         "mode": "stbp",  # of the step
         "T": "4",  # of counts and step
         "parameters": "21",  # 4 * 3 + 3 frozen or not, 3 + 3 of the batch norm
-        "size (MB)": "6.000e-05",  # (12 + 3) * 4 bytes
-        "size, paper (MB)": "6.000e-05",
+        "size (B)": "60.00",  # (12 + 3) * 4 bytes
+        "size in the HD-LIF paper's accounting (B)": "60.00",
         "firing rate (%)": "25.00",
-        "SOPs (M)": "5.000e-05",  # 100 events / 2 samples
-        "energy operands (mJ)": "4.500e-08",  # 50 ACs * 0.9 pJ
-        "energy hd-lif (mJ)": "0",  # it bills convolutions
+        "SOPs": "50.00",  # 100 events / 2 samples
+        "energy, operands (pJ)": "45.00",  # 50 ACs * 0.9 pJ
+        "energy, hd-lif (fJ)": "0",  # it bills convolutions
         "step time, CPU (ms)": "20.00 (15.00-25.00)",
         "time ratio": "1.00x",
         "peak memory, CPU (MiB)": "2.000",
@@ -108,6 +108,8 @@ def test_it_is_what_run_says_of_the_same_network(tmp_path: Path) -> None:
         "neuron_ops": None,
         "layout": None,
         "loss_name": None,
+        "seed": None,
+        "data": None,
     }
     assert replace(theirs, **unsaid) == one
     net(torch.rand(1, 1, 8, 8))
@@ -191,24 +193,37 @@ def test_growth_is_of_one_network_batch_and_device() -> None:
 
 def test_columns_of_ones_own(tmp_path: Path) -> None:
     rows = [
-        snnprof.row("a", seed=3, note="two | bars", **{"lr (peak)": 0.125}),
-        snnprof.row("b", seed=np.int64(4), auc=torch.tensor(0.5), gone=None),
+        snnprof.row("a", trial=3, note="two | bars", **{"lr (peak)": 0.125}),
+        snnprof.row("b", trial=np.int64(4), auc=torch.tensor(0.5), gone=None),
     ]
     report = snnprof.report(rows)
-    assert view(report).columns[-5:] == ("seed", "note", "lr (peak)", "auc", "gone")
+    assert view(report).columns[-5:] == ("trial", "note", "lr (peak)", "auc", "gone")
     assert view(report).rows[0][-5:] == ("3", "two | bars", "0.1250", "", "")
     assert view(report).rows[1][-5:] == ("4", "", "", "0.5000", "")
     for suffix in (".csv", ".md", ".tex", ".json"):
         snnprof.save(report, tmp_path / f"t{suffix}")
     first, second = csv.DictReader((tmp_path / "t.csv").open())
-    assert [*first][-5:] == ["seed", "note", "lr (peak)", "auc", "gone"]
+    assert [*first][-5:] == ["trial", "note", "lr (peak)", "auc", "gone"]
     assert (first["lr (peak)"], second["lr (peak)"], second["auc"]) == ("0.125", "", "0.5")
     assert r"two \| bars" in (tmp_path / "t.md").read_text()
     assert snnprof.load(tmp_path / "t.json") == report
-    assert report.to_frame()["seed"].tolist() == [3, 4]
-    assert "Taken as given: seed, note, lr (peak), auc, gone." in report.notes
-    assert scalars(rows[0]) | {"own/seed": 3, "own/lr (peak)": 0.125} == scalars(rows[0])
+    assert report.to_frame()["trial"].tolist() == [3, 4]
+    assert "Taken as given: trial, note, lr (peak), auc, gone." in report.notes
+    assert scalars(rows[0]) | {"own/trial": 3, "own/lr (peak)": 0.125} == scalars(rows[0])
     assert "own/note" not in scalars(rows[0])
+
+
+def test_rows_of_several_seeds_are_one_line() -> None:
+    rows = [snnprof.row("a", seed=seed, accuracy=share) for seed, share in ((0, 0.9), (1, 0.92))]
+    table = view(snnprof.report([*rows, snnprof.row("b", accuracy=0.8, seed=2, data="mine")]))
+    # mean of 90 and 92, deviation sqrt((1 + 1) / 1)
+    assert table.rows[0] == ("a", "0, 1", "", "91.00 ± 1.41")
+    assert table.rows[1] == ("b", "2", "mine", "80.00")
+    assert table.best == {(0, 3)}
+    with pytest.raises(snnprof.SnnprofError, match="2 rows are called 'a'"):
+        snnprof.report([rows[0], rows[0]])
+    with pytest.raises(snnprof.SnnprofError, match=r"seed=-1: give a whole number"):
+        snnprof.row("a", seed=-1)
 
 
 def test_latex_takes_words_as_they_are(tmp_path: Path) -> None:
@@ -273,7 +288,7 @@ def test_a_file_from_before_a_row_had_columns_of_its_own(tmp_path: Path) -> None
         ({"energy": "joules", "counts": COUNTS}, "unknown energy convention 'joules'"),
         ({"mode": 3}, "mode=3: say it in words"),
         ({"synops": 3}, "column 'synops' is one of ours"),
-        ({"SOPs (M)": 3}, r"column 'SOPs \(M\)' is one of ours"),
+        ({"SOPs": 3}, r"column 'SOPs' is one of ours"),
         ({"step time, GPU (ms)": 3}, "is one of ours"),
         ({"batch": 3}, "is one of ours"),
         ({"profile": 3}, "is one of ours"),
@@ -314,7 +329,8 @@ def test_a_wrong_table_is_one_line() -> None:
 def test_our_columns_are_those_of_a_run() -> None:
     ran = snnprof.run(modes="stbp", timesteps=1, epochs=0, repeats=1, batch_size=8, device="cpu")
     shown = {*view(ran).columns, *ran.to_frame().columns}
-    assert {name for name in shown if not name.startswith("energy")} <= our_columns()
+    shown = {without_unit(name) for name in shown if not name.startswith("energy")}
+    assert shown <= our_columns()
 
 
 def test_the_examples_of_the_guide_run(tmp_path: Path) -> None:

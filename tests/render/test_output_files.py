@@ -18,28 +18,24 @@ def test_markdown_has_the_stated_columns_and_the_notes(report: Report, tmp_path:
     path = tmp_path / "table.md"
     snnprof.save(report, path)
     text = path.read_text()
-    heading = next(line for line in text.splitlines() if line.startswith("| model"))
+    heading = next(line for line in text.splitlines() if line.startswith("| mode"))
     columns = [cell.strip() for cell in heading.strip("|").split("|")]
     assert columns == [
-        "model",
-        "neuron",
-        "weights",
         "mode",
-        "T",
-        "parameters",
-        "size (MB)",
-        "size, paper (MB)",
         "accuracy (%)",
         "firing rate (%)",
-        "SOPs (M)",
-        "energy operands (mJ)",
-        "energy hd-lif (mJ)",
-        "NOPs (M)",
+        "SOPs",
+        "energy, operands (pJ)",  # 200 MACs of the stem, 50 ACs: 965 pJ
+        "energy, hd-lif (fJ)",  # it bills neither the stem nor the linear layer
         "step time, CPU (ms)",
         "time ratio",
         "peak memory, CPU (MiB)",
         "memory ratio",
     ]
+    assert (
+        "Every row: model vgg5, neuron lif, weights fp32, T 2, parameters 1,000, size 4.000 kB, "
+        "size in the HD-LIF paper's accounting 5.000 kB, NOPs 60.00."
+    ) in text
     assert "20.00 (15.00-25.00)" in text
     assert "1.50x" in text  # 30 ms against 20 ms
     assert "0.50x" in text  # 1 MiB against 2 MiB
@@ -74,7 +70,10 @@ def test_latex_escapes_what_latex_would_take_for_its_own(
     assert r"firing rate (\%)" in text
     assert r"\toprule" in text
     snnprof.save(report, tmp_path / "report.tex")
-    assert r"step time, CPU (ms)" in (tmp_path / "report.tex").read_text()
+    text = (tmp_path / "report.tex").read_text()
+    assert r"{mode} & {accuracy} & {firing rate} & {SOPs}" in text
+    assert r"(\unit{\pico\joule})" in text
+    assert r"{\textbf{20.00}}" in text  # the median of 20.00 (15.00-25.00), the shorter of two
 
 
 @pytest.mark.parametrize("name", ["report", "counts", "energy"])

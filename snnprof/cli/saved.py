@@ -1,0 +1,160 @@
+"""``snnprof show``, ``merge``, ``price`` and ``compare``: reports that were saved as .json."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from snnprof.cli.options import TERMINAL, OnceOnly
+from snnprof.cli.table_options import TableOptions, table_options
+from snnprof.core.errors import SnnprofError
+from snnprof.energy.conventions import at_precision, convention_names
+from snnprof.energy.pricing import price
+from snnprof.render.output_files import check_output, load, save, write_each
+from snnprof.render.output_formats import FORMATS
+from snnprof.results import Report, Result, compare, merge
+
+_PLAIN = TableOptions()
+BEYOND_LIMIT = 3  # exit status of compare --fail-if
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _outputs(command: Command) -> Command:
+    return click.option(
+        "-o",
+        "--output",
+        "outputs",
+        multiple=True,
+        help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Repeat it.",
+    )(command)
+
+
+@click.command("show", cls=OnceOnly)
+@click.argument("file", metavar="FILE.json")
+@table_options
+@_outputs
+def show_command(file: str, outputs: tuple[str, ...], table: TableOptions) -> None:
+    """Print the table of a saved result again, or write it in another format.
+
+    FILE.json is of -o FILE.json, or of snnprof.save: a report, counts, energies, a profile, ...
+    """
+    files = _checked(outputs)
+    _show(load(file), files, table)
+
+
+@click.command("merge", cls=OnceOnly)
+@click.argument("files", nargs=-1, required=True, metavar="FILE.json ...")
+@table_options
+@_outputs
+def merge_command(files: tuple[str, ...], outputs: tuple[str, ...], table: TableOptions) -> None:
+    """Put the rows of several saved reports into one table.
+
+    Rows of other machines or versions keep theirs beside them, and no ratio compares them.
+    """
+    written = _checked(outputs)
+    _show(merge([_report(file) for file in files]), written, table)
+
+
+@click.command("price", cls=OnceOnly)
+@click.argument("file", metavar="FILE.json")
+@click.option(
+    "--energy",
+    multiple=True,
+    required=True,
+    help="Energy convention, or TOML file with prices of your own; repeat it.",
+)
+@click.option("--precision", help="fp32, fp16, int32 or int8, for 45 nm arithmetic.")
+@table_options
+@_outputs
+def price_command(
+    file: str,
+    energy: tuple[str, ...],
+    precision: str | None,
+    outputs: tuple[str, ...],
+    table: TableOptions,
+) -> None:
+    """Price a saved report under other conventions, without running anything."""
+    written = _checked(outputs)
+    names = [name for given in energy for name in convention_names(given)]
+    report = _report(file)
+    if not any(row.counts for row in report.rows):
+        raise SnnprofError(f"{file!r} has no counts: there is nothing to price")
+    names = names if precision is None else [*at_precision(names, precision)]
+    rows = (
+        row
+        if row.counts is None
+        else replace(row, energies=tuple(price(row.counts, name) for name in names))
+        for row in report.rows
+    )
+    _show(replace(report, rows=tuple(rows)), written, table)
+
+
+@click.command("compare", cls=OnceOnly)
+@click.argument("base", metavar="BASE.json")
+@click.argument("new", metavar="NEW.json")
+@click.option(
+    "--fail-if",
+    "limits",
+    multiple=True,
+    metavar="LIMIT",
+    help="Exit with status 3 where a figure changed by more: 'energy>+5%', 'accuracy<-1%', "
+    "'step time>+20%'. Repeat it.",
+)
+@_outputs
+def compare_command(base: str, new: str, limits: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """What changed from one saved report to another, row by row of the same name.
+
+    Exact figures are compared as they are. Step times by the interval between their 5th and
+    95th percentile: "no change" where the intervals overlap. Times of two machines are not
+    compared.
+    """
+    written = _checked(outputs)
+    found = compare(_report(base), _report(new))
+    beyond = {limit: found.beyond(limit) for limit in limits}
+    _show(found, written)
+    lines = [
+        f"{limit}: {each.row}: {each.figure} {_percent(each.ratio)}"
+        for limit, figures in beyond.items()
+        for each in figures
+    ]
+    if lines:
+        click.echo(f"Beyond the limits: {'; '.join(lines)}", err=True)
+        sys.exit(BEYOND_LIMIT)
+
+
+def _percent(ratio: float | None) -> str:
+    return "from 0" if ratio is None else f"{100 * (ratio - 1):+.3g} %"
+
+
+def _checked(outputs: Sequence[str]) -> list[Path]:
+    return [check_output(output) for output in outputs if output != TERMINAL]
+
+
+def _report(file: str) -> Report:
+    found = load(file)
+    if not isinstance(found, Report):
+        raise SnnprofError(
+            f"{file!r} is a {type(found).__name__}: give a report, of snnprof run -o FILE.json or "
+            "snnprof.report"
+        )
+    return found
+
+
+def _show(result: Result, files: Sequence[Path], table: TableOptions = _PLAIN) -> None:
+    """Write the files first: a reader such as head may close the pipe."""
+    from snnprof.render.terminal import show
+
+    if not isinstance(result, Report) and table.columns is not None:
+        raise SnnprofError(f"--columns is for reports; this is a {type(result).__name__}")
+    shown = table.present(result) if isinstance(result, Report) else result
+    unsaved = write_each([partial(save, shown, file) for file in files])
+    show(shown, explain=table.explain)
+    if unsaved:
+        raise SnnprofError("; ".join(unsaved))

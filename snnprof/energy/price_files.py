@@ -1,0 +1,215 @@
+"""Energy conventions from TOML: ours, and files of one's own. Every key is checked."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from snnprof.core.errors import SnnprofError
+
+SUFFIX = ".toml"
+ALL_IN = "all_in"  # the figure holds memory, neurons and all: nothing may be added to it
+_EVIDENCE = ("measured", "simulated", "assumed", "unstated")
+_SCOPE = ("per_op", ALL_IN)
+_PER = ("op", "event", "update", "bit", "byte")
+_UNITS = {"value_j": 1.0, "value_nj": 1e-9, "value_pj": 1e-12, "value_fj": 1e-15}
+_PRICES = ("mac", "ac", "neuron")
+
+Checked = TypeVar("Checked")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A physical figure, and how it is known.
+
+    Attributes:
+        name: as conventions refer to it.
+        value_j: joules per ``per``.
+        per: "op", "event", "update" (of a neuron), "bit" or "byte".
+        evidence: "measured", "simulated" or "assumed"; "unstated" where its source does not say.
+        scope: "per_op"; "all_in" where memory and neurons are in the figure, or may be.
+        leaves_out, source: printed with the convention.
+        node_nm: technology, where it is stated.
+        precision: "fp32", "int8", ...; None where it has none.
+    """
+
+    name: str
+    value_j: float
+    per: str
+    evidence: str
+    scope: str
+    leaves_out: str
+    source: str
+    node_nm: float | None = None
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class PricedAs:
+    """A convention as a file states it: a formula, and the constants that it multiplies.
+
+    Attributes:
+        name, formula: see :class:`~snnprof.energy.conventions.Convention`.
+        constants: by what they price: "mac", "ac", "neuron".
+        description, leaves_out, source, suited_to: printed with every figure.
+    """
+
+    name: str
+    formula: str
+    constants: Mapping[str, Constant]
+    description: str
+    leaves_out: str
+    source: str
+    suited_to: str
+
+
+def read_file(path: str | Path, shipped: Mapping[str, Constant]) -> list[PricedAs]:
+    """The conventions of a TOML file, which may use our constants by name.
+
+    Raises:
+        SnnprofError: the file cannot be read, or says something that is no convention: the file,
+            the table and the key are named.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no UTF-8
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SnnprofError(f"energy file {str(path)!r}: {why}") from error
+    try:
+        _, found = read(text, shipped)
+    except SnnprofError as error:
+        raise SnnprofError(f"energy file {str(path)!r}: {error}") from error
+    if not found:
+        raise SnnprofError(
+            f"energy file {str(path)!r} holds no table [conventions.NAME]: "
+            "docs/energy-conventions.md has an example"
+        )
+    return found
+
+
+def read(
+    text: str, shipped: Mapping[str, Constant] | None = None
+) -> tuple[dict[str, Constant], list[PricedAs]]:
+    """Constants and conventions of a TOML text.
+
+    Args:
+        text: of the file.
+        shipped: constants that it may use beside its own.
+
+    Raises:
+        SnnprofError: no TOML, an unknown key, one that is missing, or a wrong value.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SnnprofError(f"no TOML: {error}") from error
+    _only(tables, ("constants", "conventions"), "the file")
+    constants = {name: _constant(name, row) for name, row in _rows(tables, "constants").items()}
+    for name in constants.keys() & (shipped or {}).keys():
+        raise SnnprofError(f"constants.{name}: the name is one of ours: give another")
+    known = {**(shipped or {}), **constants}
+    rows = sorted(_rows(tables, "conventions").items())
+    return constants, [_convention(name, row, known) for name, row in rows]
+
+
+def _rows(tables: Mapping[str, Any], kind: str) -> Mapping[str, Mapping[str, Any]]:
+    rows = tables.get(kind, {})
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise SnnprofError(f"{kind!r} must be tables, [{kind}.NAME]")
+    return rows
+
+
+def _constant(name: str, row: Mapping[str, Any]) -> Constant:
+    where = f"constants.{name}"
+    texts = ("per", "evidence", "scope", "leaves_out", "source", "precision")
+    _only(row, (*_UNITS, *texts, "node_nm"), where)
+    if "value" in row or not (units := [key for key in _UNITS if key in row]):
+        raise SnnprofError(f"{where} has no value with its unit: one of {', '.join(_UNITS)}")
+    if len(units) > 1:
+        raise SnnprofError(f"{where} has both {units[0]} and {units[1]}: leave one out")
+    return Constant(
+        name=name,
+        value_j=_number(row, units[0], where) * _UNITS[units[0]],
+        per=_one_of(row, "per", _PER, where),
+        evidence=_one_of(row, "evidence", _EVIDENCE, where),
+        scope=_one_of(row, "scope", _SCOPE, where),
+        leaves_out=_text(row, "leaves_out", where),
+        source=_text(row, "source", where),
+        node_nm=_number(row, "node_nm", where) if "node_nm" in row else None,
+        precision=_text(row, "precision", where) if "precision" in row else None,
+    )
+
+
+def _convention(name: str, row: Mapping[str, Any], known: Mapping[str, Constant]) -> PricedAs:
+    where = f"conventions.{name}"
+    if "+" in name or name.endswith(SUFFIX):
+        raise SnnprofError(f"{where}: a convention's name has no '+' and no {SUFFIX!r} at its end")
+    texts = ("formula", "description", "leaves_out", "source", "suited_to")
+    _only(row, (*_PRICES, *texts), where)
+    constants = dict(_constants(row, known, where))
+    whole = [constant for constant in constants.values() if constant.scope == ALL_IN]
+    if whole and "neuron" in constants:
+        raise SnnprofError(
+            f"{where}: constant {whole[0].name!r} is {ALL_IN}: neurons are in it, and are not "
+            "billed again: leave 'neuron' out"
+        )
+    return PricedAs(
+        name=name,
+        formula=_text(row, "formula", where),
+        constants=constants,
+        description=_text(row, "description", where),
+        leaves_out=_text(row, "leaves_out", where),
+        source=_text(row, "source", where),
+        suited_to=_text(row, "suited_to", where) if "suited_to" in row else "",
+    )
+
+
+def _constants(
+    row: Mapping[str, Any], known: Mapping[str, Constant], where: str
+) -> Iterator[tuple[str, Constant]]:
+    for key in _PRICES:
+        if key in row:
+            named = _text(row, key, where)
+            if named not in known:
+                raise SnnprofError(
+                    f"{where}.{key}: there is no constant {named!r}; known: "
+                    f"{', '.join(sorted(known))}"
+                )
+            yield key, known[named]
+
+
+def _only(row: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+    unknown = [key for key in row if key not in keys and key != "value"]
+    if unknown:
+        raise SnnprofError(f"{where} has an unknown key {unknown[0]!r}; known: {', '.join(keys)}")
+
+
+def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+    return str(_checked(row, key, where, "a text", lambda value: isinstance(value, str) and value))
+
+
+def _number(row: Mapping[str, Any], key: str, where: str) -> float:
+    def positive(value: object) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and 0 < value < math.inf  # type: ignore[operator]
+
+    return float(_checked(row, key, where, "a positive number", positive))
+
+
+def _one_of(row: Mapping[str, Any], key: str, values: tuple[str, ...], where: str) -> str:
+    what = f"one of {', '.join(values)}"
+    return str(_checked(row, key, where, what, lambda value: value in values))
+
+
+def _checked(
+    row: Mapping[str, Any], key: str, where: str, what: str, fits: Callable[[Any], object]
+) -> Any:
+    if key not in row:
+        raise SnnprofError(f"{where} has no {key!r}: {what}")
+    if not fits(row[key]):
+        raise SnnprofError(f"{where}.{key} is {row[key]!r}: must be {what}")
+    return row[key]

@@ -1,0 +1,283 @@
+"""The columns of a comparison: their names, what they show, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from snnprof.core.errors import SnnprofError
+from snnprof.render.number_format import relative
+from snnprof.render.quantities import (
+    COUNT,
+    JOULES,
+    MEMORY,
+    NUMBER,
+    RATIO,
+    SECONDS,
+    SHARE,
+    SIZE,
+    WHOLE,
+    Quantity,
+    spread_cell,
+)
+from snnprof.results import Cell, Report, ReportRow
+
+HIGHER, LOWER = "higher", "lower"
+Rows = Sequence[ReportRow]  # of one line of the table: one, or those of several seeds
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column for people.
+
+    Attributes:
+        key: its name on the command line.
+        heading: without the unit.
+        value: of one row; None where it was not measured. Text, a number in base units, or a
+            tuple of repetitions.
+        quantity: of numbers; None for text.
+        better: "higher" or "lower"; None where neither is.
+        folded: said once above the table where it is the same in every row.
+        pooled: seeds are taken together: the largest, or all repetitions.
+        short: heading for a narrow table.
+    """
+
+    key: str
+    heading: str
+    value: Callable[[ReportRow], Any]
+    quantity: Quantity | None = None
+    better: str | None = None
+    folded: bool = False
+    pooled: bool = False
+    short: str = ""
+
+    def values(self, rows: Rows) -> list[Any]:
+        """What the rows have of it, in their order."""
+        found = [self.value(row) for row in rows]
+        return [value for value in found if value not in (None, "", ())]
+
+    def cells(self, lines: Sequence[Rows]) -> tuple[str, list[str]]:
+        """The unit's symbol, and a cell for each line."""
+        if self.quantity is None:
+            return "", [", ".join(dict.fromkeys(map(str, self.values(rows)))) for rows in lines]
+        quantity = self.quantity
+        numbers = [self._numbers(rows) for rows in lines]
+        factor, symbol = quantity.unit([value for of_line in numbers for value in of_line])
+        if self._repeated(lines):
+            return symbol, [spread_cell(of_line, factor) for of_line in numbers]
+        return symbol, [quantity.cell(of_line, factor) for of_line in numbers]
+
+    def merit(self, rows: Rows) -> float | None:
+        """What lines are compared by: the mean, or the middle of the repetitions."""
+        numbers = sorted(self._numbers(rows)) if self.quantity is not None else []
+        if not numbers:
+            return None
+        return numbers[len(numbers) // 2] if self._repeated([rows]) else sum(numbers) / len(numbers)
+
+    def _repeated(self, lines: Sequence[Rows]) -> bool:
+        return any(isinstance(value, tuple) for rows in lines for value in self.values(rows))
+
+    def _numbers(self, rows: Rows) -> list[float]:
+        values = self.values(rows)
+        if any(isinstance(value, tuple) for value in values):
+            return [number for value in values for number in value]
+        return [max(values)] if self.pooled and values else values
+
+
+def columns_of(report: Report) -> tuple[Column, ...]:
+    """Every column that the report can show, in their order."""
+    where = _heading(report)
+    at = f", {where}" if where else ""
+    return (
+        *_IDENTITY,
+        *_FIGURES,
+        *_energies(report),
+        Column("nops", "NOPs", lambda row: row.neuron_ops, COUNT, LOWER, folded=True),
+        Column(
+            "step_time", f"step time{at}", lambda row: row.step_s, SECONDS, LOWER, pooled=True,
+            short="step time",
+        ),
+        Column("time_ratio", "time ratio", _relative(report, "step_median_s"), RATIO),
+        Column(
+            "peak_memory", f"peak memory{at}", lambda row: row.peak_bytes, MEMORY, LOWER,
+            pooled=True, short="peak memory",
+        ),
+        Column("memory_ratio", "memory ratio", _relative(report, "peak_bytes"), RATIO),
+        Column(
+            "sltt_memory", "memory as SLTT's authors print it",
+            lambda row: row.profile and row.profile.sltt_authors_bytes, MEMORY, LOWER, pooled=True,
+            short="memory (SLTT)",
+        ),
+        Column(
+            "hdlif_memory", "memory as HD-LIF's authors print it",
+            lambda row: row.profile and row.profile.hdlif_authors_bytes, MEMORY, LOWER,
+            pooled=True, short="memory (HD-LIF)",
+        ),
+        Column(
+            "latency", f"latency{at}", lambda row: row.inference and row.inference.latency_s,
+            SECONDS, LOWER, pooled=True, short="latency",
+        ),
+        Column(
+            "inference", "inference (samples/s)",
+            lambda row: row.inference and row.inference.samples_per_s, NUMBER, HIGHER,
+            short="samples/s",
+        ),
+        Column(
+            "measured_energy", "measured energy, training", measured_j, JOULES, LOWER,
+            short="measured energy",
+        ),
+        *_CONDITIONS,
+        *(_own_column(name) for name in own_columns(report)),
+        Column("failure", "failed", lambda row: "see below" if row.failure else None),
+    )  # fmt: skip
+
+
+def _counted(figure: Callable[[Any], Any]) -> Callable[[ReportRow], Any]:
+    return lambda row: None if row.counts is None else figure(row.counts)
+
+
+_IDENTITY = (
+    Column("model", "model", lambda row: row.model, folded=True),
+    Column("neuron", "neuron", lambda row: row.neuron, folded=True),
+    Column("weights", "weights", lambda row: row.weights, folded=True),
+    Column("mode", "mode", lambda row: row.mode, folded=True),
+    Column("timesteps", "T", lambda row: row.timesteps, WHOLE, folded=True),
+    Column("seed", "seed", lambda row: None if row.seed is None else str(row.seed), folded=True),
+    Column("data", "data", lambda row: row.data, folded=True),
+)
+_FIGURES = (
+    Column("parameters", "parameters", lambda row: row.parameters, WHOLE, LOWER, folded=True),
+    Column("size", "size", lambda row: row.size_bytes, SIZE, LOWER, folded=True),
+    Column(
+        "paper_size",
+        "size in the HD-LIF paper's accounting",
+        lambda row: row.paper_size_bytes,
+        SIZE,
+        LOWER,
+        folded=True,
+        short="size (paper)",
+    ),
+    Column("accuracy", "accuracy", lambda row: row.accuracy, SHARE, HIGHER),
+    Column("firing_rate", "firing rate", _counted(lambda counts: counts.firing_rate), SHARE),
+    Column("synops", "SOPs", _counted(lambda counts: counts.per_sample("synops")), COUNT, LOWER),
+)
+_CONDITIONS = (
+    Column("layout", "layout", lambda row: row.layout, folded=True),
+    Column("loss", "loss", lambda row: row.loss_name, folded=True),
+    Column("batch", "batch", lambda row: row.samples_per_step, WHOLE, folded=True),
+    Column("epochs", "epochs", lambda row: row.epochs, WHOLE, folded=True),
+    Column("device", "device", lambda row: row.device, folded=True),
+    Column("execution", "training step", lambda row: row.execution, folded=True),
+)
+# Columns that are shown only where rows differ in them: the notes say what they are else.
+_WHERE_DIFFERENT = ("seed", "data", "layout", "loss", "batch", "epochs", "device")
+
+
+def _energies(report: Report) -> Iterator[Column]:
+    tables = dict.fromkeys(energy.table for row in report.rows for energy in row.energies)
+    for table in tables:
+        yield Column(
+            f"energy_{table}",
+            f"energy, {table}",
+            partial(_energy_j, table),
+            JOULES,
+            LOWER,
+            short="energy" if len(tables) == 1 else "",
+        )
+
+
+def _energy_j(table: str, row: ReportRow) -> float | None:
+    return next((energy.total_j for energy in row.energies if energy.table == table), None)
+
+
+def _own_column(name: str) -> Column:
+    def value(row: ReportRow) -> Cell:
+        return row.more.get(name)
+
+    return Column(name, name, value, _OWN)
+
+
+class _Own(Quantity):
+    """A user's own column: whole numbers and words as they are."""
+
+    def cell(self, values: Sequence[Any], factor: float = 1.0) -> str:
+        if any(isinstance(value, str) for value in values):
+            return ", ".join(dict.fromkeys(map(str, values)))
+        if len(values) == 1 and isinstance(values[0], int):
+            return f"{values[0]:,}"
+        return super().cell(values, factor)
+
+
+_OWN = _Own()
+
+
+def own_columns(report: Report) -> Sequence[str]:
+    """Names of the columns that are the user's own."""
+    return [*dict.fromkeys(name for row in report.rows for name in row.more)]
+
+
+def measured_j(row: ReportRow) -> float | None:
+    """Joules per sample of a training step, by the board's counter."""
+    if row.measured is None or row.batch_size is None:
+        return None
+    return row.measured.net_j / row.batch_size
+
+
+def _relative(report: Report, figure: str) -> Callable[[ReportRow], float | None]:
+    return lambda row: to_first(row, report, figure)
+
+
+def to_first(row: ReportRow, report: Report, figure: str) -> float | None:
+    """A figure of a row, relative to that of the first row of the same conditions that has it.
+
+    Of several seeds each is held against its own, which ran beside it.
+    None where other rows have it, but none that can be compared: 1.00x would look like them.
+    """
+    measured = [other for other in report.rows if getattr(other, figure) is not None]
+    alike = [other for other in measured if other.conditions == row.conditions]
+    if not alike or (len(alike) == 1 and len(measured) > 1):
+        return None
+    its_own = [other for other in alike if row.seed is not None and other.seed == row.seed]
+    first, *_ = its_own or alike
+    return relative(getattr(row, figure), getattr(first, figure))
+
+
+def _heading(report: Report) -> str:
+    """The device, in the headings of time and memory; empty where there are several."""
+    kinds = {row.device for row in report.rows if row.device is not None}
+    if len(kinds) > 1:
+        return ""
+    (kind,) = kinds or {report.environment.get("device", "").lower()[:4]}
+    return "GPU" if kind.startswith("cuda") else "CPU"
+
+
+def chosen(report: Report, keys: Sequence[str] | None) -> list[Column]:
+    """The columns of these names, in that order; None for those that are shown if nobody asks.
+
+    ``energy`` is every convention's.
+
+    Raises:
+        SnnprofError: a name that is no column, or one that no row has a figure for.
+    """
+    columns = columns_of(report)
+    if keys is None:
+        return [column for column in columns if _is_usual(column, report)]
+    found: list[Column] = []
+    for key in keys:
+        every = "energy_" if key == "energy" else None
+        named = [c for c in columns if c.key == key or (every and c.key.startswith(every))]
+        if not named:
+            known = ", ".join(column.key for column in columns)
+            raise SnnprofError(f"unknown column {key!r}; known: {known}, energy")
+        if not any(column.values(report.rows) for column in named):
+            raise SnnprofError(f"column {key!r}: no row has it, it was not measured: leave it out")
+        found += named
+    return found
+
+
+def _is_usual(column: Column, report: Report) -> bool:
+    if column.key in _WHERE_DIFFERENT:
+        return len({column.value(row) for row in report.rows}) > 1
+    return column.quantity is _OWN or bool(column.values(report.rows))

@@ -1,0 +1,59 @@
+"""Several reports as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from snnprof.core.errors import SnnprofError
+from snnprof.results.report import Report, ReportRow
+from snnprof.results.scaling import growth
+
+
+def merge(reports: Sequence[Report]) -> Report:
+    """The rows of several reports in one, in their order.
+
+    Where their environments differ, each row keeps its own, and no ratio compares it with rows
+    of another.
+
+    Raises:
+        SnnprofError: no report, or two rows that are one and the same.
+    """
+    if not reports:
+        raise SnnprofError("no reports to merge")
+    common = set.intersection(*(set(report.environment.items()) for report in reports))
+    alike = all(report.environment == reports[0].environment for report in reports)
+    rows = [
+        row if alike or row.environment else replace(row, environment=report.environment)
+        for report in reports
+        for row in report.rows
+    ]
+    _check_once(rows)
+    notes = [note for report in reports for note in report.notes]
+    if not alike:
+        names = _differing(reports)
+        notes.append(
+            f"The rows come from machines or versions that differ ({', '.join(names)}): times and "
+            "memory are compared only within one of them."
+        )
+    return Report(
+        rows=tuple(rows),
+        environment=reports[0].environment if alike else dict(sorted(common)),
+        notes=tuple(dict.fromkeys(notes)),
+        growth=tuple(growth(rows)) if alike else (),
+        interrupted=any(report.interrupted for report in reports),
+    )
+
+
+def _differing(reports: Sequence[Report]) -> list[str]:
+    """Names of what differs between the environments."""
+    names = dict.fromkeys(name for report in reports for name in report.environment)
+    return [name for name in names if len({report.environment.get(name) for report in reports}) > 1]
+
+
+def _check_once(rows: Sequence[ReportRow]) -> None:
+    for number, row in enumerate(rows):
+        if row in rows[:number]:
+            raise SnnprofError(
+                f"{row.name} is in the reports twice, figure by figure: leave one out"
+            )
