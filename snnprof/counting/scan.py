@@ -42,7 +42,7 @@ _TYPES = {
     torch.int32: 7,
     torch.int64: 8,
 }
-_MANY = 1 << 20  # elements, from which on it pays to start threads
+_MANY = 1 << 23  # elements, from which on it pays to start threads beside those of OpenMP
 _MOST_FAN_OUT = 1 << 20  # of 32-bit sums over a block of 32 elements and 64 levels
 _OWN_TYPES = (Tensor, nn.Parameter)
 
