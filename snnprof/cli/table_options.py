@@ -46,7 +46,7 @@ class TableOptions:
         if self.format is None:
             show(result, explain=self.explain)
         else:
-            content = format_of(self.format).write(result)
+            content = format_of(f"table{self.format}").write(result)
             click.echo(content if isinstance(content, str) else content.decode(), nl=False)
 
 
