@@ -187,6 +187,11 @@ def _by_c(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found
     return None if found[-1] else Found._make(found[:-1])
 
 
+def is_extension_built() -> bool:
+    """True where inputs on the host are read in C."""
+    return _scan is not None
+
+
 def count_nonzeros(x: Tensor, outer: int, groups: int) -> Sequence[int | Tensor] | None:
     """Non-zeros of each group, of x [outer, groups, ...] in any shape, where C can count them."""
     if _scan is None or not (on_host(x) and x.is_contiguous() and _readable(x)):
