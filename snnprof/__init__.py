@@ -7,6 +7,7 @@ from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
+from snnprof.experiment.training import train
 from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
 from snnprof.profiling.step_profiler import profile
@@ -79,5 +80,6 @@ __all__ = [
     "save",
     "size_bytes",
     "stepwise",
+    "train",
     "unpack",
 ]

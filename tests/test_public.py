@@ -50,6 +50,7 @@ def test_public_names_are_locked() -> None:
         "save",
         "size_bytes",
         "stepwise",
+        "train",
         "unpack",
     ]
     for name in snnprof.__all__:

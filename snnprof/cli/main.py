@@ -12,6 +12,7 @@ from snnprof.cli.coherence import coherence_command
 from snnprof.cli.listings import energy_tables_command, models_command
 from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
+from snnprof.cli.train import train_command
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 
 
@@ -65,7 +66,13 @@ def cli() -> None:
     """
 
 
-for command in (run_command, coherence_command, models_command, energy_tables_command):
+for command in (
+    run_command,
+    train_command,
+    coherence_command,
+    models_command,
+    energy_tables_command,
+):
     command.params.append(debug_option())
     cli.add_command(command)
 cli.params.append(debug_option())

@@ -20,12 +20,14 @@ class Data(ABC):
         labelled: False if the labels mean nothing, so that an accuracy would not either.
         batch_size: samples of a training step; None where :meth:`epoch` takes any.
         notes: what was guessed or assumed of them.
+        generators: random generators that its epochs draw from, beside the one they are given.
     """
 
     description: str
     labelled: bool
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
+    generators: tuple[torch.Generator, ...] = ()
 
     @property
     @abstractmethod

@@ -123,6 +123,7 @@ class _Batches:
         length: number of batches; None if not known.
         samples: number of samples; None if not known.
         source: what was given, or the loader's data set.
+        generators: what a loader draws the order of its samples from.
     """
 
     what: str
@@ -130,6 +131,7 @@ class _Batches:
     length: int | None
     samples: int | None
     source: object
+    generators: tuple[torch.Generator, ...] = ()
 
 
 def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool) -> _Batches:
@@ -150,7 +152,9 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
             raise SnnprofError(
                 f"batch_size={batch_size or USUAL_BATCH} is more than the {samples} training images"
             )
-        return _Batches(what, lambda: iter(loader), len(loader), samples, given)
+        return _Batches(
+            what, lambda: iter(loader), len(loader), samples, given, _generators(loader)
+        )
     if batch_size is not None:
         raise SnnprofError(
             f"{what} brings batches of its own, so batch_size={batch_size} would be ignored: leave "
@@ -172,7 +176,17 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
         )
     source = getattr(given, "dataset", given)
     samples = len(source) if isinstance(given, DataLoader) and isinstance(source, Sized) else None
-    return _Batches(what, lambda: iter(given), _length(given), samples, source)
+    return _Batches(what, lambda: iter(given), _length(given), samples, source, _generators(given))
+
+
+def _generators(loader: object) -> tuple[torch.Generator, ...]:
+    """The generators of a loader and its samplers, each once."""
+    if not isinstance(loader, DataLoader):
+        return ()
+    batches = loader.batch_sampler
+    holders = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return tuple({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
 def _length(given: object) -> int | None:
@@ -211,6 +225,10 @@ class OwnData(Data):
     notes: tuple[str, ...] = ()
     device: torch.device | None = None
     layout: torch.memory_format = torch.preserve_format
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:  # type: ignore[override]
+        return (*self.train_part.generators, *self.test_part.generators)
 
     @property
     def shape(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from snnprof.render.number_format import number
 from snnprof.render.table import View, view
 from snnprof.results import Result
 
@@ -41,8 +42,8 @@ def show_view(table: View, file: IO[str] | None = None) -> None:
 
     grid = _grid(table.columns, table.rows)
     console.print(Text(table.title, style="bold"))
-    for number, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
-        if number:
+    for place, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
+        if place:
             console.print()
         console.print(block)
     for note in table.notes:
@@ -101,11 +102,12 @@ class ProgressBar(Progress):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
             console=Console(stderr=True),
             transient=True,
             disable=not (shown and sys.stderr.isatty()),
         )
-        self._bar = self.add_task(label, total=None)
+        self._bar = self.add_task(label, total=None, status="")
 
     def expect(self, total: int) -> None:
         """Announce how many steps there are."""
@@ -113,6 +115,11 @@ class ProgressBar(Progress):
 
     def step_done(self) -> None:
         self.advance(self._bar)
+
+    def describe(self, loss: float | None, images_per_s: float) -> None:
+        """Show the last loss and the speed behind the time that is left."""
+        shown = "" if loss is None else f"loss {number(loss)}, "
+        self.update(self._bar, status=f"{shown}{number(images_per_s)} images/s")
 
 
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

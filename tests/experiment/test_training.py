@@ -1,0 +1,272 @@
+"""Training in a folder: what it leaves there, and that it goes on as if never ended."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import snnprof
+from snnprof.experiment.checkpoint import saved_configuration
+from snnprof.experiment.settings import Progress
+
+TIMED = ("images_per_s", "seconds")
+
+
+def small(seed: int = 0) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """48 images of 8x8 in 4 classes, 6 batches an epoch, shuffled by a generator of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(60) % 4
+    images = 2.0 * torch.nn.functional.one_hot(labels, 64).view(60, 1, 8, 8)
+    images = images + 0.5 * torch.randn(60, 1, 8, 8, generator=generator)
+    train = TensorDataset(images[:48], labels[:48])
+    order = torch.Generator().manual_seed(3)
+    loader = DataLoader(train, 8, shuffle=True, drop_last=True, generator=order)
+    return loader, DataLoader(TensorDataset(images[48:], labels[48:]), 12)
+
+
+def train(folder: Path, **given: Any) -> snnprof.Report:
+    settings: dict[str, Any] = {"timesteps": 2, "epochs": 4, "device": "cpu", "data": small}
+    return snnprof.train(folder=folder, **settings | given)
+
+
+def records(folder: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader((folder / "epochs.csv").open()))
+    return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
+
+
+def assert_alike(one: Any, other: Any, where: str = "") -> None:
+    """Every tensor and every number of two states, bit for bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"snnprof"}:  # holds times
+            assert_alike(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        for place, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_alike(a, b, f"{where}/{place}")
+    else:
+        assert one == other, where
+
+
+def state(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, snnprof.Report]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, train(folder)
+
+
+class Stopped(BaseException):
+    """Ends a training in the middle of an epoch, as a killed process."""
+
+
+def stop_after(steps: int, error: type[BaseException]) -> Progress:
+    done = []
+
+    def advance() -> None:
+        done.append(1)
+        if len(done) == steps:
+            raise error
+
+    return Progress(advance=advance)
+
+
+def test_the_folder_holds_what_was_promised(unbroken: tuple[Path, snnprof.Report]) -> None:
+    folder, report = unbroken
+    (row,) = report.rows
+    assert row.epochs == 4
+    assert row.accuracy > 0.5  # of 4 classes
+    assert len(records(folder)) == 4
+    assert float(records(folder)[-1]["test_accuracy"]) == row.accuracy
+    assert float(records(folder)[-1]["synops"]) == row.counts.per_sample("synops")
+    assert snnprof.load(folder / "report.json") == report
+    assert list((folder / "scalars").glob("events.*"))
+    assert any("Configuration: preset digits with" in note for note in report.notes)
+    assert any("Best test accuracy" in note for note in report.notes)
+    assert not [*folder.glob(".*")]
+
+
+def test_it_is_the_training_of_run(tmp_path: Path) -> None:
+    report = train(tmp_path / "t", data="digits", epochs=1, batch_size=256, mode="stbp")
+    other = snnprof.run(modes="stbp", epochs=1, batch_size=256, timesteps=2, device="cpu")
+    (ours,), (theirs,) = report.rows, other.rows
+    assert (ours.counts, ours.accuracy, ours.loss) == (theirs.counts, theirs.accuracy, theirs.loss)
+
+
+def test_the_counts_are_those_of_the_saved_weights(
+    unbroken: tuple[Path, snnprof.Report],
+) -> None:
+    folder, report = unbroken
+    for name, epoch in (("last.pt", 4), ("best.safetensors", None)):
+        file = folder / name
+        epoch = epoch or len(saved_configuration(file)["training"]["epochs"])
+        again = snnprof.run(
+            modes="online", timesteps=2, epochs=0, data=small, checkpoint=file, device="cpu"
+        ).rows[0]
+        record = records(folder)[epoch - 1]
+        assert again.accuracy == float(record["test_accuracy"])
+        assert again.counts.per_sample("synops") == float(record["synops"])
+        if name == "last.pt":
+            assert again.counts == report.rows[0].counts
+
+
+def test_the_best_is_the_first_of_the_highest_accuracy(
+    unbroken: tuple[Path, snnprof.Report],
+) -> None:
+    folder, _ = unbroken
+    accuracies = [float(record["test_accuracy"]) for record in records(folder)]
+    best = len(saved_configuration(folder / "best.safetensors")["training"]["epochs"])
+    assert best == 1 + accuracies.index(max(accuracies))
+
+
+@pytest.mark.parametrize("steps", [2, 13, 24])  # in the first epoch, in the third, at the end
+def test_a_training_goes_on_as_if_never_ended(
+    tmp_path: Path, steps: int, unbroken: tuple[Path, snnprof.Report]
+) -> None:
+    report = train(tmp_path, progress=stop_after(steps, KeyboardInterrupt))
+    assert report.interrupted
+    assert len(records(tmp_path)) == (steps - 1) // 6
+    torch.rand(5)  # whatever else draws in between
+    again = train(tmp_path, resume=True)
+    folder, whole = unbroken
+    assert_alike(state(tmp_path), state(folder))
+    assert records(tmp_path) == records(folder)
+    assert again.rows[0].counts == whole.rows[0].counts
+    assert again.rows[0].loss == whole.rows[0].loss
+
+
+def test_sgd_with_momentum_draws_and_steps_are_in_the_checkpoint(tmp_path: Path) -> None:
+    """A mode that draws its time step, and a scaler-free bf16: broken twice, and whole."""
+    given = {"mode": "random-bp", "amp": "bf16", "label_smoothing": 0.1, "warmup_epochs": 1}
+    train(tmp_path / "whole", **given)
+    train(tmp_path / "b", **given, progress=stop_after(8, KeyboardInterrupt))
+    train(tmp_path / "b", **given, resume=True, progress=stop_after(7, KeyboardInterrupt))
+    report = train(tmp_path / "b", **given, resume=True)
+    assert_alike(state(tmp_path / "b"), state(tmp_path / "whole"))
+    assert "Taken up again after epoch 1, 2, from the checkpoint." in report.notes
+    assert any("smoothed by 0.1" in note for note in report.notes)
+    assert any("linear warm-up of 1 epochs, cosine annealing" in note for note in report.notes)
+
+
+def test_a_killed_process_goes_on_as_if_never_ended(
+    tmp_path: Path, unbroken: tuple[Path, snnprof.Report]
+) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.experiment.test_training import train, Progress\n"
+        "left = [15]\n"
+        "def advance():\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train(Path(sys.argv[1]), progress=Progress(advance=advance))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ})
+    assert done.returncode == -signal.SIGKILL
+    assert len(records(tmp_path)) == 2  # 14 steps of 6 an epoch
+    (tmp_path / ".last.pt.half").write_bytes(b"half")  # as a kill during the writing leaves
+    train(tmp_path, resume=True)
+    folder, _ = unbroken
+    assert_alike(state(tmp_path), state(folder))
+    assert records(tmp_path) == records(folder)
+    assert not [*tmp_path.glob(".*")]
+
+
+def test_best_weights_that_a_kill_kept_from_being_written(
+    tmp_path: Path, unbroken: tuple[Path, snnprof.Report]
+) -> None:
+    train(tmp_path, progress=stop_after(8, KeyboardInterrupt))
+    (tmp_path / "best.safetensors").unlink()
+    train(tmp_path, resume=True, progress=stop_after(1, KeyboardInterrupt))
+    assert len(saved_configuration(tmp_path / "best.safetensors")["training"]["epochs"]) == 1
+
+
+def test_ctrl_c_ends_with_the_report_of_the_last_checkpoint(tmp_path: Path) -> None:
+    report = train(tmp_path, progress=stop_after(15, KeyboardInterrupt))
+    (row,) = report.rows
+    assert (report.interrupted, row.epochs, row.failure) == (True, 2, None)
+    again = snnprof.run(
+        modes="online", timesteps=2, epochs=0, data=small, checkpoint=tmp_path / "last.pt"
+    )
+    assert again.rows[0].counts == row.counts
+    assert any("2 of 4 epochs are trained" in note for note in report.notes)
+
+
+def test_a_finished_training_gives_its_report_again(
+    unbroken: tuple[Path, snnprof.Report],
+) -> None:
+    folder, report = unbroken
+    untouched = (folder / "last.pt").stat().st_mtime_ns
+    assert train(folder, resume=True) == report
+    (folder / "report.json").unlink()
+    again = train(folder, resume=True)  # killed between the last checkpoint and the report
+    assert again.rows[0].counts == report.rows[0].counts
+    assert again.rows[0].profile == report.rows[0].profile
+    assert (folder / "last.pt").stat().st_mtime_ns == untouched
+
+
+def test_another_configuration_is_refused(unbroken: tuple[Path, snnprof.Report]) -> None:
+    folder, _ = unbroken
+    with pytest.raises(snnprof.SnnprofError, match=r"epochs 4 there, 5 here; learning_rate 0\.1"):
+        train(folder, resume=True, epochs=5, learning_rate=0.2)
+    with pytest.raises(snnprof.SnnprofError, match="holds a training: take it up with resume"):
+        train(folder)
+    with pytest.raises(snnprof.SnnprofError, match=r"trained with data .*:small: give it too"):
+        snnprof.train(folder=folder, resume=True)
+    with pytest.raises(snnprof.SnnprofError, match=r"label_smoothing 0 there, 0\.1 here"):
+        train(folder, preset="cifar10", resume=True)
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, message in {
+        tmp_path / "no" / "such": "there is no directory",
+        tmp_path / "file": "is a file",
+    }.items():
+        with pytest.raises(snnprof.SnnprofError, match=message):
+            train(path)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "last.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(snnprof.SnnprofError, match="is damaged: begin in another folder"):
+        train(tmp_path / "damaged", resume=True)
+
+
+class NotPlain(torch.optim.lr_scheduler.LambdaLR):
+    def state_dict(self) -> dict[str, Any]:
+        return {"where": Path("x")}
+
+
+def test_a_schedule_that_cannot_be_saved_is_refused_before_training(tmp_path: Path) -> None:
+    schedule = lambda optimizer, steps: NotPlain(optimizer, lambda step: 1.0)  # noqa: E731
+    untrained = stop_after(1, AssertionError)
+    with pytest.raises(snnprof.SnnprofError, match="more than tensors and numbers"):
+        train(tmp_path, schedule=schedule, progress=untrained)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_training_that_diverges_keeps_its_last_checkpoint(tmp_path: Path) -> None:
+    report = train(tmp_path, learning_rate=1e30, epochs=3)
+    assert "diverged" in report.rows[0].failure
+    assert state(tmp_path)["model"].keys()
+
+
+def test_the_global_generators_are_left_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    train(tmp_path, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
