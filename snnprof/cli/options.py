@@ -87,6 +87,11 @@ _SHARED = (
         help=f"One of: {listed([*DATA_SETS])}; or package.module:function, which gives train and "
         "test: loaders, lists of batches, generator functions or map-style data sets.",
     ),
+    click.option(
+        "--data-dir",
+        metavar="FOLDER",
+        help="Folder with the data set. [default: SNNPROF_DATA of the environment, or ./data]",
+    ),
     click.option("--image-size", type=int, help="Resize images to N pixels. [default: the data's]"),
     click.option(
         "--seed",

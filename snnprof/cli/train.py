@@ -17,6 +17,7 @@ from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.presets import preset_names
 from snnprof.experiment.settings import Progress
 from snnprof.experiment.training import USUAL_PRESET, configuration_of, run_training
+from snnprof.experiment.training_data import picture_of_batch
 from snnprof.results import Report
 
 _COMMAND_LINE = "command line"
@@ -55,9 +56,17 @@ def _option(name: str, key: Key) -> Callable[[Callable[..., Any]], Callable[...,
 @_key_options
 @click.option("-o", "--output", "folder", metavar="DIR", help="Folder of the training.")
 @click.option("--resume", is_flag=True, help="Take up the training in DIR, if there is one.")
+@click.option(
+    "--show-batch", metavar="FILE.png", help="Draw a batch after augmentation; nothing is trained."
+)
 @click.option("--dry-run", is_flag=True, help="Print every value and where it is from.")
 def train_command(
-    preset: str | None, folder: str | None, resume: bool, dry_run: bool, **values: Any
+    preset: str | None,
+    folder: str | None,
+    resume: bool,
+    show_batch: str | None,
+    dry_run: bool,
+    **values: Any,
 ) -> None:
     """Train one network as a preset says, with a checkpoint after every epoch.
 
@@ -71,6 +80,7 @@ def train_command(
       snnprof train --preset digits --mode online -o trained
       snnprof train --preset cifar10 --mode online --data-dir data -o trained
       snnprof train --preset cifar10 --epochs 100 --neuron lif --dry-run
+      snnprof train --preset cifar10 --data-dir data --show-batch batch.png
       snnprof train --resume -o trained
       snnprof run --checkpoint trained/best.safetensors --epochs 0
     """
@@ -78,11 +88,14 @@ def train_command(
     if given.get("augmentation"):
         given["augmentation"] = _augmentation(given["augmentation"])
     find_builder(given.get("model", KEYS["model"].default))  # its module may register things
-    if dry_run or folder is None:
+    if dry_run or show_batch is not None or folder is None:
         configuration = configuration_of(preset, given, _COMMAND_LINE)
-    if dry_run:
-        _show(configuration)
-        return
+        if dry_run:
+            _show(configuration)
+        if show_batch is not None:
+            picture_of_batch(configuration, show_batch)
+        if dry_run or show_batch is not None:
+            return
     if folder is None:
         raise SnnprofError("name the folder of the training: -o DIR")
     report = _train(preset, given, folder, resume)
@@ -116,17 +129,17 @@ def _show(configuration: Configuration) -> None:
 
 
 def _augmentation(texts: tuple[str, ...]) -> list[dict[str, object]]:
-    """``--augmentation crop:padding=4``: a name, and perhaps its strengths."""
+    """``--augmentation random-crop:padding=4``: steps, perhaps with strengths."""
     return [_augmented(text) for text in texts if text != _NONE]
 
 
 def _augmented(text: str) -> dict[str, object]:
     name, _, strengths = text.partition(":")
-    entry: dict[str, object] = {"name": name}
+    entry: dict[str, object] = {"step": name}
     for strength in filter(None, strengths.split(",")):
         key, equals, value = strength.partition("=")
         if not key.isidentifier() or not equals:
-            raise SnnprofError(f"--augmentation {text!r}: give NAME or NAME:KEY=VALUE,...")
+            raise SnnprofError(f"--augmentation {text!r}: give STEP or STEP:STRENGTH=VALUE,...")
         entry[key] = _number(value)
     return entry
 

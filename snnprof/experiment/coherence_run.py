@@ -43,6 +43,7 @@ def run_coherence(
     timesteps: int | Sequence[int] = 4,
     data: str = "digits",
     image_size: int | None = None,
+    data_dir: str | Path | None = None,
     batch_size: int | None = None,
     layers: str | None = None,
     loss: str = "sum",
@@ -68,7 +69,7 @@ def run_coherence(
         neuron: as of :func:`snnprof.models.create`; None for "hdlif".
         weights, **variants: likewise.
         timesteps: T, one or several: a network each, from the same seed.
-        data, image_size, seed, device, checkpoint: as :func:`snnprof.run`.
+        data, image_size, data_dir, seed, device, checkpoint: as :func:`snnprof.run`.
         batch_size: samples of the measurement, and of a training step; None as there.
         layers, loss, online_loss, one_layer_at_a_time: as :func:`snnprof.coherence`; losses by
             name.
@@ -96,6 +97,7 @@ def run_coherence(
         timesteps=timesteps,
         data=data,
         image_size=image_size,
+        data_dir=data_dir,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

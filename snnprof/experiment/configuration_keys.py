@@ -46,9 +46,7 @@ KEYS: dict[str, Key] = {
     "data": Key(str, "A data set, or package.module:function.", "digits", code=True),
     "data_dir": Key(str, "Folder that holds the data set.", alters=False),
     "image_size": Key(int, "Pixels; the data's own where left out."),
-    "augmentation": Key(
-        list, "NAME[:KEY=VALUE,...], in order; repeat it; none for no augmentation.", ()
-    ),
+    "augmentation": Key(list, "STEP[:STRENGTH=VALUE,...], in order; repeat it; none for none.", ()),
     "label_smoothing": Key(float, "Share of a label that goes to all classes alike.", 0.0),
     "epochs": Key(int, "Passes over the training samples.", EPOCHS),
     "steps": Key(int, "Training steps of an epoch, for a loader without a length."),
@@ -95,5 +93,5 @@ def _check_list(where: str, key: str, value: object) -> None:
     entries = (str, dict) if key == "augmentation" else (str,)
     whole = isinstance(value, list | tuple) and all(isinstance(v, entries) for v in value)
     if not whole:
-        also = ", or of tables with a name" if dict in entries else ""
+        also = ", or of tables with a step" if dict in entries else ""
         raise SnnprofError(f"{where}: {key} = {value!r}: must be a list of names{also}")

@@ -4,12 +4,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 # Inputs, and labels of the kind that the loss takes.
 Batch = tuple[torch.Tensor, Any]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How pixels between 0 and 1 became what a network is given: (pixel - mean) / deviation.
+
+    Attributes:
+        mean, deviation: one value per channel, or one for all.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def apply(self, pixels: Tensor) -> Tensor:
+        """Pixels [..., C, H, W] between 0 and 1, normalised."""
+        return (pixels - _per_channel(self.mean, pixels.device)) / _per_channel(
+            self.deviation, pixels.device
+        )
+
+    def undo(self, images: Tensor) -> Tensor:
+        """The pixels of normalised images [..., C, H, W]."""
+        return images * _per_channel(self.deviation, images.device) + _per_channel(
+            self.mean, images.device
+        )
+
+
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 class Data(ABC):
@@ -21,6 +53,7 @@ class Data(ABC):
         batch_size: samples of a training step; None where :meth:`epoch` takes any.
         notes: what was guessed or assumed of them.
         generators: random generators that its epochs draw from, beside the one they are given.
+        normalization: of their pixels; None for what are no pixels, or not known.
     """
 
     description: str
@@ -28,6 +61,7 @@ class Data(ABC):
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
     generators: tuple[torch.Generator, ...] = ()
+    normalization: Normalization | None = None
 
     @property
     @abstractmethod

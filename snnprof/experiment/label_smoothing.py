@@ -10,14 +10,10 @@ from torch import Tensor
 from snnprof.core.errors import SnnprofError
 
 
-def check_smoothing(smoothing: float, classes: int | None) -> None:
-    """Raise SnnprofError for a share that is none, or of labels that are no classes."""
+def check_smoothing(smoothing: float) -> None:
+    """Raise SnnprofError for a share that is none."""
     if not 0 <= smoothing < 1:
         raise SnnprofError(f"label_smoothing={smoothing}: must be 0 or more, and below 1")
-    if smoothing and classes is None:
-        raise SnnprofError(
-            f"label_smoothing={smoothing} needs labels that are classes: give label_smoothing=0"
-        )
 
 
 def smooth_labels(labels: Any, smoothing: float, classes: int) -> Tensor:

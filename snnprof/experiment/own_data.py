@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as MapStyle
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data import Batch, Data
+from snnprof.experiment.data import Batch, Data, Normalization
 from snnprof.experiment.own_function import keywords_of, name_of
 from snnprof.training.losses import is_indicator
 from snnprof.training.sequences import as_pair, samples_in, samples_of
@@ -223,6 +223,7 @@ class OwnData(Data):
     labelled: bool = True
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
     device: torch.device | None = None
     layout: torch.memory_format = torch.preserve_format
 

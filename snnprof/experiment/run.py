@@ -47,6 +47,7 @@ def run(
     timesteps: int | Sequence[int] = 4,
     data: object = "digits",
     image_size: int | None = None,
+    data_dir: str | Path | None = None,
     layout: str = AUTO,
     loss: str | StepLoss | Loss | None = None,
     metric: str | Callable[..., Any] | None = None,
@@ -84,9 +85,11 @@ def run(
         modes: a training mode or several; None for stbp and online, or as many of them as the
             network can be run in.
         timesteps: T, or several. Every neuron in every mode at every T is a row.
-        data: "digits", "random", ``package.module:function``, or a function or an object that
-            gives train and test (see :func:`~snnprof.experiment.own_data.own_data`).
+        data: "digits", "random", "cifar10" or another data set by name,
+            ``package.module:function``, or a function or an object that gives train and test
+            (see :func:`~snnprof.experiment.own_data.own_data`).
         image_size: pixels; None for the data's own.
+        data_dir: folder with the data set; None for the environment's SNNPROF_DATA, or ./data.
         layout: how the model takes its time steps: "step", "time-first", "batch-first",
             "inside", or "auto", which finds out by trying two samples.
         loss: "sum", "step", "tet", "mse", ``package.module:function``, or a function of outputs

@@ -142,6 +142,7 @@ def check_settings(
     timesteps: int | Sequence[int],
     data: object,
     image_size: int | None,
+    data_dir: str | Path | None = None,
     epochs: int,
     batch_size: int | str | None,
     learning_rate: float | None,
@@ -191,7 +192,8 @@ def check_settings(
     Recipe(epochs, usual, **own_recipe)  # refuses wrong numbers
     memory_format = torch.channels_last if channels_last else torch.preserve_format
     loading = Loading(size, workers, steps, seed)
-    loaded = _loaded(data, image_size, loading, named["timesteps"]).to(where, memory_format)
+    loaded = _loaded(data, image_size, data_dir, loading, named["timesteps"])
+    loaded = loaded.to(where, memory_format)
     recipe = Recipe(epochs, loaded.batch_size or usual, **own_recipe)
     if source.ours and epochs and recipe.batch_size == 1:
         raise SnnprofError("batch_size=1: batch norm needs at least 2 samples to train on")
@@ -228,7 +230,13 @@ def check_settings(
     )
 
 
-def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: Any) -> Data:
+def _loaded(
+    data: object,
+    image_size: int | None,
+    data_dir: str | Path | None,
+    loading: Loading,
+    timesteps: Any,
+) -> Data:
     """The data of a name, of ``package.module:function``, or of what the user gave."""
     if loading.steps is not None and loading.steps < 1:
         raise SnnprofError(f"steps={loading.steps}: must be at least 1")
@@ -240,13 +248,21 @@ def _loaded(data: object, image_size: int | None, loading: Loading, timesteps: A
                 f"steps={loading.steps}: data {data!r} has an end, its epochs are whole passes: "
                 "leave steps out"
             )
-        if loading.workers:
-            raise SnnprofError(
-                f"workers={loading.workers}: data {data!r} are in memory, and would not be loaded "
-                "by them: leave workers out"
-            )
-        return load(data, image_size, loading.seed)
+        loaded: Data = load(
+            data,
+            image_size,
+            loading.seed,
+            data_dir=data_dir,
+            timesteps=timesteps,
+            loading=loading,
+        )
+        return loaded
     name = data if isinstance(data, str) else name_of(data)
+    if data_dir is not None:
+        raise SnnprofError(
+            f"data_dir={str(data_dir)!r}: data {name!r} are your own, so it would be ignored: "
+            "leave data_dir out"
+        )
     given = find_function("data", data) if isinstance(data, str) else data
     settings = {"image_size": image_size, "timesteps": timesteps[0], "seed": loading.seed}
     return own_data(given, loading, name, **settings)

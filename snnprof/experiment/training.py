@@ -12,11 +12,10 @@ from typing import Any
 import torch
 
 from snnprof.core.errors import SnnprofError
+from snnprof.experiment.augmentation import Augmentation
 from snnprof.experiment.checkpoint import CONFIGURATION
-from snnprof.experiment.configuration import Configuration, configure, differences, settings_of
+from snnprof.experiment.configuration import Configuration, configure, differences
 from snnprof.experiment.configuration_keys import KEYS
-from snnprof.experiment.data import Batch
-from snnprof.experiment.label_smoothing import check_smoothing, smooth_labels
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.presets import Preset, find_preset
 from snnprof.experiment.random_state import random_state, seeded, set_random_state
@@ -24,6 +23,7 @@ from snnprof.experiment.run import report_of
 from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
 from snnprof.experiment.stages import count, make_models
 from snnprof.experiment.trainer import count_steps, train_epochs
+from snnprof.experiment.training_data import label_smoothing, training_settings
 from snnprof.experiment.training_folder import BEST, LAST, TRAINING, State, TrainingFolder
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.experiment.weight_folder import saved_with_weights
@@ -93,9 +93,9 @@ def run_training(
     if done == configuration.values["epochs"] and (finished := place.report()) is not None:
         return finished
     with seeded(configuration.values["seed"]):
-        settings = settings_of(configuration, progress)
+        settings, augmentation = training_settings(configuration, progress)
         (run,) = plan_rows(settings)
-        training = Training(run, settings, configuration, place)
+        training = Training(run, settings, configuration, augmentation, place)
         training.begin(state)
         interrupted = training.run_epochs()
     report = report_of([run], settings, interrupted)
@@ -142,6 +142,7 @@ class Training:
         run: the row.
         settings: of it.
         configuration: that the settings are from.
+        augmentation: of the settings' data.
         place: its folder.
 
     Attributes:
@@ -153,6 +154,7 @@ class Training:
         run: TrainingRun,
         settings: Settings,
         configuration: Configuration,
+        augmentation: Augmentation,
         place: TrainingFolder,
     ) -> None:
         self.history = TrainingHistory(())
@@ -161,9 +163,8 @@ class Training:
         self._configuration = configuration
         self._place = place
         self._order = torch.Generator().manual_seed(settings.seed)
-        self._smoothing: float = configuration.values["label_smoothing"] or 0.0
-        self._classes = settings.data.shape.get("num_classes") if settings.data.labelled else None
-        check_smoothing(self._smoothing, self._classes)
+        self._augmentation = augmentation
+        self._prepare = label_smoothing(configuration, settings)
         self._resumed: list[int] = []
         self._profile: StepProfile | None = None
         self._begun = self._told = 0.0
@@ -245,12 +246,6 @@ class Training:
         self._steps = 0
         self._begun = self._told = time.perf_counter()
 
-    def _prepare(self, batch: Batch) -> Batch:
-        x, labels = batch
-        if self._smoothing and self._classes is not None:
-            labels = smooth_labels(labels, self._smoothing, self._classes)
-        return x, labels
-
     def _advance(self) -> None:
         self._steps += 1
         self._settings.progress.advance()
@@ -297,6 +292,7 @@ class Training:
             CONFIGURATION: json.dumps(saved),
             "random": random_state(),
             "order": self._order.get_state(),
+            "augmentation": self._augmentation.state_dict(),
             "loaders": [generator.get_state() for generator in settings.data.generators],
         }
         self._place.write(state, history)
@@ -316,6 +312,7 @@ class Training:
         self._run.loss = self.history.epochs[-1].train_loss if done else None
         self._saved_row = self._run.row
         self._order.set_state(state["order"])
+        self._augmentation.load_state_dict(state["augmentation"])
         for generator, kept in zip(self._settings.data.generators, state["loaders"], strict=True):
             generator.set_state(kept)
         self._place.complete(state, self.history)
@@ -335,8 +332,8 @@ class Training:
                 f"{done} of {recipe.epochs} epochs are trained, and the figures are of the last of "
                 f"them: snnprof train --resume -o {self._place.path} goes on."
             )
-        if self._smoothing:
-            notes.append(f"Training labels: smoothed by {self._smoothing:g}; the loss is of these.")
+        if smoothing := self._configuration.values["label_smoothing"]:
+            notes.append(f"Training labels: smoothed by {smoothing:g}; the loss is of these.")
         if (best := self.history.best) is not None:
             notes.append(
                 f"The table is of the last epoch, {LAST}. Best test accuracy: "

@@ -165,7 +165,7 @@ def test_hdlif_runs_from_the_command_line() -> None:
         (["--weights=int8"], "unknown weights 'int8'"),
         (["--mode=bptt"], "unknown mode 'bptt'; known: ndot, online"),
         (["--energy=joules"], "unknown energy convention 'joules'; known: hd-lif, operands"),
-        (["--data=mnist"], "unknown data set 'mnist'; known: digits, random"),
+        (["--data=mnist"], "unknown data set 'mnist'; known: cifar10"),
         (["--timesteps=0"], "timesteps=0: must be at least 1"),
         (["--timesteps=four"], "'four' is not a valid integer"),
         (["--batch-size=0"], "batch_size=0: must be at least 1"),

@@ -42,7 +42,7 @@ def test_a_training_is_printed_and_kept(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("untrained")
 def test_a_dry_run_prints_every_value_and_where_it_is_from(tmp_path: Path) -> None:
     result = call("train", "--preset=cifar100", "--epochs=7", "--no-nesterov", "--dry-run",
-                  "--augmentation=crop:padding=2", "--augmentation=flip")  # fmt: skip
+                  "--augmentation=random-crop:padding=2", "--augmentation=flip")  # fmt: skip
     assert result.exit_code == 0, result.output
     table, _, text = result.stdout.partition("# From preset cifar100")
     lines = {line.split()[0]: line for line in table.splitlines() if line.strip()}
@@ -52,7 +52,16 @@ def test_a_dry_run_prints_every_value_and_where_it_is_from(tmp_path: Path) -> No
     assert "default" in lines["seed"]
     values = tomllib.loads(text.partition("\n")[2])
     assert values["nesterov"] is False
-    assert values["augmentation"] == [{"name": "crop", "padding": 2}, {"name": "flip"}]
+    assert values["augmentation"] == [{"step": "random-crop", "padding": 2}, {"step": "flip"}]
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_picture_of_a_batch(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="the picture is written by Pillow")
+    file = tmp_path / "batch.png"
+    result = call("train", "--augmentation=random-crop:padding=2", f"--show-batch={file}")
+    assert result.exit_code == 0, result.output
+    assert file.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("untrained")
@@ -68,7 +77,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         "--label-smoothing=1": "label_smoothing=1.0: must be 0 or more, and below 1",
         "--mode=online-": "unknown mode 'online-'",
         "--seed=-1": "seed=-1: must be from 0",
-        "--augmentation=flip:x": "give NAME or NAME:KEY=VALUE",
+        "--augmentation=flip:x": "give STEP or STEP:STRENGTH=VALUE",
         "--epochs=some": "is not a valid integer",
     }.items():
         assert message in refused("train", wrong, folder)

@@ -78,8 +78,6 @@ def test_smoothing_is_torchs_and_commutes_with_mixing() -> None:
 
 def test_labels_that_are_no_classes_are_refused() -> None:
     with pytest.raises(snnprof.SnnprofError, match="must be 0 or more, and below 1"):
-        check_smoothing(1.0, 10)
-    with pytest.raises(snnprof.SnnprofError, match="needs labels that are classes"):
-        check_smoothing(0.1, None)
+        check_smoothing(1.0)
     with pytest.raises(snnprof.SnnprofError, match=r"labels are \(3, 2\); it needs classes"):
         smooth_labels(torch.zeros(3, 2), 0.1, 10)

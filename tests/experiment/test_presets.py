@@ -91,7 +91,10 @@ def test_a_file_of_ones_own_stands_on_a_preset_or_on_another_file(tmp_path: Path
         ("epochs = true", "epochs = True: must be a whole number"),
         ('learning_rate = "fast"', "learning_rate = 'fast': must be a number"),
         ("nesterov = 1", "nesterov = 1: must be true or false"),
-        ('augmentation = "flip"', "augmentation = 'flip': must be a list of names, or of tables"),
+        (
+            'augmentation = "flip"',
+            "'flip': must be a list of names, or of tables with a step",
+        ),
         ('base = "cifar"', "unknown preset 'cifar'; known: cifar10, cifar100, digits"),
         ("base = 3", "base = 3: must be the name of a preset"),
         ('base = "mine.toml"', "its bases lead back to"),

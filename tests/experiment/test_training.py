@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import snnprof
 from snnprof.experiment.checkpoint import saved_configuration
+from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.settings import Progress
 
 TIMED = ("images_per_s", "seconds")
 
 
-def small(seed: int = 0) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def small(seed: int = 0) -> tuple[Any, Any]:
     """48 images of 8x8 in 4 classes, 6 batches an epoch, shuffled by a generator of its own."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(60) % 4
@@ -31,6 +35,23 @@ def small(seed: int = 0) -> tuple[DataLoader[Any], DataLoader[Any]]:
     order = torch.Generator().manual_seed(3)
     loader = DataLoader(train, 8, shuffle=True, drop_last=True, generator=order)
     return loader, DataLoader(TensorDataset(images[48:], labels[48:]), 12)
+
+
+def in_memory() -> Dataset:
+    """The same images; their order is drawn from the generator that the training hands over."""
+    (images, labels), (others, of_others) = (loader.dataset.tensors for loader in small())
+    return Dataset(images, labels, others, of_others, 4, True, "48 images")
+
+
+def of_global_generators() -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """The same images, and noise of Python's and numpy's generators; the order is torch's."""
+    train, test = small()
+
+    def noisy(samples: Any) -> Any:
+        images, labels = torch.utils.data.default_collate(samples)
+        return images + random.random() + np.random.rand(), labels
+
+    return DataLoader(train.dataset, 8, shuffle=True, collate_fn=noisy), test
 
 
 def train(folder: Path, **given: Any) -> snnprof.Report:
@@ -148,9 +169,20 @@ def test_a_training_goes_on_as_if_never_ended(
     assert again.rows[0].loss == whole.rows[0].loss
 
 
-def test_sgd_with_momentum_draws_and_steps_are_in_the_checkpoint(tmp_path: Path) -> None:
-    """A mode that draws its time step, and a scaler-free bf16: broken twice, and whole."""
-    given = {"mode": "random-bp", "amp": "bf16", "label_smoothing": 0.1, "warmup_epochs": 1}
+@pytest.mark.parametrize("data", [in_memory, of_global_generators])
+def test_everything_that_draws_is_in_the_checkpoint(
+    tmp_path: Path, data: Callable[..., Any]
+) -> None:
+    """A mode that draws, an augmentation that draws, bf16, warm-up: broken twice, and whole."""
+    given = {
+        "data": data,
+        "batch_size": 8 if data is in_memory else None,
+        "mode": "random-bp",
+        "amp": "bf16",
+        "label_smoothing": 0.1,
+        "warmup_epochs": 1,
+    }
+    given |= {"augmentation": ["flip", {"step": "mixup-or-cutmix", "smoothing": 0.0}]}
     train(tmp_path / "whole", **given)
     train(tmp_path / "b", **given, progress=stop_after(8, KeyboardInterrupt))
     train(tmp_path / "b", **given, resume=True, progress=stop_after(7, KeyboardInterrupt))
@@ -158,6 +190,7 @@ def test_sgd_with_momentum_draws_and_steps_are_in_the_checkpoint(tmp_path: Path)
     assert_alike(state(tmp_path / "b"), state(tmp_path / "whole"))
     assert "Taken up again after epoch 1, 2, from the checkpoint." in report.notes
     assert any("smoothed by 0.1" in note for note in report.notes)
+    assert any("augmented: Flip(" in note for note in report.notes)
     assert any("linear warm-up of 1 epochs, cosine annealing" in note for note in report.notes)
 
 
@@ -243,6 +276,11 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "last.pt").write_bytes(b"no checkpoint")
     with pytest.raises(snnprof.SnnprofError, match="is damaged: begin in another folder"):
         train(tmp_path / "damaged", resume=True)
+
+
+def test_labels_are_smoothed_once(tmp_path: Path) -> None:
+    with pytest.raises(snnprof.SnnprofError, match="smooths labels too: give one of them as 0"):
+        train(tmp_path, label_smoothing=0.1, augmentation=["mixup"])
 
 
 class NotPlain(torch.optim.lr_scheduler.LambdaLR):

@@ -1,17 +1,16 @@
-"""Data sets: tensors ready to train on, and a sentence on where they come from."""
+"""Data sets in memory: tensors ready to train on, and a sentence on where they come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnprof.core.errors import SnnprofError
-from snnprof.core.registry import Registry
-from snnprof.experiment.data import Batch, Data
+from snnprof.experiment.data import Batch, Data, Normalization
+from snnprof.experiment.data_sets.registry import DATA_SETS
 
 SPLIT_SEED = 0
 TEST_SHARE = 0.2
@@ -19,11 +18,16 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Dataset(Data):
-    """Images [N, C, H, W] in float32 and labels [N], all in memory.
+    """Images [N, C, H, W] and labels [N], all in memory.
+
+    Images in float32 are handed out as they are; those in uint8, a quarter of the size, as
+    pixels between 0 and 1, normalised.
 
     Attributes:
         labelled: False if the labels mean nothing, so that an accuracy would not either.
         description: what it is and how it was split, for the report.
+        normalization: how pixels between 0 and 1 became float32 images, or become them.
+        notes: what has to be said of it.
     """
 
     train_images: Tensor
@@ -33,6 +37,8 @@ class Dataset(Data):
     num_classes: int
     labelled: bool
     description: str
+    normalization: Normalization | None = None
+    notes: tuple[str, ...] = ()
 
     def to(
         self, device: torch.device, layout: torch.memory_format = torch.preserve_format
@@ -67,7 +73,7 @@ class Dataset(Data):
         return len(self.train_labels)
 
     def first(self, batch_size: int) -> Batch:
-        return self.train_images[:batch_size], self.train_labels[:batch_size]
+        return self._ready(self.train_images[:batch_size]), self.train_labels[:batch_size]
 
     def steps(self, batch_size: int) -> int:
         """Training steps of an epoch: incomplete batches are dropped, so that all are alike."""
@@ -77,17 +83,17 @@ class Dataset(Data):
         order = torch.randperm(self.images, generator=generator).to(self.train_labels.device)
         for chosen in order.split(batch_size):
             if len(chosen) == batch_size:
-                yield self.train_images[chosen], self.train_labels[chosen]
+                yield self._ready(self.train_images[chosen]), self.train_labels[chosen]
 
     def test(self, batch_size: int) -> Iterator[Batch]:
-        return zip(
-            self.test_images.split(batch_size), self.test_labels.split(batch_size), strict=True
-        )
+        images = map(self._ready, self.test_images.split(batch_size))
+        return zip(images, self.test_labels.split(batch_size), strict=True)
 
-
-# From (image size in pixels or None, seed) to the data.
-LoadDataset = Callable[[int | None, int], Dataset]
-DATA_SETS: Registry[LoadDataset] = Registry("data set")
+    def _ready(self, images: Tensor) -> Tensor:
+        if images.dtype is not torch.uint8:
+            return images
+        pixels = images.float() / 255
+        return pixels if self.normalization is None else self.normalization.apply(pixels)
 
 
 @DATA_SETS.register("digits")
@@ -126,6 +132,7 @@ def digits(image_size: int | None, seed: int) -> Dataset:
             f"images of {train_images.shape[-1]}x{train_images.shape[-1]} pixels, stratified "
             f"split with seed {SPLIT_SEED}"
         ),
+        normalization=Normalization((mean.item() / 16,), (deviation.item() / 16,)),  # 0 to 16
     )
 
 
@@ -149,25 +156,3 @@ def random(image_size: int | None, seed: int) -> Dataset:
             f"seed {seed}; labels are random too, so no accuracy is given"
         ),
     )
-
-
-def load(name: str, image_size: int | None = None, seed: int = 0) -> Dataset:
-    """Load a data set by name.
-
-    Args:
-        name: "digits", "random", or a name of :data:`DATA_SETS`.
-        image_size: height and width in pixels; None for the data's own (random: 32).
-        seed: of the random images.
-
-    Raises:
-        SnnprofError: unknown name, or an image size below 1.
-    """
-    load_it = DATA_SETS.find(name)
-    if image_size is not None and image_size < 1:
-        raise SnnprofError(f"image_size={image_size}: must be at least 1")
-    loaded = load_it(image_size, seed)
-    if not isinstance(loaded, Dataset):
-        raise SnnprofError(
-            f"data set {name!r} returned a {type(loaded).__name__}, not a snnprof.extend.Dataset"
-        )
-    return loaded

@@ -30,7 +30,7 @@ def test_random_images_follow_the_seed_and_have_no_accuracy() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(snnprof.SnnprofError, match="known: digits, random"):
+    with pytest.raises(snnprof.SnnprofError, match="known: cifar10, cifar100, digits, dvs"):
         load("mnist")
     with pytest.raises(snnprof.SnnprofError, match="image_size=0"):
         load("digits", image_size=0)

@@ -1,0 +1,152 @@
+"""ImageNet's folders of classes and Tiny-ImageNet's own layout, written small and read back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import snnprof
+from snnprof.experiment.data_sets import load
+from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop, RandomResizedCrop
+from snnprof.experiment.own_data import Loading
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+
+def write_image(file: Path, colour: tuple[int, ...], size: tuple[int, int], mode: str = "RGB"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(file)
+
+
+def imagenet(root: Path) -> Path:
+    """Two classes; three training images and two of validation, of different sizes and modes."""
+    write_image(root / "train/n01440764/n01440764_18.JPEG", (200, 0, 0), (50, 40))
+    write_image(root / "train/n01440764/n01440764_36.JPEG", (200,), (30, 60), "L")
+    write_image(root / "train/n01443537/n01443537_2.JPEG", (0, 0, 200), (64, 64))
+    write_image(root / "val/n01440764/ILSVRC2012_val_00000293.JPEG", (200, 0, 0), (50, 40))
+    write_image(root / "val/n01443537/ILSVRC2012_val_00000236.JPEG", (0, 0, 200), (40, 50))
+    (root / "train/n01440764/readme.txt").write_text("no image")
+    return root
+
+
+def tiny(root: Path) -> Path:
+    root = root / "tiny-imagenet-200"
+    for n, wnid in enumerate(("n02124075", "n01443537")):  # not in the order of their names
+        write_image(root / f"train/{wnid}/images/{wnid}_0.JPEG", (100 * n, 0, 0), (64, 64))
+        write_image(root / f"train/{wnid}/images/{wnid}_1.JPEG", (100 * n, 0, 0), (64, 64))
+        write_image(root / f"val/images/val_{n}.JPEG", (0, 100 * n, 0), (64, 64))
+    (root / "wnids.txt").write_text("n02124075\nn01443537\n")
+    lines = ["val_1.JPEG\tn01443537\t0\t32\t44\t62", "val_0.JPEG\tn02124075\t52\t55\t57\t59"]
+    (root / "val/val_annotations.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_folders_of_classes_are_streamed(tmp_path: Path, workers: int) -> None:
+    imagenet(tmp_path / "imagenet")
+    loading = Loading(batch_size=2, workers=workers)
+    data = load("imagenet", 32, data_dir=tmp_path, loading=loading)
+    assert data.images == 3
+    assert data.shape == {"num_classes": 2, "in_channels": 3, "image_size": 32}
+    assert data.normalization is IMAGENET
+    (x, y), *others = data.test(2)
+    assert not others
+    assert y.tolist() == [0, 1]
+    colours = IMAGENET.undo(x).mean((2, 3)) * 255  # JPEG rounds
+    assert torch.allclose(colours, torch.tensor([[200.0, 0, 0], [0, 0, 200]]), atol=4)
+    assert data.steps(2) == 1  # of three images, two
+
+
+def test_of_test_images_the_middle_is_taken() -> None:
+    # The shorter side, 40, becomes 16 * 256 / 224 = 18.29, so 18; the longer 80 * 18 / 40 = 36.
+    # The middle 16 columns of 36 are 10 to 25: all of the right half from 18 on are white.
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 40:] = 255
+    cropped = np.asarray(CenterCrop(16)(Image.fromarray(picture)))
+    assert cropped.shape == (16, 16, 3)
+    assert (cropped[:, :7] == 0).all() and (cropped[:, 9:] == 255).all()
+
+
+def test_random_parts_have_the_areas_and_ratios_of_their_bounds() -> None:
+    torch.manual_seed(0)
+    crop = RandomResizedCrop(8)
+    boxes = torch.tensor([crop._box(400, 300) for _ in range(2000)]).float()
+    left, top, right, bottom = boxes.T
+    assert left.min() >= 0 and top.min() >= 0 and right.max() <= 400 and bottom.max() <= 300
+    share = (right - left) * (bottom - top) / (400 * 300)
+    ratio = (right - left) / (bottom - top)
+    assert 0.079 < share.min() < 0.1 and 0.9 < share.max() <= 1
+    assert 0.74 < ratio.min() < 0.77 and 1.31 < ratio.max() < 1.35
+    # Small parts always fit, so there the logarithm of the ratio is uniform on +-log(4/3): mean 0,
+    # deviation log(4/3) / sqrt(3) = 0.166 each, four deviations of the mean of n.
+    small = ratio[share < 0.3].log()
+    assert len(small) > 300
+    assert abs(small.mean()) < 4 * math.log(4 / 3) / math.sqrt(3 * len(small))
+
+
+def test_tiny_imagenet_is_read_in_its_own_layout(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    data = load("imagenet200", data_dir=tmp_path, loading=Loading(batch_size=4))
+    assert data.images == 4
+    assert data.shape == {"num_classes": 2, "in_channels": 3, "image_size": 64}
+    x, y = data.first(4)
+    red = (IMAGENET.undo(x)[:, 0].mean((1, 2)) * 255).round()
+    assert torch.allclose(red, 100.0 * y, atol=2)  # class 0 is the first line of wnids.txt
+    ((x, y),) = data.test(4)
+    assert y.tolist() == [1, 0]  # the order of the annotations
+    assert torch.allclose((IMAGENET.undo(x)[:, 1].mean((1, 2)) * 255), 100.0 * y, atol=2)
+
+
+def broken_imagenet(tmp_path: Path, name: str) -> None:
+    root = imagenet(tmp_path / "imagenet")
+    if name == "empty":
+        (root / "train/n01443537/n01443537_2.JPEG").unlink()
+    elif name == "image":
+        (root / "val/n01443537/ILSVRC2012_val_00000236.JPEG").write_bytes(b"\xff\xd8 nothing")
+    elif name == "classes":
+        write_image(root / "val/n02/1.JPEG", (0, 0, 0), (8, 8))
+    elif name == "half":
+        (root / "val").rename(root / "validation")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("empty", r"train/n01443537: a class folder without images \("),
+        ("image", r"val_00000236\.JPEG is no image that Pillow can read"),
+        ("classes", "train and val have different classes, as 'n02'"),
+        ("half", "only one of the folders train and val"),
+    ],
+)
+def test_what_is_broken_is_named(tmp_path: Path, name: str, said: str) -> None:
+    broken_imagenet(tmp_path, name)
+    with pytest.raises(snnprof.SnnprofError, match=said) as error:
+        load("imagenet", 16, data_dir=tmp_path, loading=Loading(batch_size=2))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(snnprof.SnnprofError, match=f"none of imagenet/train.* in {tmp_path}: put"):
+        load("imagenet", data_dir=tmp_path)
+    with pytest.raises(snnprof.SnnprofError, match=r"unpack http://.*tiny-imagenet-200\.zip"):
+        load("imagenet200", data_dir=tmp_path)
+    root = tiny(tmp_path)
+    (root / "val/images/val_0.JPEG").unlink()
+    with pytest.raises(snnprof.SnnprofError, match=r"val_annotations\.txt: 'val_0\.JPEG"):
+        load("imagenet200", data_dir=tmp_path)
+    (root / "wnids.txt").unlink()
+    with pytest.raises(snnprof.SnnprofError, match=r"wnids\.txt cannot be read"):
+        load("imagenet200", data_dir=tmp_path)
+
+
+def test_a_run_streams_them(tmp_path: Path) -> None:
+    tiny(tmp_path)
+    (row,) = snnprof.run(
+        data="imagenet200", data_dir=tmp_path, batch_size=2, workers=1, image_size=32,
+        epochs=1, timesteps=1, modes="stbp",
+    ).rows  # fmt: skip
+    assert row.failure is None and row.counts.samples == 2
