@@ -182,7 +182,7 @@ def test_everything_that_draws_is_in_the_checkpoint(
         "label_smoothing": 0.1,
         "warmup_epochs": 1,
     }
-    given |= {"augmentation": ["flip", {"step": "mixup-or-cutmix", "smoothing": 0.0}]}
+    given["augmentation"] = ["flip", {"step": "mixup-or-cutmix", "smoothing": 0.0}]
     train(tmp_path / "whole", **given)
     train(tmp_path / "b", **given, progress=stop_after(8, KeyboardInterrupt))
     train(tmp_path / "b", **given, resume=True, progress=stop_after(7, KeyboardInterrupt))

@@ -1,0 +1,177 @@
+"""Trainings killed at random moments and taken up again, against one that was never killed.
+
+    python benchmarks/resume.py > reports/resume.md
+
+Each is a process of its own that SIGKILL ends, several times; afterwards everything that the last
+checkpoint holds, and every epoch's figures but the times, are compared bit for bit. In some, the
+kill comes inside the writing of a file: with half of it written, before it is moved into place,
+and right after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import table
+
+from snnprof.core.environment import describe
+
+EPOCHS = 6
+TIMED = ("images_per_s", "seconds")
+TRAIN = ("--mode=random-bp", "--timesteps=2", f"--epochs={EPOCHS}", "--device=cpu", "--batch-size=128",
+         "--augmentation=flip", "--label-smoothing=0.1", "--warmup-epochs=1")  # fmt: skip
+# A process that kills itself at the n-th file that it writes, at one of three places.
+AT_A_WRITE = """
+import os, signal, sys
+place, number = sys.argv[1], int(sys.argv[2])
+from snnprof.core import atomic_files
+whole = os.replace
+written = 0
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+def replace(source, target):
+    global written
+    written += 1
+    if written == number and place == "half written":
+        os.truncate(source, os.path.getsize(source) // 2)
+        kill()
+    if written == number and place == "not moved":
+        kill()
+    whole(source, target)
+    if written == number:
+        kill()
+os.replace = replace
+sys.argv = ["snnprof", *sys.argv[3:]]
+from snnprof.cli.main import main
+main()
+"""
+PLACES = ("half written", "not moved", "moved")
+
+
+def arguments(folder: Path) -> list[str]:
+    return ["train", *TRAIN, "--resume", f"-o{folder}"]
+
+
+def run(command: list[str], after_s: float | None = None) -> bool:
+    """Run a process; whether it was killed, by itself or after so many seconds."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, error = process.communicate(timeout=after_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise SystemExit(error.decode())
+    return process.returncode != 0
+
+
+def plainly(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "snnprof", *arguments(folder)]
+
+
+def in_a_write(folder: Path, place: str, number: int) -> list[str]:
+    return [sys.executable, "-c", AT_A_WRITE, place, str(number), *arguments(folder)]
+
+
+def epochs_in(folder: Path) -> int:
+    """Epochs of the last checkpoint; 0 before there is any."""
+    file = folder / "last.pt"
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True)
+    return len(json.loads(state["snnprof"])["training"]["epochs"])
+
+
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Where two states differ, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        if not torch.equal(one, other):
+            yield where
+    elif isinstance(one, dict):
+        if one.keys() != other.keys():
+            yield where
+        for key in one.keys() - {"snnprof"}:  # holds times
+            yield from differences(one[key], other.get(key), f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        for place, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from differences(a, b, f"{where}/{place}")
+    elif one != other:
+        yield where
+
+
+def figures(folder: Path) -> list[dict[str, str]]:
+    rows = csv.DictReader((folder / "epochs.csv").open())
+    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+
+
+def attempt(
+    folder: Path, draw: random.Random, whole: Path, seconds: float, inside: bool
+) -> list[str]:
+    """Kill a training two to four times, then let it end; a line of the table."""
+    kills, moments = draw.randint(2, 4), []
+    for _ in range(kills):
+        if inside:
+            place, number = draw.choice(PLACES), draw.randint(1, 12)
+            killed = run(in_a_write(folder, place, number))
+            moment = f"file {number} {place}"
+        else:
+            after_s = draw.uniform(0.3, 1.0) * seconds
+            killed = run(plainly(folder), after_s)
+            moment = f"{after_s:.2f} s"
+        if killed:
+            moments.append(f"{moment} (epoch {epochs_in(folder)})")
+    assert not run(plainly(folder)), "nobody killed it"
+    states = [torch.load(place / "last.pt", weights_only=True) for place in (folder, whole)]
+    differing = list(differences(*states))
+    alike = not differing and figures(folder) == figures(whole)
+    left = len([*folder.glob(".*")])
+    return ["; ".join(moments) or "none", str(left), "yes" if alike else f"NO: {differing[:3]}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--attempts", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    draw = random.Random(options.seed)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        whole = Path(name) / "whole"
+        start = time.perf_counter()
+        run(plainly(whole))
+        seconds = time.perf_counter() - start
+        for number in range(options.attempts):
+            inside = number % 2 == 1
+            folder = Path(name) / f"killed{number}"
+            cells = attempt(folder, draw, whole, seconds, inside)
+            rows.append([str(number + 1), *cells])
+            print(f"{number + 1}: {cells}", file=sys.stderr)
+    good = sum(row[-1] == "yes" for row in rows)
+    print("# Trainings that were killed\n")
+    print(f"`snnprof {' '.join(arguments(Path('DIR')))}`: vgg5 on the digits, killed by SIGKILL at")
+    print("the moments below (seconds after the process began, or the number of the file it was")
+    print("writing) and started again, against one that was never killed. Alike: everything in the")
+    print("last checkpoint (weights, optimiser, schedule, generators) and each epoch's figures but")
+    print("the times, bit for bit. Left: half-written files after the end.\n")
+    table(["attempt", "killed at (epochs in the checkpoint)", "left", "alike"], rows)
+    versions = "; ".join(f"{key}: {value}" for key, value in describe(torch.device("cpu")).items())
+    print(f"{good} of {len(rows)} alike. {versions}.")
+    if good < len(rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
