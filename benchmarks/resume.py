@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,37 +26,15 @@ from typing import Any
 import torch
 from measuring import table
 
+from snnprof.cli.main import main as main_of_snnprof
 from snnprof.core.environment import describe
 
 EPOCHS = 6
 TIMED = ("images_per_s", "seconds")
-TRAIN = ("--mode=random-bp", "--timesteps=2", f"--epochs={EPOCHS}", "--device=cpu", "--batch-size=128",
-         "--augmentation=flip", "--label-smoothing=0.1", "--warmup-epochs=1")  # fmt: skip
-# A process that kills itself at the n-th file that it writes, at one of three places.
-AT_A_WRITE = """
-import os, signal, sys
-place, number = sys.argv[1], int(sys.argv[2])
-from snnprof.core import atomic_files
-whole = os.replace
-written = 0
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-def replace(source, target):
-    global written
-    written += 1
-    if written == number and place == "half written":
-        os.truncate(source, os.path.getsize(source) // 2)
-        kill()
-    if written == number and place == "not moved":
-        kill()
-    whole(source, target)
-    if written == number:
-        kill()
-os.replace = replace
-sys.argv = ["snnprof", *sys.argv[3:]]
-from snnprof.cli.main import main
-main()
-"""
+TRAIN = (
+    "--mode=random-bp", "--timesteps=2", f"--epochs={EPOCHS}", "--device=cpu",
+    "--batch-size=128", "--augmentation=flip", "--label-smoothing=0.1", "--warmup-epochs=1",
+)  # fmt: skip
 PLACES = ("half written", "not moved", "moved")
 
 
@@ -64,26 +42,57 @@ def arguments(folder: Path) -> list[str]:
     return ["train", *TRAIN, "--resume", f"-o{folder}"]
 
 
-def run(command: list[str], after_s: float | None = None) -> bool:
-    """Run a process; whether it was killed, by itself or after so many seconds."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        _, error = process.communicate(timeout=after_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise SystemExit(error.decode())
-    return process.returncode != 0
+def kill_in_a_write(place: str, number: int) -> None:
+    """Let this process kill itself at the n-th file that it writes, at one of three places."""
+    move, written = os.replace, 0
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def replace(source: str, target: str) -> None:
+        nonlocal written
+        written += 1
+        if written == number and place == "half written":
+            os.truncate(source, Path(source).stat().st_size // 2)
+        if written == number and place != "moved":
+            kill()
+        move(source, target)
+        if written == number:
+            kill()
+
+    os.replace = replace  # type: ignore[assignment]
 
 
-def plainly(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "snnprof", *arguments(folder)]
+def run(
+    folder: Path, after_s: float | None = None, in_write: tuple[str, int] | None = None
+) -> bool:
+    """Train in a process of its own; whether it was killed, after so many seconds or in a write.
 
-
-def in_a_write(folder: Path, place: str, number: int) -> list[str]:
-    return [sys.executable, "-c", AT_A_WRITE, place, str(number), *arguments(folder)]
+    Forked, so that ten attempts do not import torch forty times; nothing has been computed in the
+    parent by then.
+    """
+    process = os.fork()
+    if not process:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        if in_write is not None:
+            kill_in_a_write(*in_write)
+        sys.argv = ["snnprof", *arguments(folder)]
+        try:
+            main_of_snnprof()
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        os._exit(0)
+    start = time.perf_counter()
+    while not (ended := os.waitpid(process, os.WNOHANG))[0]:
+        if after_s is not None and time.perf_counter() - start > after_s:
+            os.kill(process, signal.SIGKILL)
+            after_s = None
+        time.sleep(0.01)
+    status = os.waitstatus_to_exitcode(ended[1])
+    if status not in (0, -signal.SIGKILL):
+        raise SystemExit(f"snnprof train ended with {status}")
+    return status != 0
 
 
 def epochs_in(folder: Path) -> int:
@@ -125,15 +134,15 @@ def attempt(
     for _ in range(kills):
         if inside:
             place, number = draw.choice(PLACES), draw.randint(1, 12)
-            killed = run(in_a_write(folder, place, number))
+            killed = run(folder, in_write=(place, number))
             moment = f"file {number} {place}"
         else:
-            after_s = draw.uniform(0.3, 1.0) * seconds
-            killed = run(plainly(folder), after_s)
+            after_s = draw.uniform(0.1, 0.9) * seconds
+            killed = run(folder, after_s)
             moment = f"{after_s:.2f} s"
         if killed:
             moments.append(f"{moment} (epoch {epochs_in(folder)})")
-    assert not run(plainly(folder)), "nobody killed it"
+    assert not run(folder), "nobody killed it"
     states = [torch.load(place / "last.pt", weights_only=True) for place in (folder, whole)]
     differing = list(differences(*states))
     alike = not differing and figures(folder) == figures(whole)
@@ -151,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name) / "whole"
         start = time.perf_counter()
-        run(plainly(whole))
+        run(whole)
         seconds = time.perf_counter() - start
         for number in range(options.attempts):
             inside = number % 2 == 1
