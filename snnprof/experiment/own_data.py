@@ -18,6 +18,7 @@ from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Batch, Data, Normalization
 from snnprof.experiment.own_function import keywords_of, name_of
+from snnprof.experiment.random_state import loader_generators
 from snnprof.training.losses import is_indicator
 from snnprof.training.sequences import as_pair, samples_in, samples_of
 
@@ -153,7 +154,7 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
                 f"batch_size={batch_size or USUAL_BATCH} is more than the {samples} training images"
             )
         return _Batches(
-            what, lambda: iter(loader), len(loader), samples, given, _generators(loader)
+            what, lambda: iter(loader), len(loader), samples, given, loader_generators(loader)
         )
     if batch_size is not None:
         raise SnnprofError(
@@ -176,17 +177,9 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
         )
     source = getattr(given, "dataset", given)
     samples = len(source) if isinstance(given, DataLoader) and isinstance(source, Sized) else None
-    return _Batches(what, lambda: iter(given), _length(given), samples, source, _generators(given))
-
-
-def _generators(loader: object) -> tuple[torch.Generator, ...]:
-    """The generators of a loader and its samplers, each once."""
-    if not isinstance(loader, DataLoader):
-        return ()
-    batches = loader.batch_sampler
-    holders = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
-    found = (getattr(holder, "generator", None) for holder in holders)
-    return tuple({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+    return _Batches(
+        what, lambda: iter(given), _length(given), samples, source, loader_generators(given)
+    )
 
 
 def _length(given: object) -> int | None:

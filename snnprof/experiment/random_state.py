@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from snnprof.core.errors import SnnprofError
 
@@ -55,3 +56,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         set_random_state(before)
+
+
+def loader_generators(loader: object) -> tuple[torch.Generator, ...]:
+    """The generators of a torch DataLoader and its samplers, each once; none of anything else."""
+    if not isinstance(loader, DataLoader):
+        return ()
+    batches = loader.batch_sampler
+    holders = (loader, loader.sampler, batches, getattr(batches, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return tuple({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
