@@ -169,6 +169,8 @@ class Training:
         self._profile: StepProfile | None = None
         self._begun = self._told = 0.0
         self._steps = 0
+        # By epochs in a checkpoint: Ctrl-C may come while the next one is being written.
+        self._rows = {0: run.row}
 
     def begin(self, state: State | None) -> None:
         """Make the model, and go on from a state; without one, write the first checkpoint.
@@ -205,21 +207,31 @@ class Training:
         else:
             if isinstance(trained, Failure):
                 run.end(trained.reason, trained.traceback)
-        kept, run.row = run.row, self._saved_row
-        if kept.failure:
-            run.fail(kept.failure, run.traceback)
-        if interrupted:
-            self._complete_files()
-            if not self.history.epochs:
-                run.fail("interrupted before the first epoch ended")
+        failure = run.row.failure
+        self._take_row_of_checkpoint(interrupted)
+        if failure or run.row.counts is None:
+            run.fail(failure or "interrupted before the first epoch ended", run.traceback)
         run.notes.extend(self._notes())
         return interrupted
+
+    def _take_row_of_checkpoint(self, interrupted: bool) -> None:
+        """Make the row, and every file, that of the last checkpoint; it is read where unsure."""
+        run, state = self._run, self._place.open(resume=True)
+        if state is None:
+            return
+        self.history = _history(state)
+        done = len(self.history.epochs)
+        run.row = self._rows[done]
+        if interrupted and done and run.row.counts is None and run.meter is not None:
+            run.load_state_dict(state)  # taken up again, and ended before its next epoch was
+            self._measure()
+        self._place.complete(state, self.history)
 
     def _epochs(self) -> None:
         settings, run = self._settings, self._run
         if run.meter is not None and len(self.history.epochs) == settings.recipe.epochs:
             self._measure()  # all trained, but not yet reported
-            self._saved_row = run.row
+            self._rows[settings.recipe.epochs] = run.row
             return
         trained = train_epochs(
             [run],
@@ -295,12 +307,13 @@ class Training:
             "augmentation": self._augmentation.state_dict(),
             "loaders": [generator.get_state() for generator in settings.data.generators],
         }
+        self._rows[len(history.epochs)] = run.row
         self._place.write(state, history)
-        self.history, self._saved_row = history, run.row
+        self.history = history
 
     def _load(self, state: State) -> None:
         stored = json.loads(state[CONFIGURATION])[TRAINING]
-        self.history = TrainingHistory(tuple(EpochRecord(**e) for e in stored["epochs"]))
+        self.history = _history(state)
         done = len(self.history.epochs)
         self._resumed = [*stored["resumed"], done]
         if stored["profile"] is not None:
@@ -310,19 +323,13 @@ class Training:
         self._run.load_state_dict(state)
         self._run.record(epochs=done)
         self._run.loss = self.history.epochs[-1].train_loss if done else None
-        self._saved_row = self._run.row
+        self._rows = {done: self._run.row}
         self._order.set_state(state["order"])
         self._augmentation.load_state_dict(state["augmentation"])
         for generator, kept in zip(self._settings.data.generators, state["loaders"], strict=True):
             generator.set_state(kept)
         self._place.complete(state, self.history)
         set_random_state(state["random"])  # last: nothing may draw from them in between
-
-    def _complete_files(self) -> None:
-        """Files that Ctrl-C kept from being written after the last checkpoint."""
-        state = self._place.open(resume=True)
-        if state is not None:
-            self._place.complete(state, self.history)
 
     def _notes(self) -> list[str]:
         done, recipe = len(self.history.epochs), self._settings.recipe
@@ -344,3 +351,9 @@ class Training:
             after = ", ".join(map(str, self._resumed))
             notes.append(f"Taken up again after epoch {after}, from the checkpoint.")
         return notes
+
+
+def _history(state: State) -> TrainingHistory:
+    """The epochs that are in a checkpoint."""
+    stored = json.loads(state[CONFIGURATION])[TRAINING]
+    return TrainingHistory(tuple(EpochRecord(**epoch) for epoch in stored["epochs"]))

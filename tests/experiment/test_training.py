@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import snnprof
+from snnprof.experiment import training_folder
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.settings import Progress
@@ -224,7 +225,8 @@ def test_best_weights_that_a_kill_kept_from_being_written(
 ) -> None:
     train(tmp_path, progress=stop_after(8, KeyboardInterrupt))
     (tmp_path / "best.safetensors").unlink()
-    train(tmp_path, resume=True, progress=stop_after(1, KeyboardInterrupt))
+    report = train(tmp_path, resume=True, progress=stop_after(1, KeyboardInterrupt))
+    assert report.rows[0].counts.per_sample("synops") == float(records(tmp_path)[0]["synops"])
     assert len(saved_configuration(tmp_path / "best.safetensors")["training"]["epochs"]) == 1
 
 
@@ -281,6 +283,25 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_labels_are_smoothed_once(tmp_path: Path) -> None:
     with pytest.raises(snnprof.SnnprofError, match="smooths labels too: give one of them as 0"):
         train(tmp_path, label_smoothing=0.1, augmentation=["mixup"])
+
+
+def test_ctrl_c_right_behind_the_writing_of_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second epoch's checkpoint is there, and nothing else of it."""
+    whole = training_folder.TrainingFolder.complete
+
+    def complete(folder: Any, state: Any, history: Any) -> None:
+        if len(history.epochs) == 2 and not (tmp_path / "once").exists():
+            (tmp_path / "once").touch()
+            raise KeyboardInterrupt
+        whole(folder, state, history)
+
+    monkeypatch.setattr(training_folder.TrainingFolder, "complete", complete)
+    report = train(tmp_path)
+    assert report.interrupted
+    assert report.rows[0].epochs == len(records(tmp_path)) == 2
+    assert report.rows[0].counts.per_sample("synops") == float(records(tmp_path)[1]["synops"])
 
 
 class NotPlain(torch.optim.lr_scheduler.LambdaLR):
