@@ -5,6 +5,8 @@ from snnprof.coherence.measure import coherence, coherence_sweep
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
+from snnprof.experiment.augmentation import Augmentation, augmented, save_batch_picture
+from snnprof.experiment.data_sets import load as load_data
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
 from snnprof.experiment.training import train
@@ -38,6 +40,7 @@ from snnprof.training.step_runner import StepSetup
 from snnprof.training.stepped_model import stepwise
 
 __all__ = [
+    "Augmentation",
     "CoherenceResult",
     "CoherenceSweep",
     "CountResult",
@@ -58,11 +61,13 @@ __all__ = [
     "assert_energy_below",
     "assert_peak_below",
     "assert_sops_below",
+    "augmented",
     "coherence",
     "coherence_sweep",
     "extend",
     "fold_batch_norm",
     "load",
+    "load_data",
     "models",
     "neuron_ops",
     "pack",
@@ -78,6 +83,7 @@ __all__ = [
     "row",
     "run",
     "save",
+    "save_batch_picture",
     "size_bytes",
     "stepwise",
     "train",

@@ -9,6 +9,8 @@ knows what it registers. docs/extending.md has a working example of each.
 from snnprof.counting.linear_ops import Argument, linear_operation
 from snnprof.counting.products import Product, product
 from snnprof.energy.conventions import energy_convention
+from snnprof.experiment.augmentation.step import STEPS
+from snnprof.experiment.augmentation.step import Step as AugmentationStep
 from snnprof.experiment.data_sets import DATA_SETS, Dataset
 from snnprof.quantization.codecs import (
     CODECS,
@@ -37,6 +39,7 @@ from snnprof.training.modes import FAMILIES, MODES
 from snnprof.training.stepped_model import SteppedModel
 
 adapter = ADAPTERS.register
+augmentation_step = STEPS.register
 data_set = DATA_SETS.register
 loss = LOSSES.register
 mode_family = FAMILIES.register
@@ -51,6 +54,7 @@ weight_scheme = SCHEMES.register
 
 __all__ = [
     "Argument",
+    "AugmentationStep",
     "BatchRun",
     "Codec",
     "Dataset",
@@ -61,6 +65,7 @@ __all__ = [
     "Scheme",
     "SteppedModel",
     "adapter",
+    "augmentation_step",
     "data_set",
     "energy_convention",
     "linear_operation",

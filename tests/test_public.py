@@ -8,6 +8,7 @@ import snnprof
 
 def test_public_names_are_locked() -> None:
     assert snnprof.__all__ == [
+        "Augmentation",
         "CoherenceResult",
         "CoherenceSweep",
         "CountResult",
@@ -28,11 +29,13 @@ def test_public_names_are_locked() -> None:
         "assert_energy_below",
         "assert_peak_below",
         "assert_sops_below",
+        "augmented",
         "coherence",
         "coherence_sweep",
         "extend",
         "fold_batch_norm",
         "load",
+        "load_data",
         "models",
         "neuron_ops",
         "pack",
@@ -48,6 +51,7 @@ def test_public_names_are_locked() -> None:
         "row",
         "run",
         "save",
+        "save_batch_picture",
         "size_bytes",
         "stepwise",
         "train",

@@ -270,9 +270,7 @@ class OwnData(Data):
         """The batches, on the device."""
         number = 0
         loader = of_the_users(f"{part.what} failed", part.make)
-        while (
-            loaded := of_the_users(f"{part.what} failed", partial(next, loader, _END))
-        ) is not _END:
+        while (loaded := of_the_users(f"{part.what} failed", partial(_next, loader))) is not _END:
             number += 1
             what = f"{part.what}: prepare failed on batch {number}"
             x, y = _checked(part.what, number, of_the_users(what, partial(self.prepare, loaded)))
@@ -308,6 +306,18 @@ class OwnData(Data):
                     f"first {shape}: steps of different sizes cannot be compared; give batches of "
                     "one shape"
                 )
+
+
+def _next(loader: Iterator[Any]) -> Any:
+    """The next batch, or ``_END``.
+
+    An error of ours in a worker process comes with its whole traceback, whose last line it is.
+    """
+    try:
+        return next(loader, _END)
+    except SnnprofError as error:
+        last = str(error).splitlines()[-1]
+        raise SnnprofError(last.partition("SnnprofError: ")[2] or last) from error
 
 
 def _has_fewer(

@@ -118,15 +118,17 @@ def broken_imagenet(tmp_path: Path, name: str) -> None:
     [
         ("empty", r"train/n01443537: a class folder without images \("),
         ("image", r"val_00000236\.JPEG is no image that Pillow can read"),
-        ("classes", "train and val have different classes, as 'n02'"),
-        ("half", "only one of the folders train and val"),
+        ("classes", ": train and val have different classes, as 'n02'"),
+        ("half", "data 'imagenet': .* only one of the folders train and val"),
     ],
 )
 def test_what_is_broken_is_named(tmp_path: Path, name: str, said: str) -> None:
     broken_imagenet(tmp_path, name)
-    with pytest.raises(snnprof.SnnprofError, match=said) as error:
-        load("imagenet", 16, data_dir=tmp_path, loading=Loading(batch_size=2))
-    assert "\n" not in str(error.value)
+    for workers in (0, 1):
+        loading = Loading(batch_size=2, workers=workers)
+        with pytest.raises(snnprof.SnnprofError, match=f"^[^ ]*{said}") as error:
+            load("imagenet", 16, data_dir=tmp_path, loading=loading)
+        assert "\n" not in str(error.value)
 
 
 def test_what_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
