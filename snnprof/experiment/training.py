@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.augmentation import Augmentation
 from snnprof.experiment.checkpoint import CONFIGURATION
 from snnprof.experiment.configuration import Configuration, configure, differences
 from snnprof.experiment.configuration_keys import KEYS
@@ -23,7 +22,7 @@ from snnprof.experiment.run import report_of
 from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
 from snnprof.experiment.stages import count, make_models
 from snnprof.experiment.trainer import count_steps, train_epochs
-from snnprof.experiment.training_data import label_smoothing, training_settings
+from snnprof.experiment.training_data import augmentations_of, label_smoothing, training_settings
 from snnprof.experiment.training_folder import BEST, LAST, TRAINING, State, TrainingFolder
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.experiment.weight_folder import saved_with_weights
@@ -93,9 +92,9 @@ def run_training(
     if done == configuration.values["epochs"] and (finished := place.report()) is not None:
         return finished
     with seeded(configuration.values["seed"]):
-        settings, augmentation = training_settings(configuration, progress)
+        settings = training_settings(configuration, progress)
         (run,) = plan_rows(settings)
-        training = Training(run, settings, configuration, augmentation, place)
+        training = Training(run, settings, configuration, place)
         training.begin(state)
         interrupted = training.run_epochs()
     report = report_of([run], settings, interrupted)
@@ -142,7 +141,6 @@ class Training:
         run: the row.
         settings: of it.
         configuration: that the settings are from.
-        augmentation: of the settings' data.
         place: its folder.
 
     Attributes:
@@ -154,7 +152,6 @@ class Training:
         run: TrainingRun,
         settings: Settings,
         configuration: Configuration,
-        augmentation: Augmentation,
         place: TrainingFolder,
     ) -> None:
         self.history = TrainingHistory(())
@@ -163,7 +160,7 @@ class Training:
         self._configuration = configuration
         self._place = place
         self._order = torch.Generator().manual_seed(settings.seed)
-        self._augmentation = augmentation
+        self._augmentations = augmentations_of(settings.data)
         self._prepare = label_smoothing(configuration, settings)
         self._resumed: list[int] = []
         self._profile: StepProfile | None = None
@@ -304,7 +301,7 @@ class Training:
             CONFIGURATION: json.dumps(saved),
             "random": random_state(),
             "order": self._order.get_state(),
-            "augmentation": self._augmentation.state_dict(),
+            "augmentation": [made.state_dict() for made in self._augmentations],
             "loaders": [generator.get_state() for generator in settings.data.generators],
         }
         self._rows[len(history.epochs)] = run.row
@@ -325,7 +322,8 @@ class Training:
         self._run.loss = self.history.epochs[-1].train_loss if done else None
         self._rows = {done: self._run.row}
         self._order.set_state(state["order"])
-        self._augmentation.load_state_dict(state["augmentation"])
+        for augmentation, kept in zip(self._augmentations, state["augmentation"], strict=True):
+            augmentation.load_state_dict(kept)
         for generator, kept in zip(self._settings.data.generators, state["loaders"], strict=True):
             generator.set_state(kept)
         self._place.complete(state, self.history)

@@ -10,19 +10,22 @@ from typing import Any
 import torch
 
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.augmentation import Augmentation, augmented, save_batch_picture
+from snnprof.experiment.augmentation import (
+    Augmentation,
+    AugmentedData,
+    augmented,
+    save_batch_picture,
+)
 from snnprof.experiment.configuration import Configuration, settings_of
-from snnprof.experiment.data import Batch
+from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.label_smoothing import check_smoothing, smooth_labels
 from snnprof.experiment.random_state import seeded
 from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
 from snnprof.experiment.trainer import unchanged
 
 
-def training_settings(
-    configuration: Configuration, progress: Progress
-) -> tuple[Settings, Augmentation]:
-    """The settings of a training, whose data are loaded and augmented, and the augmentation.
+def training_settings(configuration: Configuration, progress: Progress) -> Settings:
+    """The settings of a training, whose data are loaded and augmented.
 
     Raises:
         SnnprofError: a wrong name or value.
@@ -44,7 +47,16 @@ def training_settings(
             )
     if augmentation.steps:
         data = augmented(data, augmentation)
-    return replace(settings, data=data, notes=data.notes), augmentation
+    return replace(settings, data=data, notes=data.notes)
+
+
+def augmentations_of(data: Data) -> list[Augmentation]:
+    """What training batches go through, the outermost first; the user's own data may bring one."""
+    found = []
+    while isinstance(data, AugmentedData):
+        found.append(data.augmentation)
+        data = data.data
+    return found
 
 
 def label_smoothing(configuration: Configuration, settings: Settings) -> Callable[[Batch], Batch]:
@@ -77,7 +89,7 @@ def picture_of_batch(configuration: Configuration, file: str | Path) -> None:
         SnnprofError: a wrong name or value, no images, or the file cannot be written.
     """
     with seeded(configuration.values["seed"]):
-        settings, _ = training_settings(configuration, NO_PROGRESS)
+        settings = training_settings(configuration, NO_PROGRESS)
         order = torch.Generator().manual_seed(settings.seed)
         batch: tuple[torch.Tensor, Any] = next(
             iter(settings.data.epoch(settings.recipe.batch_size, order))

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import snnprof
 from snnprof.experiment import training_folder
 from snnprof.experiment.checkpoint import saved_configuration
+from snnprof.experiment.data import Data
 from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.settings import Progress
 
@@ -42,6 +43,11 @@ def in_memory() -> Dataset:
     """The same images; their order is drawn from the generator that the training hands over."""
     (images, labels), (others, of_others) = (loader.dataset.tensors for loader in small())
     return Dataset(images, labels, others, of_others, 4, True, "48 images")
+
+
+def augmented() -> Data:
+    """The same, through an augmentation of the data's own."""
+    return snnprof.augmented(in_memory(), snnprof.Augmentation([{"step": "roll", "shift": 1}], 7))
 
 
 def of_global_generators() -> tuple[DataLoader[Any], DataLoader[Any]]:
@@ -170,14 +176,14 @@ def test_a_training_goes_on_as_if_never_ended(
     assert again.rows[0].loss == whole.rows[0].loss
 
 
-@pytest.mark.parametrize("data", [in_memory, of_global_generators])
+@pytest.mark.parametrize("data", [augmented, of_global_generators])
 def test_everything_that_draws_is_in_the_checkpoint(
     tmp_path: Path, data: Callable[..., Any]
 ) -> None:
     """A mode that draws, an augmentation that draws, bf16, warm-up: broken twice, and whole."""
     given = {
         "data": data,
-        "batch_size": 8 if data is in_memory else None,
+        "batch_size": 8 if data is augmented else None,
         "mode": "random-bp",
         "amp": "bf16",
         "label_smoothing": 0.1,
