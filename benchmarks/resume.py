@@ -36,6 +36,12 @@ TRAIN = (
     "--mode=random-bp", "--timesteps=2", f"--epochs={EPOCHS}", "--device=cpu",
     "--batch-size=128", "--augmentation=flip", "--label-smoothing=0.1", "--warmup-epochs=1",
 )  # fmt: skip
+WORDS = """\
+vgg5 on the digits, killed by SIGKILL at the moments below (seconds after it began, or the
+number of the file that it was writing) and started again, against one that was never
+killed. Alike: everything in the last checkpoint (weights, optimiser, schedule, generators)
+and each epoch's figures but the times, bit for bit. Left: half-written files at the end.
+"""
 PLACES = ("half written", "not moved", "moved")
 
 
@@ -173,11 +179,8 @@ def main() -> None:
             print(f"{number + 1}: {cells}", file=sys.stderr)
     good = sum(row[-1] == "yes" for row in rows)
     print("# Trainings that were killed\n")
-    print(f"`snnprof {' '.join(arguments(Path('DIR')))}`: vgg5 on the digits, killed by SIGKILL at")
-    print("the moments below (seconds after the process began, or the number of the file it was")
-    print("writing) and started again, against one that was never killed. Alike: everything in the")
-    print("last checkpoint (weights, optimiser, schedule, generators) and each epoch's figures but")
-    print("the times, bit for bit. Left: half-written files after the end.\n")
+    print(f"```\nsnnprof {' '.join(arguments(Path('DIR')))}\n```\n")
+    print(WORDS)
     table(["attempt", "killed at (epochs in the checkpoint)", "left", "alike"], rows)
     versions = "; ".join(f"{key}: {value}" for key, value in describe(torch.device("cpu")).items())
     print(f"{good} of {len(rows)} alike. {versions}.")

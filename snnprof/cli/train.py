@@ -19,6 +19,7 @@ from snnprof.experiment.settings import Progress
 from snnprof.experiment.training import USUAL_PRESET, configuration_of, run_training
 from snnprof.experiment.training_data import picture_of_batch
 from snnprof.results import Report
+from snnprof.results.training import EpochRecord
 
 _COMMAND_LINE = "command line"
 _NONE = "none"
@@ -87,7 +88,8 @@ def train_command(
     given = {name: value for name, value in values.items() if value not in (None, ())}
     if given.get("augmentation"):
         given["augmentation"] = _augmentation(given["augmentation"])
-    find_builder(given.get("model", KEYS["model"].default))  # its module may register things
+    if "model" in given:
+        find_builder(given["model"])  # first: its module may register modes, data and the like
     if dry_run or show_batch is not None or folder is None:
         configuration = configuration_of(preset, given, _COMMAND_LINE)
         if dry_run:
@@ -107,16 +109,23 @@ def train_command(
 
 def _train(preset: str | None, given: dict[str, Any], folder: str, resume: bool) -> Report:
     from snnprof.render.epoch_table import COLUMNS, epoch_cells
+    from snnprof.render.number_format import percent
     from snnprof.render.terminal import ProgressBar, RunningTable
 
     table = RunningTable(COLUMNS)
-    with warnings_once(), ProgressBar("training") as bar:
+    with warnings_once(), ProgressBar("epoch 1") as bar:
+
+        def epoch_done(record: EpochRecord) -> None:
+            table.row(epoch_cells(record))
+            accuracy = percent(record.test_accuracy)
+            bar.rename(f"epoch {record.epoch + 1}{accuracy and f', accuracy {accuracy} %'}")
+
         progress = Progress(
             bar.expect,
             bar.step_done,
             failed=show_traceback,
             status=bar.describe,
-            epoch=lambda record: table.row(epoch_cells(record)),
+            epoch=epoch_done,
         )
         return run_training(preset, given, folder, resume, progress, _COMMAND_LINE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ from snnprof.experiment.configuration_keys import (
     check_value,
     unknown_key,
 )
+from snnprof.experiment.label_smoothing import check_smoothing
+from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.own_function import name_of
 from snnprof.experiment.presets import Preset
 from snnprof.experiment.settings import Progress, Settings, check_settings
+from snnprof.experiment.trainer import Recipe
+from snnprof.training.modes import find_mode
 
 DEFAULT = "default"
 _NONE = "none"
@@ -106,29 +110,29 @@ def configure(found: Preset, given: Mapping[str, Any], origin: str) -> Configura
 
 
 _OF_SGD = ("learning_rate", "momentum", "nesterov", "weight_decay")
-# Keys that say nothing of what is the user's own, under the key and the usual value of which.
-_BELONG_TO = {
-    "optimizer": (SGD, _OF_SGD),
-    "schedule": (COSINE, ("warmup_epochs",)),
-}
+_OF_DATA = ("batch_size", "image_size")
 
 
-def _left_to_own_code(values: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+def _left_to_own_code(values: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """Keys of the preset that the user's own optimiser, schedule or data decide.
 
     Raises:
         SnnprofError: one of them was given, and would be ignored.
     """
-    for owner, (usual, keys) in _BELONG_TO.items():
-        for key in keys if values[owner] != usual else ():
-            if given.get(key) is not None:
-                raise SnnprofError(
-                    f"{key}={given[key]} would be ignored: {owner} {_shown(_plain(values[owner]))} "
-                    "has its own; leave it out"
-                )
-            yield key
-    if not isinstance(values["data"], str) or ":" in values["data"]:
-        yield from (key for key in ("batch_size", "image_size") if key not in given)
+    decided_by = dict.fromkeys(_OF_SGD, "optimizer") if values["optimizer"] != SGD else {}
+    if values["schedule"] != COSINE:
+        decided_by["warmup_epochs"] = "schedule"
+    elif decided_by:  # the cosine is of our SGD
+        decided_by |= dict.fromkeys(("schedule", "warmup_epochs"), "optimizer")
+    for key, owner in decided_by.items():
+        if given.get(key) is not None:
+            raise SnnprofError(
+                f"{key}={given[key]} would be ignored: {owner} {_shown(_plain(values[owner]))} "
+                "decides it; leave it out"
+            )
+    own_data = not isinstance(values["data"], str) or ":" in values["data"]
+    of_data = [key for key in _OF_DATA if own_data and key not in given]
+    return [*decided_by, *of_data]
 
 
 def _given(key: str, what: Key, value: Any, origin: str) -> Any:
@@ -155,6 +159,20 @@ def _listless(value: Any) -> Any:
 
 def _or_none(value: Any) -> str:
     return _NONE if value is None else _shown(value)
+
+
+def check_without_data(configuration: Configuration) -> None:
+    """Check what can be checked before any data are loaded.
+
+    Raises:
+        SnnprofError: an unknown network or mode, or a number that cannot be.
+    """
+    values = {key: value for key, value in configuration.values.items() if value is not None}
+    find_builder(values["model"])
+    find_mode(values["mode"], values["timesteps"])
+    check_smoothing(values["label_smoothing"])
+    of_recipe = [field.name for field in fields(Recipe) if field.name in values]
+    Recipe(**{"batch_size": 1, "learning_rate": 1.0} | {key: values[key] for key in of_recipe})
 
 
 def settings_of(configuration: Configuration, progress: Progress) -> Settings:

@@ -13,7 +13,12 @@ import torch
 
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.checkpoint import CONFIGURATION
-from snnprof.experiment.configuration import Configuration, configure, differences
+from snnprof.experiment.configuration import (
+    Configuration,
+    check_without_data,
+    configure,
+    differences,
+)
 from snnprof.experiment.configuration_keys import KEYS
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.presets import Preset, find_preset
@@ -115,7 +120,9 @@ def configuration_of(
         SnnprofError: a wrong key or value, or another configuration than the stored one.
     """
     if stored is None:
-        return configure(find_preset(preset or USUAL_PRESET), given, origin)
+        configuration = configure(find_preset(preset or USUAL_PRESET), given, origin)
+        check_without_data(configuration)
+        return configuration
     values = stored["configuration"]
     if preset is None:
         for key in KEYS:

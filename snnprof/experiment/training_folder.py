@@ -23,7 +23,7 @@ from snnprof.experiment.checkpoint import CONFIGURATION, read_file, saved_config
 from snnprof.experiment.weight_folder import weights_as_bytes
 from snnprof.render.epoch_table import epochs_csv
 from snnprof.render.output_files import load, save
-from snnprof.render.tensorboard import write_scalars
+from snnprof.render.tensorboard import check_folder, write_scalars
 from snnprof.results import Report
 from snnprof.results.training import TrainingHistory
 
@@ -73,6 +73,7 @@ class TrainingFolder:
             raise SnnprofError(f"training folder {shown}: {error.strerror or error}") from error
         for name in _FILES:
             check_writable(self.path / name)
+        check_folder(self.path / SCALARS)
         self._sweep()
         return self._read() if exists else None
 

@@ -98,7 +98,7 @@ class ProgressBar(Progress):
 
     def __init__(self, label: str, shown: bool = True) -> None:
         super().__init__(
-            TextColumn(label),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -115,6 +115,10 @@ class ProgressBar(Progress):
 
     def step_done(self) -> None:
         self.advance(self._bar)
+
+    def rename(self, label: str) -> None:
+        """Show another label."""
+        self.update(self._bar, description=label)
 
     def describe(self, loss: float | None, images_per_s: float) -> None:
         """Show the last loss and the speed behind the time that is left."""

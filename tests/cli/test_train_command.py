@@ -82,6 +82,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     }.items():
         assert message in refused("train", wrong, folder)
     assert not (tmp_path / "t" / "last.pt").exists()
+    assert "unknown mode 'onlin'" in refused("train", "--mode=onlin", "--dry-run")
+    assert "fewer than the 3 epochs" in refused("train", "--preset=cifar10", "--epochs=3",
+                                                "--dry-run")  # fmt: skip
 
 
 def test_ctrl_c_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import snnprof
+from snnprof.experiment.augmentation import STEPS
+from snnprof.experiment.augmentation.step import make_step
 from snnprof.experiment.configuration import Configuration, configure
 from snnprof.experiment.configuration_keys import KEYS
+from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.experiment.presets import find_preset, preset_names
 
 
@@ -44,6 +48,32 @@ def test_the_papers_values() -> None:
         values = of(name).values
         assert tuple(values[key] for key in keys) == (*expected, 300, 0.9, True)
         assert values["timesteps"] == (10 if name == "dvs-cifar10" else 4)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_page_says_what_the_preset_says(name: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "training.md"
+    (line,) = [x for x in page.read_text().splitlines() if x.startswith(f"| `{name}` |")]
+    _, _, network, weights, timesteps, epochs, batch, rate, decay, *_ = line.split("|")
+    values = of(name).values
+    neuron = {"lif": "LIF", "hdlif": "HD-LIF"}[values["neuron"]]
+    assert network.strip() == f"{values['model']}, {neuron}"
+    assert weights.replace(" ", "") == values["weights"]
+    assert [int(cell) for cell in (timesteps, epochs, batch)] == [
+        values[key] for key in ("timesteps", "epochs", "batch_size")
+    ]
+    assert [float(rate), float(decay)] == [values["learning_rate"], values["weight_decay"]]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_step_of_an_augmentation_is_known_and_none_smooths(name: str) -> None:
+    """Auto-Augment needs kornia, and is looked up alone."""
+    for given in of(name).values["augmentation"]:
+        kind = STEPS.find(given["step"])
+        if given["step"] != "auto-augment":
+            assert getattr(make_step(given), "smoothing", 0) == 0
+        assert {f.name for f in dataclasses.fields(kind)} >= given.keys() - {"step"}
+    assert of(name).values["data"] in DATA_SETS
 
 
 def test_digits_is_what_run_does_where_nothing_is_said() -> None:
@@ -120,7 +150,10 @@ def test_what_is_given_wrongly_is_named() -> None:
 def test_an_optimizer_of_ones_own_has_its_own_learning_rate() -> None:
     found = of("digits", optimizer="mine:adam")
     assert found.values["learning_rate"] is None
-    assert found.values["schedule"] == "cosine"
+    assert found.values["schedule"] is None  # the cosine is of our SGD
+    assert of("cifar10", optimizer="mine:adam", schedule="mine:steps").values["schedule"]
+    with pytest.raises(snnprof.SnnprofError, match="schedule=cosine would be ignored: optimizer"):
+        of("digits", optimizer="mine:adam", schedule="cosine")
     with pytest.raises(snnprof.SnnprofError, match=r"weight_decay=0\.1 would be ignored"):
         of("digits", optimizer="mine:adam", weight_decay=0.1)
     with pytest.raises(snnprof.SnnprofError, match="warmup_epochs=2 would be ignored"):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from snnprof.experiment import training_folder
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.data import Data
 from snnprof.experiment.data_sets import Dataset
+from snnprof.experiment.presets import find_preset
 from snnprof.experiment.settings import Progress
+
+from .data_sets.test_cifar import cifar10_files, write_folder
 
 TIMED = ("images_per_s", "seconds")
 
@@ -280,6 +284,24 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "last.pt").write_bytes(b"no checkpoint")
     with pytest.raises(snnprof.SnnprofError, match="is damaged: begin in another folder"):
         train(tmp_path / "damaged", resume=True)
+
+
+def test_the_papers_preset_trains_on_an_archive_of_ten_images(tmp_path: Path) -> None:
+    """CIFAR-10's own format, HD-LIF, 1 bit, warm-up, Mixup; Auto-Augment where kornia is."""
+    write_folder(tmp_path / "data" / "cifar-10-batches-py", cifar10_files()[0])
+    steps = find_preset("cifar10").values["augmentation"]
+    if find_spec("kornia") is None:
+        steps = [step for step in steps if step["step"] != "auto-augment"]
+    small = {"model": "vgg5", "timesteps": 1, "batch_size": 5, "epochs": 2, "warmup_epochs": 1}
+    report = snnprof.train(
+        "cifar10", folder=tmp_path / "t", data_dir=str(tmp_path / "data"), augmentation=steps,
+        device="cpu", **small,
+    )  # fmt: skip
+    (row,) = report.rows
+    assert (row.failure, row.neuron, row.weights, row.counts.samples) == (None, "hdlif", "1bit", 2)
+    notes = " ".join(report.notes)
+    assert all(word in notes for word in ("Cutout(size=16", "smoothed by 0.1", "warm-up of 1"))
+    assert [float(r["learning_rate"]) for r in records(tmp_path / "t")] == [0.005, 0.01]
 
 
 def test_labels_are_smoothed_once(tmp_path: Path) -> None:
