@@ -14,6 +14,7 @@ from snnprof.cli.listings import energy_tables_command, models_command
 from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
+from snnprof.cli.train import train_command
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 
@@ -84,6 +85,7 @@ def cli() -> None:
 
 COMMANDS = (
     run_command,
+    train_command,
     coherence_command,
     show_command,
     merge_command,

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from snnprof.render.number_format import number
 from snnprof.render.report_table import Presented
 from snnprof.render.table import View, view
 from snnprof.results import Result
@@ -45,8 +46,8 @@ def show_view(table: View, file: IO[str] | None = None, explain: bool = False) -
     if table.caption:
         console.print(Text(table.caption))
     blocks, left_out = _blocks(table, fits)
-    for number, block in enumerate(blocks):
-        if number:
+    for place, block in enumerate(blocks):
+        if place:
             console.print()
         console.print(block)
     if left_out:
@@ -106,15 +107,16 @@ class ProgressBar(Progress):
 
     def __init__(self, label: str, shown: bool = True) -> None:
         super().__init__(
-            TextColumn(label),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
             console=Console(stderr=True),
             transient=True,
             disable=not (shown and sys.stderr.isatty()),
         )
-        self._bar = self.add_task(label, total=None)
+        self._bar = self.add_task(label, total=None, status="")
         self._expected = 0
 
     def expect(self, total: int) -> None:
@@ -124,6 +126,15 @@ class ProgressBar(Progress):
 
     def step_done(self) -> None:
         self.advance(self._bar)
+
+    def rename(self, label: str) -> None:
+        """Show another label."""
+        self.update(self._bar, description=label)
+
+    def describe(self, loss: float | None, images_per_s: float) -> None:
+        """Show the last loss and the speed behind the time that is left."""
+        shown = "" if loss is None else f"loss {number(loss)}, "
+        self.update(self._bar, status=f"{shown}{number(images_per_s)} images/s")
 
 
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
