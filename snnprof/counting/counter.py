@@ -179,7 +179,8 @@ class SopCounter:
         self._faults.list(name, error)
 
     def _end_call(self) -> None:
-        self._on.close()
+        with self._faults.forgiven():
+            self._on.close()
         self._axis.input = None
 
     def _note_failure(self, func: Callable[..., Any], error: Exception | None) -> None:

@@ -145,23 +145,29 @@ class Tallies:
         self._doubt.see_layer(x, x.shape[:leading])
         self._arrange(tally.time_steps, x, leading)
         tally.add(call, inner, matrix, self._axis.present)
-        if inner is x and matrix is weight and not kwargs and operation.leading_operands:
+        as_given = inner is x and matrix is weight and not kwargs
+        if as_given and operation.leading_operands and self._recent.get(frame.name) is tally:
             self._remembered[frame.name] = (RememberedCall(args, call), tally)
 
     def _layer_tally(self, frame: Frame, op: str, weight: Tensor) -> LayerTally:
         recent = self._recent.get(frame.name)
         if recent is not None and recent.is_of(op, weight):
             return recent
-        name = frame.name
+        name: str | None = frame.name
+        site: Site = ()
         if not isinstance(frame.module, LAYER_MODULES):
-            name = self._owners.name_of(weight) or name
-        key = (name, op, weight.shape)
+            name = self._owners.name_of(weight)
+        named = name is not None
+        if name is None:
+            name, site = self._place(frame)
+        key = (name, op, weight.shape, site)
         tally = self._tallies.get(key)
         if not isinstance(tally, LayerTally):
             tally = LayerTally(self._row_name(name), op, self._axis.timesteps)
             self._tallies[key] = tally
         self.counted_in.add(name)
-        self._recent[frame.name] = tally
+        if named:  # else the same weight may be used in another place
+            self._recent[frame.name] = tally
         return tally
 
     def _row_name(self, name: str) -> str:

@@ -147,6 +147,32 @@ def test_with_itself_all_sums_double() -> None:
     assert two.per_sample("synops") == one.per_sample("synops")
 
 
+def test_no_other_layer_becomes_the_stem_where_the_first_could_not_be_counted() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.stem(x).relu())
+
+    torch.manual_seed(0)
+    whole = count(Two(), torch.rand(2, 4))
+    behind = dataclasses.replace(whole, rows=whole.rows[1:])  # a fault: REAL, and no stem
+    assert [row.stem for row in whole.merge(behind).rows] == [True, False]
+    assert [row.stem for row in behind.merge(behind).rows] == [False]
+    nothing = dataclasses.replace(whole, rows=())
+    assert [row.stem for row in nothing.merge(whole).rows] == [True, False]
+    assert [row.stem for row in nothing.merge(behind).rows] == [False]
+
+
+def test_what_read_the_operands_is_said_of_both() -> None:
+    one = dataclasses.replace(count(weighted(), draw([0.0, 1.0], 2)), scan="torch")
+    other = dataclasses.replace(one, scan="c")
+    assert one.merge(other).scan == "c, torch"
+    assert one.merge(dataclasses.replace(one, scan=None)).scan == "torch"
+
+
 def test_an_empty_result_changes_nothing() -> None:
     one = count(weighted(), draw([0.0, 1.0], 3), timesteps=1)
     empty = CountResult((), 0)
