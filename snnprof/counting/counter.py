@@ -53,11 +53,13 @@ class SopCounter:
     gradients, parameters, buffers, random state and flags stay as they are, and nothing is
     left behind. Backward passes and the recomputation of checkpointed activations add
     nothing. Compiled modules run eagerly inside the block, because hooks added after
-    compilation do not run.
+    compilation do not run. A second block begins anew: :meth:`snnprof.CountResult.merge` joins
+    what two of them counted.
 
     Raises:
-        SnnprofError: an unknown layer type or layout, a layout without the T that it needs, or
-            (at the end of the block) an input whose samples could not be read.
+        SnnprofError: no module, or a TorchScript module; an unknown layer type or layout; a layout
+            without the T that it needs; or (at the end of the block) an input whose samples could
+            not be read.
     """
 
     def __init__(
@@ -251,24 +253,12 @@ class SopCounter:
         with unseen_by_others(), torch._C.DisableTorchFunction():
             found = read_rows(self._tallies, self._stem_failed)
         self._tallies.uncounted.update(dict.fromkeys(found.unreadable))
-        for warning in found.warnings():
+        for warning in (*found.warnings(), *self._doubts(found.rows, samples)):
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
-        # A network without spikes has no time steps.
-        spikes = any(row.input_kind != Kind.REAL for row in found.rows)
-        doubt = None
-        if spikes and samples is None and self._axis.reads_first_dimension_only:
-            with self._faults.forgiven():
-                doubt = self._doubt.say_once()
-        if doubt:
-            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-        if self._axis.steps_run_inside:
-            with self._faults.forgiven():
-                doubt = self._neurons.doubt_steps(self._axis.samples, self._axis.timesteps)
-            if doubt:
-                warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-        neurons, never_seen = self._neurons.read(), list[tuple[str, str]]()
+        neurons = self._neurons.read()
+        never_seen: list[tuple[str, str]] = []
         with self._faults.forgiven():
-            never_seen = list(self._unseen(found.rows))
+            never_seen.extend(self._unseen(found.rows))
         return CountResult(
             rows=found.rows,
             samples=self._axis.samples,
@@ -285,6 +275,18 @@ class SopCounter:
             scan=", ".join(sorted({t.scan for t in self._tallies if t.scan})) or None,
         )
 
+    def _doubts(self, rows: Sequence[LayerCount], samples: int | None) -> Iterator[str]:
+        """Sentences on samples and time steps that may have been read wrongly."""
+        axis = self._axis
+        # A network without spikes has no time steps.
+        spikes = any(row.input_kind != Kind.REAL for row in rows)
+        with self._faults.forgiven():
+            if spikes and samples is None and axis.reads_first_dimension_only:
+                yield from filter(None, [self._doubt.say_once()])
+        with self._faults.forgiven():
+            if axis.steps_run_inside:
+                yield from filter(None, [self._neurons.doubt_steps(axis.samples, axis.timesteps)])
+
     def all_reduce(self, group: Any = None) -> CountResult:
         """:meth:`result` of all processes of a torch.distributed group, merged, on each of them.
 
@@ -294,7 +296,7 @@ class SopCounter:
             SnnprofError: on every process, where :meth:`result` does on any; and as
                 :meth:`snnprof.CountResult.merge`.
         """
-        called = self._axis.calls > 0 or self._faults.misused
+        called = self._axis.was_called or self._faults.misused
         return of_all_processes(self.result, called, group)
 
     def _unseen(self, rows: Sequence[LayerCount]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import snnprof
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.all_reduce import of_all_processes
+from snnprof.counting.samples import SampleAxis
 from snnprof.results import CountResult
 from snnprof.spiking.lif import LIF
 
@@ -136,6 +137,16 @@ def test_an_error_of_any_kind_is_told_to_the_others(monkeypatch: pytest.MonkeyPa
     with pytest.raises(SnnprofError, match=r"^rank 0: RuntimeWarning: NaN or infinity"):
         of_all_processes(read, True, None)
     assert told == ["RuntimeWarning: NaN or infinity in the input of fc"]
+
+
+def test_a_process_whose_only_call_was_lost_does_not_take_part_with_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = read(inputs(1)).result()
+    monkeypatch.setattr("snnprof.counting.all_reduce.gathered", lambda mine, group: [mine, other])
+    monkeypatch.setattr(SampleAxis, "begin_call", lambda *_: 1 / 0)
+    with pytest.raises(SnnprofError, match=r"^rank 0: a call of the model was not counted"):
+        read(inputs(0)[:1]).all_reduce()
 
 
 def test_one_process_alone_finds_its_own() -> None:

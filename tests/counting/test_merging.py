@@ -206,7 +206,7 @@ def test_counts_without_values_are_refused_unless_they_are_real() -> None:
     bare = dataclasses.replace(result, rows=(dataclasses.replace(row, values=None),))
     with pytest.raises(SnnprofError, match="Linear: its counts do not say which values"):
         bare.merge(result)
-    real = dataclasses.replace(row, values=None, input_kind="REAL", unrolled_synops=None)
+    real = dataclasses.replace(row, values=None, input_kind="REAL", unrolled_synops=None, stem=True)
     merged = dataclasses.replace(result, rows=(real,)).merge(result)
     assert merged.rows[0].input_kind == "REAL" and merged.rows[0].stem
 
