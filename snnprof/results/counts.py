@@ -264,8 +264,8 @@ class CountResult(Numbered):
             return self if self.samples else other
         if self.timesteps != other.timesteps:
             raise SnnprofError(
-                f"counts of T={self.timesteps} and of T={other.timesteps} have no samples in "
-                "common: merge counts of the same T"
+                f"counts of T={self.timesteps} and of T={other.timesteps} cannot be merged: their "
+                "samples are of different length; count both with the same layout and T"
             )
         rows = _merged(self.rows, other.rows)
         # A first row that is REAL and no stem stands behind a layer that could not be counted.

@@ -183,7 +183,7 @@ def test_an_empty_result_changes_nothing() -> None:
 def test_another_T_is_refused() -> None:
     layer, x = weighted(), draw([0.0, 1.0], 4)
     one, two = count(layer, x, timesteps=1), count(layer, x, x, timesteps=2)
-    with pytest.raises(SnnprofError, match="T=1 and of T=2 have no samples in common"):
+    with pytest.raises(SnnprofError, match="T=1 and of T=2 cannot be merged"):
         one.merge(two)
 
 
