@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     _get_current_dispatch_mode_stack,
@@ -49,6 +50,8 @@ class Audit(TorchDispatchMode):
     Attributes:
         found: (module, what ran there), in order; each once.
     """
+
+    supports_higher_order_operators = True  # without it a model with torch.cond could not run
 
     def __init__(self, where: Callable[[], str | None], root: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -110,6 +113,8 @@ class Audit(TorchDispatchMode):
 
 def _reason(func: Any, args: tuple[Any, ...]) -> str | None:
     """What an operator does that should be counted; None where nothing."""
+    if isinstance(func, HigherOrderOperator):
+        return f"{func.name()}: a higher-order operator: what it runs is not seen, not counted"
     namespace = func.namespace
     name = func._schema.name.partition("::")[2]
     tensors = [x for x in args if isinstance(x, Tensor)]
