@@ -60,6 +60,14 @@ class Audit(TorchDispatchMode):
         self._root = root
         self._covered = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler, which takes seconds, for the first operator.
+
+        Nothing is compiled while the audit listens: :mod:`snnprof.counting.eager_stance`.
+        """
+        return False
+
     def release(self) -> None:
         """Let go of who tells where: nothing more will run."""
         self._where = lambda: None
