@@ -37,6 +37,7 @@ _TORCHS = {"aten", "prim", "prims"}
 # Namespaces whose operators move or watch tensors, and multiply nothing.
 _HARMLESS = {"c10d", "_c10d_functional", "profiler", "fsdp", "rngprims"}
 _current_graph_task = torch._C._current_graph_task_id  # -1 outside a backward pass
+NOT_LOOKED = "audit=False: what ran below torch's functions was not looked for"
 _FEW = 8  # elements: of fewer an element-wise product is a setting, no synapse
 
 

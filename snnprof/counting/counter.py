@@ -15,7 +15,7 @@ from torch import nn
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.module_names import module_names
 from snnprof.counting.all_reduce import of_all_processes
-from snnprof.counting.audit import Audit
+from snnprof.counting.audit import NOT_LOOKED, Audit
 from snnprof.counting.eager_stance import running_eagerly
 from snnprof.counting.faults import Faults, failed
 from snnprof.counting.linear_ops import OPERATIONS
@@ -259,6 +259,8 @@ class SopCounter:
         never_seen: list[tuple[str, str]] = []
         with self._faults.forgiven():
             never_seen.extend(self._unseen(found.rows))
+        if not self._audits:
+            never_seen.append((self._names[self._model], NOT_LOOKED))
         return CountResult(
             rows=found.rows,
             samples=self._axis.samples,
