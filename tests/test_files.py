@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.core.termination import termination_raises, termination_waits
 from snnprof.energy.conventions import convention_names
 from snnprof.experiment.checkpoint import load_checkpoint
+from snnprof.render.tensorboard import write_scalars
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -192,6 +194,17 @@ def test_hostile_prices(
 def test_a_path_with_a_nul(read: Callable[[str], object], tmp_path: Path) -> None:
     with pytest.raises(SnnprofError, match=r"null|NUL"):
         read(f"{tmp_path}/a\0b")
+
+
+@pytest.mark.parametrize("name", ["../../out", "/out", "..", ".", "a/../../out", "x" * 300, "a\0b"])
+def test_names_in_a_report_stay_in_the_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "runs"
+    folder.mkdir(parents=True)
+    report = snnprof.Report((snnprof.ReportRow(name, accuracy=0.5),))
+    with suppress(SnnprofError):
+        write_scalars(report, folder)
+    assert [*tmp_path.iterdir()] == [folder.parent]
+    assert [*folder.parent.iterdir()] == [folder]
 
 
 # --- signals and streams ------------------------------------------------------------------------

@@ -163,9 +163,9 @@ def _check_archive(content: bytes, path: str | Path) -> None:
     A file of before torch 1.6 is no archive and has none; where all are 0, it was written
     without (``torch.serialization.set_crc32_options(False)``).
     """
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        return
     try:
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            return
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             unchecked = all(member.CRC == 0 for member in archive.infolist())
             damaged = None if unchecked else archive.testzip()

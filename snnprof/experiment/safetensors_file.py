@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 import torch
@@ -67,7 +67,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
         }
         end += len(part)
         parts.append(part)
-    header[_METADATA][_SUM] = _checksum(header, b"".join(parts))
+    header[_METADATA][_SUM] = _checksum(header, parts)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _LENGTH)  # the numbers begin at a multiple of 8
     return b"".join((len(text).to_bytes(_LENGTH, "little"), text, *parts))
@@ -78,11 +78,14 @@ def _raw(tensor: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
-def _checksum(header: Mapping[str, Any], body: bytes | memoryview) -> str:
-    """CRC-32 of the header, without the checksum in it, and of the numbers."""
+def _checksum(header: Mapping[str, Any], body: Iterable[bytes | memoryview]) -> str:
+    """CRC-32 of the header, without the checksum in it, and of the numbers, piece by piece."""
     metadata = {key: value for key, value in header[_METADATA].items() if key != _SUM}
     text = json.dumps({**header, _METADATA: metadata}, sort_keys=True)
-    return f"{zlib.crc32(body, zlib.crc32(text.encode())):08x}"
+    found = zlib.crc32(text.encode())
+    for piece in body:
+        found = zlib.crc32(piece, found)
+    return f"{found:08x}"
 
 
 def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -99,7 +102,7 @@ def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     entries = {name: entry for name, entry in header.items() if name != _METADATA}
     tensors = {name: _tensor(name, entry, body) for name, entry in entries.items()}
     _check_cover([entry["data_offsets"] for entry in entries.values()], len(body))
-    if _SUM in metadata and metadata[_SUM] != _checksum(header, body):
+    if _SUM in metadata and metadata[_SUM] != _checksum(header, [body]):
         raise ValueError("its checksum is of other numbers")
     return tensors, {key: value for key, value in metadata.items() if key != _SUM}
 
