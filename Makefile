@@ -54,6 +54,7 @@ reports: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/files.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/profiling.py
 	$(BIN)/python benchmarks/your_own.py

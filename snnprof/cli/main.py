@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -14,9 +15,11 @@ from snnprof.cli.listings import energy_tables_command, models_command
 from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
+from snnprof.cli.standard_streams import standard_streams
 from snnprof.cli.train import train_command
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.core.termination import termination_raises
 
 
 class _OneLineErrors(click.Group):
@@ -52,7 +55,8 @@ class _OneLineErrors(click.Group):
             message = "out of memory: try fewer time steps, smaller images or smaller batches"
         except OSError as error:
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
-        click.echo(f"Error: {' '.join(message.split())}", err=True)
+        with suppress(OSError):  # standard error may be full too
+            click.echo(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 
 
@@ -103,4 +107,5 @@ cli.params.append(debug_option())
 
 def main() -> None:
     """Entry point of the ``snnprof`` command."""
-    cli()
+    with standard_streams(), termination_raises():
+        cli()

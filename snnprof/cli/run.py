@@ -170,8 +170,17 @@ from snnprof.training.step_runner import AMP
 @click.option(
     "--trace",
     metavar="DIR",
-    help="Also trace a few steps of every row, after the timed ones, for TensorBoard "
-    "(tensorboard --logdir DIR) and Perfetto.",
+    help="Also trace a few steps of every row, after the timed ones, for Perfetto "
+    "(ui.perfetto.dev) and TensorBoard (tensorboard --logdir DIR).",
+)
+@click.option(
+    "--memory-snapshot",
+    metavar="DIR",
+    help="Also record CUDA's allocator in a step of every row, and whenever memory runs out, for "
+    "docs.pytorch.org/memory_viz.",
+)
+@click.option(
+    "--nvtx", is_flag=True, help="Also run a few steps of every row with NVTX ranges, for nsys."
 )
 @click.option(
     "--save",

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.termination import termination_waits
 
 _LONGEST_NAME = 200  # characters; file systems take 255 bytes, and a temporary name is longer
 
@@ -19,6 +20,7 @@ def check_writable(path: str | Path) -> None:
     """
     target = _target(path)
     try:  # permissions do not tell everything: a file system may be read-only, or none for files
+        # Where the system can, it has no name: nothing is left, whatever ends the process.
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
@@ -43,6 +45,8 @@ def _target(path: str | Path) -> Path:
 
 def _resolved(path: str | Path) -> Path:
     """The path with its links followed."""
+    if "\0" in str(path):
+        raise SnnprofError(f"output {str(path)!r}: no file name holds a NUL")
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError) as error:  # up to Python 3.12 a loop is a RuntimeError
@@ -50,14 +54,15 @@ def _resolved(path: str | Path) -> Path:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write under a temporary name, and move into place.
+    """Write under a temporary name, and move into place. A SIGTERM meanwhile waits for the end.
 
     Raises:
         SnnprofError: see :func:`check_writable`, or the system refuses to write.
     """
     target = _target(path)
     try:
-        _replace(target, content)
+        with termination_waits():
+            _replace(target, content)
     except OSError as error:
         raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
 

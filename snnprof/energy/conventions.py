@@ -160,8 +160,9 @@ def _alike(own: Constant, precision: str) -> Constant | None:
 
 def _of_file(path: str) -> tuple[str, ...]:
     """The names of the conventions of a file, which are known from now on."""
+    stated = _read(path)
     file = str(Path(path).resolve())
-    found = [_made(stated, file) for stated in _read(path)]
+    found = [_made(each, file) for each in stated]
     for made in found:
         there = CONVENTIONS.get(made.name)
         if there is not None and there.file != made.file:

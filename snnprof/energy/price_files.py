@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ _SCOPE = ("per_op", ALL_IN)
 _PER = ("op", "event", "update", "bit", "byte")
 _UNITS = {"value_j": 1.0, "value_nj": 1e-9, "value_pj": 1e-12, "value_fj": 1e-15}
 _PRICES = ("mac", "ac", "neuron")
+_LARGEST = 1e300  # of a number; above are infinity, and whole numbers that no float holds
+_LONGEST = 80  # letters of a wrong value in an error
 
 Checked = TypeVar("Checked")
 
@@ -105,8 +106,10 @@ def read(
     """
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:  # also whole numbers of thousands of digits
         raise SnnprofError(f"no TOML: {error}") from error
+    except RecursionError:
+        raise SnnprofError("no TOML: its brackets are too deep") from None
     _only(tables, ("constants", "conventions"), "the file")
     constants = {name: _constant(name, row) for name, row in _rows(tables, "constants").items()}
     for name in constants.keys() & (shipped or {}).keys():
@@ -133,7 +136,7 @@ def _constant(name: str, row: Mapping[str, Any]) -> Constant:
         raise SnnprofError(f"{where} has both {units[0]} and {units[1]}: leave one out")
     return Constant(
         name=name,
-        value_j=_number(row, units[0], where) * _UNITS[units[0]],
+        value_j=_number(row, units[0], where, _UNITS[units[0]]),
         per=_one_of(row, "per", _PER, where),
         evidence=_one_of(row, "evidence", _EVIDENCE, where),
         scope=_one_of(row, "scope", _SCOPE, where),
@@ -192,12 +195,13 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     return str(_checked(row, key, where, "a text", lambda value: isinstance(value, str) and value))
 
 
-def _number(row: Mapping[str, Any], key: str, where: str) -> float:
+def _number(row: Mapping[str, Any], key: str, where: str, unit: float = 1.0) -> float:
     def positive(value: object) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and 0 < value < math.inf  # type: ignore[operator]
+        # In the unit too: the least of all floats times 1e-12 is 0.
+        return number and 0 < value < _LARGEST and value * unit > 0  # type: ignore[operator]
 
-    return float(_checked(row, key, where, "a positive number", positive))
+    return float(_checked(row, key, where, "a positive number", positive)) * unit
 
 
 def _one_of(row: Mapping[str, Any], key: str, values: tuple[str, ...], where: str) -> str:
@@ -211,5 +215,14 @@ def _checked(
     if key not in row:
         raise SnnprofError(f"{where} has no {key!r}: {what}")
     if not fits(row[key]):
-        raise SnnprofError(f"{where}.{key} is {row[key]!r}: must be {what}")
+        raise SnnprofError(f"{where}.{key} is {_shown(row[key])}: must be {what}")
     return row[key]
+
+
+def _shown(value: object) -> str:
+    """A value in an error, cut short."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, thousands of tables in each other
+        return f"a {type(value).__name__}"
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."

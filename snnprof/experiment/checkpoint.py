@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snnprof.core import strict_json
 from snnprof.core.errors import SnnprofError
 from snnprof.core.module_names import strip_wrappers
 from snnprof.experiment.safetensors_file import from_bytes, is_safetensors
+from snnprof.results.decoding import decode
 
 CONFIGURATION = "snnprof"  # in the metadata of a file that snnprof saved
 _SHOWN = 3
 _DEEPEST = 3
+# Types of the settings in a configuration.
+_SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("timesteps", "batch_size", "image_size", "epochs", "seed"), int),
+    **dict.fromkeys(("model", "neuron", "weights", "modes", "data", "layout", "loss"), str),
+    **dict.fromkeys(("metric", "checkpoint"), str),
+    "learning_rate": float,
+    "variants": dict[str, str | int | float | bool],
+}
 _LATENT = ".parametrizations.weight.original"
 # What trainers put beside the weights, and what holds nothing but values.
 _HARMLESS: list[Any] = [
@@ -80,11 +90,17 @@ def saved_configuration(path: str | Path) -> dict[str, Any] | None:
     """
     _, metadata = read_file(path)
     try:
-        found = json.loads(metadata.get(CONFIGURATION, "null"))
-    except (ValueError, RecursionError) as error:
-        raise SnnprofError(f"checkpoint {str(path)!r}: its configuration is damaged") from error
-    whole = isinstance(found, dict) and isinstance(found.get("settings"), dict)
-    return found if whole else None
+        found = strict_json.parse(metadata.get(CONFIGURATION, "null"))
+        if not isinstance(found, dict) or "settings" not in found:
+            return None
+        settings = decode(dict[str, Any], found["settings"], "settings")
+        for name in settings.keys() & _SETTINGS.keys():
+            decode(_SETTINGS[name], settings[name], f"settings[{name!r}]")
+    except ValueError as error:
+        raise SnnprofError(
+            f"checkpoint {str(path)!r}: its configuration is damaged: {error}"
+        ) from error
+    return dict(found)
 
 
 @dataclass(frozen=True)
@@ -131,6 +147,7 @@ def read_file(path: str | Path) -> tuple[object, Mapping[str, str]]:
 
 
 def _unpickled(content: bytes, path: str | Path) -> object:
+    _check_archive(content, path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -144,6 +161,24 @@ def _unpickled(content: bytes, path: str | Path) -> object:
         raise SnnprofError(
             f"checkpoint {str(path)!r} is damaged or no torch file ({why})"
         ) from error
+
+
+def _check_archive(content: bytes, path: str | Path) -> None:
+    """Raise SnnprofError where a checksum in the file is of other bytes; torch reads none.
+
+    A file of before torch 1.6 is no archive and has none; where all are 0, it was written
+    without (``torch.serialization.set_crc32_options(False)``).
+    """
+    try:
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            return
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unchecked = all(member.CRC == 0 for member in archive.infolist())
+            damaged = None if unchecked else archive.testzip()
+    except Exception as error:  # whatever a damaged archive makes Python run into
+        raise SnnprofError(f"checkpoint {str(path)!r} is damaged: {error}") from error
+    if damaged is not None:
+        raise SnnprofError(f"checkpoint {str(path)!r} is damaged: {damaged!r:.80} in it")
 
 
 def _states(
@@ -214,7 +249,13 @@ def _complaints(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[
 
 def _make(tensor: Tensor) -> tuple[object, ...]:
     """What a tensor is beside its numbers; a meta tensor has none."""
-    return tensor.is_complex(), tensor.layout, tensor.is_nested, tensor.is_meta
+    return (
+        tensor.is_complex(),
+        tensor.layout,
+        tensor.is_nested,
+        tensor.is_quantized,
+        tensor.is_meta,
+    )
 
 
 def _choice(path: str | Path, chosen: _Candidate, others: Sequence[_Candidate]) -> Iterator[str]:

@@ -48,7 +48,10 @@ def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
             "run --checkpoint FILE --epochs 0 counts them again."
         )
     if settings.trace is not None:
-        yield f"Traces: tensorboard --logdir {settings.trace}."
+        yield (
+            f"Traces: drop a .json.gz of {settings.trace} on ui.perfetto.dev, or "
+            f"tensorboard --logdir {settings.trace}."
+        )
 
 
 def _layouts(rows: Sequence[ReportRow]) -> Iterator[str]:

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from snnprof.core.environment import describe
+from snnprof.experiment.gpu_stages import (
+    check_snapshot_folder,
+    mark_ranges,
+    record_snapshots,
+    snapshots_when_out_of_memory,
+)
 from snnprof.experiment.interruption import UntilInterrupted
 from snnprof.experiment.isolation import run_isolated
 from snnprof.experiment.notes import notes_on
@@ -69,6 +75,8 @@ def run(
     measure_energy: float | None = None,
     trace: str | Path | None = None,
     save: str | Path | None = None,
+    memory_snapshot: str | Path | None = None,
+    nvtx: bool = False,
     isolate: bool = False,
     seed: int | Sequence[int] = 0,
     device: str = "auto",
@@ -120,6 +128,10 @@ def run(
         measure_energy: seconds to read an NVIDIA GPU's energy counter, per row.
         trace: folder for traces of training steps, taken after all else.
         save: folder for the trained weights, a file per row with its settings and figures.
+        memory_snapshot: folder for snapshots of CUDA's allocator, for docs.pytorch.org/memory_viz:
+            one training step of every row, after all that is timed, and what held the memory
+            whenever it ran out.
+        nvtx: run a few steps of every row with NVTX ranges, for nsys profile, likewise.
         isolate: run each row in a process of its own.
         seed: of weights, batches and random data; or several, one after another: tables then
             show mean and standard deviation.
@@ -156,10 +168,11 @@ def _run_one(arguments: Mapping[str, Any]) -> Report:
     rows = plan_rows(settings)
     check_trace_folders(rows, settings)
     check_weight_folder(rows, settings)
+    check_snapshot_folder(rows, settings)
     settings = fit_batch(rows, settings)
     if isolate:
         return run_isolated(run, rows, arguments, settings)
-    with UntilInterrupted(rows) as stages:
+    with UntilInterrupted(rows) as stages, snapshots_when_out_of_memory(settings):
         train(rows, settings)
         save_weights(rows, settings, arguments)  # also of a row that fails from here on
         profile(rows, settings)
@@ -168,6 +181,8 @@ def _run_one(arguments: Mapping[str, Any]) -> Report:
         save_weights(rows, settings, arguments)  # again, with the figures
         measure_joules(rows, settings)  # these two train on: after the counting
         record_traces(rows, settings)
+        record_snapshots(rows, settings)
+        mark_ranges(rows, settings)
     return report_of(rows, settings, stages.interrupted)
 
 

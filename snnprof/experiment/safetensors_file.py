@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
+from snnprof.core import strict_json
 from snnprof.core.errors import SnnprofError
 
 _DTYPES = {
@@ -33,6 +35,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _METADATA = "__metadata__"
+_SUM = "snnprof_crc32"  # in the metadata of our files, of all else in the file
 _LENGTH = 8  # bytes: the header's length, little-endian
 _MOST_DIMENSIONS = 64  # torch has no more
 _LONGEST_HEADER = 100_000_000  # as the format's own reader
@@ -64,6 +67,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
         }
         end += len(part)
         parts.append(part)
+    header[_METADATA][_SUM] = _checksum(header, parts)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _LENGTH)  # the numbers begin at a multiple of 8
     return b"".join((len(text).to_bytes(_LENGTH, "little"), text, *parts))
@@ -74,6 +78,16 @@ def _raw(tensor: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
+def _checksum(header: Mapping[str, Any], body: Iterable[bytes | memoryview]) -> str:
+    """CRC-32 of the header, without the checksum in it, and of the numbers, piece by piece."""
+    metadata = {key: value for key, value in header[_METADATA].items() if key != _SUM}
+    text = json.dumps({**header, _METADATA: metadata}, sort_keys=True)
+    found = zlib.crc32(text.encode())
+    for piece in body:
+        found = zlib.crc32(piece, found)
+    return f"{found:08x}"
+
+
 def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the metadata, of a file's content.
 
@@ -81,21 +95,34 @@ def from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: damaged.
     """
     header, begin = _header(content)
-    metadata = header.pop(_METADATA, {})
+    metadata = header.get(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("its metadata is no text")
     body = memoryview(content)[begin:]
-    return {name: _tensor(name, entry, body) for name, entry in header.items()}, metadata
+    entries = {name: entry for name, entry in header.items() if name != _METADATA}
+    tensors = {name: _tensor(name, entry, body) for name, entry in entries.items()}
+    _check_cover([entry["data_offsets"] for entry in entries.values()], len(body))
+    if _SUM in metadata and metadata[_SUM] != _checksum(header, [body]):
+        raise ValueError("its checksum is of other numbers")
+    return tensors, {key: value for key, value in metadata.items() if key != _SUM}
+
+
+def _check_cover(places: list[list[int]], size: int) -> None:
+    """Raise ValueError unless the tensors lie end to end, from the first byte to the last."""
+    reached = 0
+    for begin, end in sorted(places):
+        if begin != reached:
+            raise ValueError("its tensors overlap, or leave gaps")
+        reached = end
+    if reached != size:
+        raise ValueError(f"it has {size - reached} bytes that belong to no tensor")
 
 
 def _header(content: bytes) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(content[:_LENGTH], "little")
     if length > min(_LONGEST_HEADER, len(content) - _LENGTH):
         raise ValueError("it is cut off")
-    try:
-        header = json.loads(content[_LENGTH : _LENGTH + length])
-    except RecursionError:
-        raise ValueError("its header is no list of tensors") from None
+    header = strict_json.parse(content[_LENGTH : _LENGTH + length])
     if not isinstance(header, dict):
         raise ValueError("its header is no list of tensors")
     return header, _LENGTH + length
@@ -115,8 +142,15 @@ def _tensor(name: str, entry: object, body: memoryview) -> Tensor:
     if end - begin != count * dtype.itemsize:
         raise ValueError(f"{name!r} has another size than its shape says")
     if not count:
-        return torch.empty(shape, dtype=dtype)
+        return _empty(name, shape, dtype)
     return torch.frombuffer(bytearray(body[begin:end]), dtype=dtype).reshape(shape)
+
+
+def _empty(name: str, shape: list[int], dtype: torch.dtype) -> Tensor:
+    try:
+        return torch.empty(shape, dtype=dtype)
+    except RuntimeError as error:  # beside a 0, dimensions whose product passes 2^63
+        raise ValueError(f"{name!r} has a shape that no tensor has") from error
 
 
 def _are_counts(value: object) -> TypeGuard[list[int]]:

@@ -21,6 +21,7 @@ from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.experiment.own_data import Loading, own_data
 from snnprof.experiment.own_function import find_function, name_of
 from snnprof.experiment.trainer import Recipe, count_steps
+from snnprof.profiling.memory_snapshot import check_cuda
 from snnprof.results import CoherenceSweep
 from snnprof.results.training import EpochRecord
 from snnprof.training.layouts import AUTO, LAYOUTS
@@ -83,6 +84,8 @@ class Settings:
         joules_s: seconds of the GPU's energy counter per row; None for none.
         trace: folder for traces; None for none.
         save: folder for trained weights; None for none.
+        memory_snapshot: folder for snapshots of CUDA's allocator; None for none.
+        nvtx: run a few steps of every row with NVTX ranges.
         strict: a row fails where a layer's input is not finite, instead of saying so.
         automatic_batch: the batch is to be the largest that fits.
         device: where everything runs.
@@ -120,6 +123,8 @@ class Settings:
     joules_s: float | None = None
     trace: Path | None = None
     save: Path | None = None
+    memory_snapshot: Path | None = None
+    nvtx: bool = False
     strict: bool = False
     automatic_batch: bool = False
     notes: tuple[str, ...] = ()
@@ -169,6 +174,8 @@ def check_settings(
     measure_energy: float | None = None,
     trace: str | Path | None = None,
     save: str | Path | None = None,
+    memory_snapshot: str | Path | None = None,
+    nvtx: bool = False,
     strict: bool = False,
     **of_recipe: Any,
 ) -> Settings:
@@ -185,6 +192,9 @@ def check_settings(
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
+    for option, given in (("memory_snapshot", memory_snapshot), ("nvtx", nvtx or None)):
+        if given is not None:
+            check_cuda(option, where)
     check_seed(seed)
     prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
     _check_measuring(repeats, measure_energy)
@@ -228,6 +238,8 @@ def check_settings(
         joules_s=measure_energy,
         trace=None if trace is None else Path(trace),
         save=None if save is None else Path(save),
+        memory_snapshot=None if memory_snapshot is None else Path(memory_snapshot),
+        nvtx=nvtx,
         strict=strict,
         automatic_batch=_is_automatic(batch_size, loaded),
         notes=loaded.notes,

@@ -234,4 +234,5 @@ def _record_trace(run: TrainingRun, meter: StepMeter, folder: Path, settings: Se
         timesteps=run.timesteps,
         steps_per_call=run.timesteps if stepped.sequence is not None else 1,
         device=settings.device,
+        counts=run.row.counts,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import secrets
@@ -16,14 +17,19 @@ from torch._C._autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEventAvg
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.quiet_allocator import quiet_allocator
 from snnprof.profiling.event_tree import events
 from snnprof.profiling.layer_ranges import LayerRanges
+from snnprof.profiling.trace_counters import with_counters
+from snnprof.results import CountResult
 from snnprof.results.base import TraceTables, views
 from snnprof.results.trace import OperatorTime, TraceResult
 
-PERFETTO = "perfetto.json"
+_FASTEST = 1  # of gzip's levels: a fifteenth of the size, in half a second for 100 MB
+# perfetto.json is of an earlier version, which wrote the trace twice.
 _OURS = re.compile(
-    r".*\.pt\.trace\.json|perfetto\.json|(operators|ranges)\.(md|csv)|events\.out\.tfevents\..*"
+    r".*\.pt\.trace\.json(\.gz)?|perfetto\.json|(operators|ranges)\.(md|csv)"
+    r"|events\.out\.tfevents\..*"
 )
 
 
@@ -66,6 +72,7 @@ def trace_steps(
     timesteps: int,
     steps_per_call: int = 1,
     device: torch.device | str = "cpu",
+    counts: CountResult | None = None,
     wait: int = 1,
     warmup: int = 1,
     active: int = 3,
@@ -74,10 +81,10 @@ def trace_steps(
     """Run training steps under torch.profiler, and write what it saw to ``folder / name``.
 
     Shapes, memory and Python stacks are recorded; every call of a layer is a range named by
-    layer and time step. The folder gets the trace for TensorBoard (``tensorboard --logdir
-    FOLDER``, with the torch-tb-profiler plug-in), ``perfetto.json``, and ``operators`` and
-    ``ranges`` as .md and .csv. It appears whole or not at all; an earlier trace of that name
-    is replaced, with its scalars.
+    layer and time step. The folder gets the trace, one gzipped file, for Perfetto
+    (ui.perfetto.dev), TensorBoard (``tensorboard --logdir FOLDER``, with the torch-tb-profiler
+    plug-in) and HTA, and ``operators`` and ``ranges`` as .md and .csv. It appears whole or not
+    at all; an earlier trace of that name is replaced, with its scalars.
 
     The step computes what it computes without a profiler, but slower: never trace steps that
     are timed, and take no time from a trace for a table.
@@ -90,6 +97,7 @@ def trace_steps(
         timesteps: T.
         steps_per_call: see :class:`~snnprof.profiling.layer_ranges.LayerRanges`.
         device: where the step runs; on CUDA the kernels are recorded too.
+        counts: of the model, for counter tracks of SOPs and firing rate; None for none.
         wait: steps that run before the profiler starts.
         warmup: steps that it runs through without keeping them.
         active: steps that are recorded.
@@ -108,14 +116,13 @@ def trace_steps(
         profiler = _record(step, ranges, torch.device(device), (wait, warmup, active))
         operators, marked = _tables(profiler, torch.device(device).type == "cuda")
         with _refusals(folder):
-            trace = _write(profiler, stage)
+            trace = _write(profiler, stage, counts)
             write_tables(stage, {"operators": operators, "ranges": marked})
     target = folder / name
     return TraceResult(
         name=name,
         folder=target,
         trace=target / trace.name,
-        perfetto=target / PERFETTO,
         steps=active,
         operators=operators,
         ranges=marked,
@@ -152,7 +159,7 @@ def _record(
         # Without it the plug-in's stack view stays empty.
         experimental_config=torch._C._profiler._ExperimentalConfig(verbose=True),
     )
-    with ranges, profiler:
+    with quiet_allocator(), ranges, profiler:
         for _ in range(wait + warmup + active):
             step()
             if cuda:
@@ -162,16 +169,17 @@ def _record(
     return profiler
 
 
-def _write(profiler: torch.profiler.profile, stage: Path) -> Path:
-    """Write the trace for both viewers; returns the one that the plug-in reads."""
+def _write(profiler: torch.profiler.profile, stage: Path, counts: CountResult | None) -> Path:
+    """Write the trace, under the name that the plug-in looks for."""
     torch.profiler.tensorboard_trace_handler(str(stage))(profiler)
-    trace = next(stage.glob("*.pt.trace.json"), None)
-    if trace is None or not trace.stat().st_size:
+    plain = next(stage.glob("*.pt.trace.json"), None)
+    if plain is None or not plain.stat().st_size:
         raise OSError("the profiler could not write its trace")
-    try:
-        os.link(trace, stage / PERFETTO)  # the same bytes, once on the disk
-    except OSError:
-        shutil.copyfile(trace, stage / PERFETTO)
+    trace = plain.with_name(f"{plain.name}.gz")
+    content = with_counters(plain.read_text("utf-8", "replace"), counts)
+    with gzip.open(trace, "wb", _FASTEST) as file:
+        file.write(content.encode())
+    plain.unlink()
     return trace
 
 
@@ -232,10 +240,10 @@ def _staged(folder: Path, name: str) -> Iterator[Path]:
     target = check_trace_folder(folder, name)
     made = not folder.exists()
     stage = folder / f".{name}.{secrets.token_hex(4)}"
-    with _refusals(folder):
-        folder.mkdir(exist_ok=True)
-        stage.mkdir()
     try:
+        with _refusals(folder):
+            folder.mkdir(exist_ok=True)
+            stage.mkdir()
         yield stage
         with _refusals(folder):
             _swap(stage, target)

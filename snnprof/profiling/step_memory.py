@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from snnprof.core.error_line import one_line
 from snnprof.core.errors import is_out_of_memory
+from snnprof.core.quiet_allocator import quiet_allocator
 from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
 from snnprof.training.stepped_model import SteppedModel
@@ -217,14 +218,18 @@ def _cpu_rise(step: Callable[[], Tensor]) -> tuple[int, Tensor]:
     return highest, result
 
 
-def allocation_profiler(record_operands: bool = False) -> torch.profiler.profile:
+@contextmanager
+def allocation_profiler(record_operands: bool = False) -> Iterator[torch.profiler.profile]:
     """A profiler of what is allocated and freed and, if asked, of each operator's tensors."""
     # The profiler's C++ side logs messages for its developers to standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    return torch.profiler.profile(
-        activities=activities, profile_memory=True, record_shapes=record_operands
+    profiler = torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU],
+        profile_memory=True,
+        record_shapes=record_operands,
     )
+    with quiet_allocator(), profiler:
+        yield profiler
 
 
 def allocations(profiler: torch.profiler.profile) -> Iterator[int]:

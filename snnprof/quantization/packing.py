@@ -8,21 +8,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from snnprof.core import strict_json
 from snnprof.core.atomic_files import write_whole
 from snnprof.core.errors import SnnprofError
 from snnprof.quantization.codecs import CODECS
 from snnprof.quantization.quantized_layers import latent_weight, quantised_layers, weights_of
 from snnprof.quantization.quantizers import Channels, Quantiser
+from snnprof.results.decoding import decode
 
-MAGIC = b"snnpack\x01"  # the last byte is the version of the layout
+MAGIC = b"snnpack\x02"  # the last byte is the version of the layout
+_WITHOUT_SUM = b"snnpack\x01"  # the version before: no checksum at the end
 PLAIN = "plain"
 _LENGTH_BYTES = 4  # of the header
+_SUM_BYTES = 4
+_MOST_DIMENSIONS = 64  # torch has no more
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -96,7 +102,8 @@ class PackedWeights:
         tables = [[dataclasses.asdict(e) for e in c] for c in (self.contents, self.rest_contents)]
         header = json.dumps(tables).encode()
         length = len(header).to_bytes(_LENGTH_BYTES, "little")
-        write_whole(path, MAGIC + length + header + self.weights + self.rest)
+        content = MAGIC + length + header + self.weights + self.rest
+        write_whole(path, content + _checksum(content))
 
     @staticmethod
     def load(path: str | Path) -> PackedWeights:
@@ -107,20 +114,28 @@ class PackedWeights:
         """
         try:
             data = Path(path).read_bytes()
-        except OSError as error:
-            raise SnnprofError(f"{path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise SnnprofError(f"{path}: {why}") from error
         start = len(MAGIC) + _LENGTH_BYTES
-        if not data.startswith(MAGIC) or len(data) < start:
+        if not data.startswith((MAGIC, _WITHOUT_SUM)) or len(data) < start:
             raise SnnprofError(f"{path} is no file of packed weights, as pack(model).save writes")
+        content = data[:-_SUM_BYTES] if data.startswith(MAGIC) else data
         end = start + int.from_bytes(data[len(MAGIC) : start], "little")
         try:
-            weights, rest = (tuple(map(_entry, t)) for t in json.loads(data[start:end]))
-            middle = end + sum(entry.size for entry in weights)
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            message = f"{path}: its table of contents is truncated or damaged"
-            raise SnnprofError(message) from error
-        packed = PackedWeights(weights, data[end:middle], rest, data[middle:])
+            weights, rest = decode(_TABLES, strict_json.parse(content[start:end]), "the table")
+            for entry in (*weights, *rest):
+                _check_entry(entry)
+            _check_once((*weights, *rest))
+        except (ValueError, LookupError) as error:
+            raise SnnprofError(
+                f"{path}: its table of contents is truncated or damaged: {error}"
+            ) from error
+        middle = end + sum(entry.size for entry in weights)
+        packed = PackedWeights(weights, content[end:middle], rest, content[middle:])
         packed.check()
+        if content is not data and data[-_SUM_BYTES:] != _checksum(content):
+            raise SnnprofError(f"{path} is damaged: its checksum is of other weights")
         return packed
 
     def check(self) -> None:
@@ -248,19 +263,32 @@ def _entry_of(names: tuple[str, ...], tensor: Tensor, quantiser: Quantiser | Non
     )
 
 
-def _entry(document: dict[str, object]) -> Entry:
-    """An entry as JSON had it. ValueError, TypeError or LookupError where it is none."""
-    entry = Entry(
-        names=tuple(map(str, document["names"])),  # type: ignore[call-overload]
-        coding=str(document["coding"]),
-        dtype=str(document["dtype"]),
-        shape=tuple(map(int, document["shape"])),  # type: ignore[call-overload]
-        channels=Channels(**document["channels"]),  # type: ignore[arg-type]
-    )
-    whole = isinstance(entry.size, int) and min(entry.shape, default=0) >= 0
-    if not entry.names or not whole:
-        raise ValueError(entry)
-    return entry
+_TABLES = tuple[tuple[Entry, ...], tuple[Entry, ...]]  # of weights, and of the rest
+
+
+def _check_entry(entry: Entry) -> None:
+    """Raise ValueError or LookupError for a tensor that cannot be."""
+    if not entry.names:
+        raise ValueError("a tensor without a name")
+    if len(entry.shape) > _MOST_DIMENSIONS or min(entry.shape, default=0) < 0:
+        raise ValueError(f"{entry.names[0]!r:.80} has a shape that no tensor has")
+    if entry.channels.groups < 1:
+        raise ValueError(f"{entry.names[0]!r:.80} has {entry.channels.groups} groups")
+    if entry.dtype not in _DTYPES:
+        raise ValueError(f"{entry.names[0]!r:.80} is of type {entry.dtype!r:.80}")
+    _ = entry.size  # of a coding and a shape that have one
+
+
+def _check_once(entries: tuple[Entry, ...]) -> None:
+    seen: set[str] = set()
+    for name in (name for entry in entries for name in entry.names):
+        if name in seen:
+            raise ValueError(f"{name!r:.80} is there twice")
+        seen.add(name)
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_SUM_BYTES, "little")
 
 
 def _cut(entries: tuple[Entry, ...], payload: bytes) -> dict[str, tuple[Entry, bytes]]:

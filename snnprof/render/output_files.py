@@ -71,8 +71,9 @@ def load(path: str | Path) -> Result:
     """
     try:
         text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SnnprofError(f"cannot read {str(path)!r}: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no UTF-8
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SnnprofError(f"cannot read {str(path)!r}: {why}") from error
     try:
         return from_json(text)
     except SnnprofError as error:

@@ -47,8 +47,8 @@ def write_scalars(
         for name, points in runs.items():
             (folder / name).mkdir(exist_ok=True)
             _write(points, folder / name)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise SnnprofError(f"scalars folder {str(folder)!r}: {reason}") from error
 
 
@@ -165,12 +165,12 @@ def _write(points: Points, folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     stage = folder / f".{secrets.token_hex(4)}"
-    stage.mkdir()
     try:
+        stage.mkdir()
         with SummaryWriter(str(stage), filename_suffix=SUFFIX) as writer:
             for step, tag, value in _present(points):
-                # Float64: a float32 holds no count above 2^24 exactly.
-                writer.add_scalar(tag, value, step, new_style=True, double_precision=True)
+                # Float32, which rounds to 7 digits: TensorBoard's own loader drops doubles.
+                writer.add_scalar(tag, value, step, new_style=True)
         old = [*folder.glob(f"events.out.tfevents.*{SUFFIX}")]
         for file in stage.iterdir():
             file.rename(folder / file.name)

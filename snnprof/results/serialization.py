@@ -5,26 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
-from typing import Any, Union, get_args, get_origin, get_type_hints
+import zlib
+from typing import Any, get_args
 
+from snnprof.core import strict_json
 from snnprof.core.errors import SnnprofError
 from snnprof.results import (
     SCHEMA_VERSION,
     Result,
 )
+from snnprof.results.decoding import decode
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Result)}
+_SCHEMA, _KIND, _RESULT, _SUM = "snnprof_schema", "kind", "result", "crc32"
 
 
 def to_json(result: Result) -> str:
-    """A result as JSON text with its kind and the schema version inside."""
+    """A result as JSON text with its kind, the schema version and a checksum inside."""
     document = {
-        "snnprof_schema": SCHEMA_VERSION,
-        "kind": type(result).__name__,
-        "result": _strict(dataclasses.asdict(result)),
+        _SCHEMA: SCHEMA_VERSION,
+        _KIND: type(result).__name__,
+        _RESULT: _strict(dataclasses.asdict(result)),
     }
-    return json.dumps(document, indent=1, allow_nan=False)
+    return json.dumps({**document, _SUM: _checksum(document)}, indent=1, allow_nan=False)
 
 
 def _strict(value: Any) -> Any:
@@ -36,57 +39,46 @@ def _strict(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _checksum(document: dict[str, Any]) -> str:
+    """CRC-32 of what the document says, whatever its layout."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
 def from_json(text: str) -> Result:
     """The result that :func:`to_json` wrote.
 
     Raises:
-        SnnprofError: not JSON, not one of our results, or another schema version.
+        SnnprofError: not JSON, not one of our results, another schema version, a value of another
+            type than its field's, or a file that was changed after it was written.
     """
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
+        document = strict_json.parse(text)
+    except ValueError as error:
         raise SnnprofError(f"not JSON: {error}") from error
-    if not isinstance(document, dict) or str(document.get("kind")) not in _KINDS:
+    if not isinstance(document, dict) or str(document.get(_KIND)) not in _KINDS:
         raise SnnprofError(f"not a snnprof result; known kinds: {', '.join(sorted(_KINDS))}")
-    version = document.get("snnprof_schema")
-    if version != SCHEMA_VERSION:
+    version = document.get(_SCHEMA)
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise SnnprofError(
-            f"schema version {version}: this snnprof reads version {SCHEMA_VERSION}; use the "
+            f"schema version {version!r:.80}: this snnprof reads version {SCHEMA_VERSION}; use the "
             "snnprof that wrote the file"
         )
+    checksum = document.pop(_SUM, None)
     try:
-        result: Result = _decode(_KINDS[document["kind"]], dict(document["result"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise SnnprofError(f"a damaged snnprof result: {error!r}") from error
+        _check_names(document)
+        result: Result = decode(_KINDS[document[_KIND]], document[_RESULT], _RESULT)
+    except ValueError as error:
+        raise SnnprofError(f"a damaged snnprof result: {error}") from error
+    if checksum is not None and checksum != _checksum(document):
+        raise SnnprofError(
+            "damaged, or changed after it was saved: its checksum is of other figures; to read it "
+            f"as it is, take the line {_SUM!r} out"
+        )
     return result
 
 
-def _is_made(field: dataclasses.Field[Any]) -> bool:
-    """True where the default is made anew: an empty dict."""
-    return field.default_factory is not dataclasses.MISSING
-
-
-def _decode(expected: Any, value: Any) -> Any:
-    """Rebuild nested frozen dataclasses and tuples from what JSON made of them."""
-    if value is None:
-        return None
-    if expected is float and isinstance(value, str):
-        return float(value)
-    if dataclasses.is_dataclass(expected):
-        hints = get_type_hints(expected)
-        # A file from before a field was added lacks it: not measured, no notes.
-        names = [
-            field.name
-            for field in dataclasses.fields(expected)
-            if field.name in value or not (field.default in (None, ()) or _is_made(field))
-        ]
-        return expected(**{name: _decode(hints[name], value[name]) for name in names})  # type: ignore[operator]
-    origin, arguments = get_origin(expected), get_args(expected)
-    if origin in (Union, types.UnionType):
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _decode(inner, value)
-    if origin is tuple:
-        if arguments[-1] is ...:
-            return tuple(_decode(arguments[0], item) for item in value)
-        return tuple(_decode(kind, item) for kind, item in zip(arguments, value, strict=True))
-    return value
+def _check_names(document: dict[str, Any]) -> None:
+    names = (_SCHEMA, _KIND, _RESULT)
+    if set(document) != set(names):
+        raise ValueError(f"it holds {', '.join(sorted(document)):.80} beside {_SUM}")

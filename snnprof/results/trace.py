@@ -38,8 +38,7 @@ class TraceResult:
     Attributes:
         name: the run's name in TensorBoard.
         folder: the files of the trace lie there.
-        trace: the file that the torch-tb-profiler plug-in reads.
-        perfetto: the same events for ui.perfetto.dev and chrome://tracing.
+        trace: the gzipped file that Perfetto, the torch-tb-profiler plug-in and HTA read.
         steps: recorded steps.
         operators: torch's operators, the longest first.
         ranges: layers by time step (forward passes only), optimiser steps; longest first.
@@ -49,7 +48,6 @@ class TraceResult:
     name: str
     folder: Path
     trace: Path
-    perfetto: Path
     steps: int
     operators: tuple[OperatorTime, ...]
     ranges: tuple[OperatorTime, ...]

@@ -249,6 +249,11 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     }
 
 
+def single(value: float) -> float:
+    """The float32 next to it, as a double: what TensorBoard is given."""
+    return torch.tensor(value, dtype=torch.float32).item()
+
+
 def test_scalars_of_a_followed_training_have_the_epoch_as_step(tmp_path: Path) -> None:
     done(
         "--timesteps=1,2", "--epochs=1", "--batch-size=512", "--during-training",
@@ -261,11 +266,12 @@ def test_scalars_of_a_followed_training_have_the_epoch_as_step(tmp_path: Path) -
     start, end = (one for one in sweep.results if one.timesteps == 2)
     least = "coherence/cosine of membranes, least"
     assert found[least] == {
-        0: min(row.cosine_membrane or 0 for row in start.rows),
-        1: min(row.cosine_membrane or 0 for row in end.rows),
+        0: single(min(row.cosine_membrane or 0 for row in start.rows)),
+        1: single(min(row.cosine_membrane or 0 for row in end.rows)),
     }
-    assert found["training/loss"] == {1: end.training_loss}
-    assert found["fired share/features.4"] == {0: start.rows[1].fired, 1: end.rows[1].fired}
+    assert found["training/loss"] == {1: single(end.training_loss)}
+    fired = single(start.rows[1].fired), single(end.rows[1].fired)
+    assert found["fired share/features.4"] == {0: fired[0], 1: fired[1]}
 
 
 def test_scalars_over_t(tmp_path: Path) -> None:

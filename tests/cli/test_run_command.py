@@ -317,7 +317,7 @@ def test_scalars_that_cannot_be_written_cost_neither_files_nor_table(
 
 
 def test_a_full_terminal_costs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("snnprof.render.terminal.show", full)

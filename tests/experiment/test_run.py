@@ -1,6 +1,8 @@
 """Runs over several T, in every mode, with what else a run can measure."""
 
 import csv
+import gzip
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -277,7 +279,11 @@ def test_traces_come_after_all_else(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"tensorboard --logdir {folder}" in result.stdout
     run_folder = folder / "vgg5 lif fp32 online T2"
-    assert {"perfetto.json", "operators.md"} <= {file.name for file in run_folder.iterdir()}
+    assert (run_folder / "operators.md").exists()
+    (trace,) = run_folder.glob("*.pt.trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    counters = {event["name"] for event in events if event["ph"] == "C"}
+    assert counters == {"SOPs per sample", "firing rate (%)"}
     assert list((folder / "vgg5 lif fp32 online").glob("events.out.tfevents.*"))
     (tmp_path / "taken").write_text("")
     assert "taken" in refused(*arguments[:-1], f"--trace={tmp_path / 'taken'}")

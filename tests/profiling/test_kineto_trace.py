@@ -1,17 +1,15 @@
 """Traces: what lies where, what the ranges are called, and that nothing else changes."""
 
 import csv
+import gzip
 import json
 import os
 import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,16 @@ from torch import Tensor, nn
 from snnprof.core.errors import SnnprofError
 from snnprof.models import create
 from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
+from snnprof.profiling.trace_counters import with_counters
 from snnprof.render.operator_table import to_csv, to_markdown
+from snnprof.results import CountResult, LayerCount, NeuronRate
 from snnprof.results.trace import OperatorTime, TraceResult
+from snnprof.spiking.lif import LIF
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import BatchRun
 from snnprof.training.modes import find_mode
+from tests.support.tensorboard import get, tensorboard
 
 T = 2
 
@@ -45,10 +47,22 @@ def traced(folder: Path, mode: str = "stbp", **settings: Any) -> TraceResult:
     return trace_steps(step, folder, name=mode, model=model, timesteps=T, active=2, **settings)
 
 
+def counted() -> CountResult:
+    """600 SOPs of three samples in the last layer; the first neurons fire 0.1, then 0.2."""
+    model, _ = training("stbp")
+    neuron = next(name for name, m in model.named_modules() if isinstance(m, LIF))
+    last = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    layer = LayerCount(
+        last, "linear", "BINARY", "REAL", "AC", False, 2, 0.5, 600, 600, 1.0, 1, 1, 1, 2
+    )
+    rate = NeuronRate(neuron, 0.15, (0.1, 0.2), 40, 6, 2)
+    return CountResult((layer,), 3, T, neurons=(rate,))
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TraceResult]:
     folder = tmp_path_factory.mktemp("traces")
-    return {mode: traced(folder, mode) for mode in ("stbp", "online")}
+    return {mode: traced(folder, mode, counts=counted()) for mode in ("stbp", "online")}
 
 
 def test_the_folder_holds_what_was_promised(both: dict[str, TraceResult]) -> None:
@@ -57,17 +71,21 @@ def test_the_folder_holds_what_was_promised(both: dict[str, TraceResult]) -> Non
         assert result.steps == 2
         files = {file.name for file in result.folder.iterdir()}
         assert files == {
-            result.trace.name, "perfetto.json", "operators.md", "operators.csv", "ranges.md",
-            "ranges.csv",
+            result.trace.name, "operators.md", "operators.csv", "ranges.md", "ranges.csv",
         }  # fmt: skip
         # <worker>.<span>.pt.trace.json, as the plug-in splits it
-        assert re.fullmatch(r".+_\d+\.\d+\.pt\.trace\.json", result.trace.name)
-        assert result.perfetto.read_bytes() == result.trace.read_bytes()
+        assert re.fullmatch(r".+_\d+\.\d+\.pt\.trace\.json\.gz", result.trace.name)
     assert {file.name for file in both["stbp"].folder.parent.iterdir()} == {"stbp", "online"}
 
 
+def document_of(result: TraceResult) -> dict[str, Any]:
+    with gzip.open(result.trace, "rt", encoding="utf-8") as file:
+        found: dict[str, Any] = json.load(file)
+    return found
+
+
 def events(result: TraceResult, category: str) -> list[dict[str, Any]]:
-    document = json.loads(result.trace.read_text("utf-8"))
+    document = document_of(result)
     assert (document["with_stack"], document["profile_memory"], document["record_shapes"]) == (
         1, 1, 1,
     )  # fmt: skip
@@ -101,6 +119,37 @@ def test_every_layer_has_a_range(both: dict[str, TraceResult]) -> None:
     assert both["stbp"].not_marked == both["online"].not_marked == ()
     in_file = Counter(event["name"] for event in events(both["online"], "user_annotation"))
     assert {name: n for name, n in in_file.items() if " t=" in name} == online
+
+
+def test_the_rank_is_in_the_file(both: dict[str, TraceResult]) -> None:
+    assert document_of(both["stbp"])["distributedInfo"]["rank"] == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "sops", "rates"),
+    [
+        ("online", 100.0, [10.0, 20.0]),  # 600 SOPs / 3 samples / 2 time steps a range
+        ("stbp", 200.0, [15.0]),  # both in one range, at the mean of their rates
+    ],
+)
+def test_counters_lie_over_the_layers(
+    both: dict[str, TraceResult], mode: str, sops: float, rates: list[float]
+) -> None:
+    last = counted().rows[0].name
+    ranges = events(both[mode], "user_annotation")
+    of_last = [event for event in ranges if event["name"].startswith(f"{last} t=")]
+    counters = events(both[mode], "snnprof")
+    assert {event["ph"] for event in counters} == {"C"}
+    found = [event for event in counters if event["name"] == "SOPs per sample"]
+    assert [event["args"]["SOPs per sample"] for event in found] == [sops, 0] * len(of_last)
+    assert [event["ts"] for event in found[::2]] == [event["ts"] for event in of_last]
+    assert {event["pid"] for event in counters} == {of_last[0]["pid"]}
+    fired = [event["args"]["firing rate (%)"] for event in counters if event not in found]
+    assert fired == pytest.approx(rates * 2)  # two recorded steps
+
+
+def test_a_trace_of_another_make_is_left_as_it_is() -> None:
+    assert with_counters("{}", None) == "{}"
 
 
 def test_operators_by_hand(both: dict[str, TraceResult]) -> None:
@@ -146,7 +195,7 @@ def test_the_writer_of_the_tables_can_be_given(tmp_path: Path) -> None:
     )
     assert given == [("operators", "ranges")]
     files = {file.name for file in result.folder.iterdir()}
-    assert files == {result.trace.name, "perfetto.json", "operators.csv"}
+    assert files == {result.trace.name, "operators.csv"}
 
 
 def test_tables_by_hand() -> None:
@@ -267,37 +316,9 @@ def test_an_earlier_trace_is_replaced(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["stbp"]
 
 
-@contextmanager
-def tensorboard(folder: Path) -> Iterator[str]:
-    """The address of a TensorBoard on that folder, on a port that it finds free itself."""
-    command = [
-        sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1",
-        "--port", "0", "--load_fast", "false",
-    ]  # fmt: skip
-    log = folder.parent / f"{folder.name}.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end and process.poll() is None:
-            found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-            if found:
-                yield found[0]
-                return
-            time.sleep(0.2)
-        pytest.skip(f"TensorBoard does not start here: {log.read_text()[-300:]}")
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def get(address: str) -> Any:
-    with urllib.request.urlopen(address, timeout=20) as answer:
-        return json.loads(answer.read())
-
-
 def test_tensorboard_lists_the_plugin_and_shows_the_runs(both: dict[str, TraceResult]) -> None:
-    with tensorboard(both["stbp"].folder.parent) as address:
+    # The other loader serves no plug-in's own data.
+    with tensorboard(both["stbp"].folder.parent, "--load_fast=false") as address:
         plugin = f"{address}/data/plugin/pytorch_profiler"
         get(f"{address}/data/plugins_listing")
         end = time.monotonic() + 60
