@@ -9,6 +9,7 @@ from snnprof.experiment.augmentation import Augmentation, augmented, save_batch_
 from snnprof.experiment.data_sets import load as load_data
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
+from snnprof.experiment.summary import summary
 from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
 from snnprof.profiling.step_profiler import profile
@@ -27,6 +28,10 @@ from snnprof.results import (
     InferenceProfile,
     LayerCoherence,
     LayerCount,
+    Layers,
+    MacCheck,
+    ModelSummary,
+    ModuleRow,
     NeuronRate,
     Report,
     ReportRow,
@@ -52,6 +57,10 @@ __all__ = [
     "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
+    "Layers",
+    "MacCheck",
+    "ModelSummary",
+    "ModuleRow",
     "NeuronEquations",
     "NeuronOperations",
     "NeuronRate",
@@ -91,5 +100,6 @@ __all__ = [
     "save_batch_picture",
     "size_bytes",
     "stepwise",
+    "summary",
     "unpack",
 ]

@@ -10,9 +10,10 @@ import click
 
 from snnprof.cli.coherence import coherence_command
 from snnprof.cli.listings import energy_tables_command, models_command
-from snnprof.cli.options import debug_asked, debug_option
+from snnprof.cli.options import debug_asked, debug_option, echo_line
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
+from snnprof.cli.summary import summary_command
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 
 
@@ -49,7 +50,7 @@ class _OneLineErrors(click.Group):
             message = "out of memory: try fewer time steps, smaller images or smaller batches"
         except OSError as error:
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
-        click.echo(f"Error: {' '.join(message.split())}", err=True)
+        echo_line(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 
 
@@ -69,6 +70,7 @@ def cli() -> None:
 COMMANDS = (
     run_command,
     coherence_command,
+    summary_command,
     show_command,
     merge_command,
     price_command,

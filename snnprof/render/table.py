@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from snnprof.core.visible_text import visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -15,7 +17,7 @@ MEGA, MILLI, MIB = 1e6, 1e-3, 2.0**20
 
 @dataclass(frozen=True)
 class View:
-    """A formatted table.
+    """A formatted table. Its text is one line each, and printable, whatever names are in it.
 
     Attributes:
         title: one line.
@@ -27,6 +29,8 @@ class View:
         units: symbol of each column's unit; empty where there is none, or no column has any.
         names: headings without units, short ones for a narrow page; empty where they are the same.
         best: line and column of the cells that are the best of their column.
+        tree: of a tree, the depth of each row; its first column is then of branches.
+        spare: headings of columns that a narrow screen leaves out, the first first.
     """
 
     title: str
@@ -38,6 +42,16 @@ class View:
     units: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     best: frozenset[tuple[int, int]] = frozenset()
+    tree: tuple[int, ...] = ()
+    spare: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("title", "caption"):
+            object.__setattr__(self, name, visible(getattr(self, name)))
+        for name in ("columns", "notes", "explained", "units", "names", "spare"):
+            object.__setattr__(self, name, tuple(map(visible, getattr(self, name))))
+        rows = tuple(tuple(map(visible, cells)) for cells in self.rows)
+        object.__setattr__(self, "rows", rows)
 
 
 @singledispatch

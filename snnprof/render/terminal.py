@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Literal
@@ -10,16 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
+from snnprof.core.visible_text import visible
 from snnprof.render.report_table import Presented
 from snnprof.render.table import View, view
-from snnprof.results import Result
+from snnprof.results import Layers, Result
 
 # Enough for any table of ours where the output is a file or a pipe.
 _PIPE_WIDTH = 400
 
 
-def show(result: Result | Presented, file: IO[str] | None = None, explain: bool = False) -> None:
+def show(
+    result: Result | Presented | Layers, file: IO[str] | None = None, explain: bool = False
+) -> None:
     """Print a result's table and its notes.
 
     Where the terminal is too narrow for the table, its rows become columns, in as many blocks as
@@ -41,14 +46,16 @@ def show_view(table: View, file: IO[str] | None = None, explain: bool = False) -
     def fits(grid: Table) -> bool:
         return console.measure(grid, options=wide).maximum <= console.width
 
-    grid = _grid(table.columns, table.rows)
     console.print(Text(table.title, style="bold"))
     if table.caption:
         console.print(Text(table.caption))
-    for number, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
+    blocks, left_out = _tree(table, fits) if table.tree else (_blocks(table, fits), "")
+    for number, block in enumerate(blocks):
         if number:
             console.print()
         console.print(block)
+    if left_out:
+        console.print(Text(f"- Left out at this width: {left_out}; -o FILE writes all of it."))
     for note in (*table.notes, *(table.explained if explain else ())):
         console.print(Text(f"- {note}"))
     if table.explained and not explain:
@@ -126,10 +133,46 @@ class ProgressBar(Progress):
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        grid.add_column(_folded(heading), justify=_side(cells), no_wrap=True)
+        grid.add_column(_folded(visible(heading)), justify=_side(cells), no_wrap=True)
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(visible(cell)) for cell in row))
     return grid
+
+
+def _blocks(table: View, fits: Callable[[Table], bool]) -> list[Table]:
+    grid = _grid(table.columns, table.rows)
+    return [grid] if fits(grid) else [*_transposed(table, fits)]
+
+
+def _tree(table: View, fits: Callable[[Table], bool]) -> tuple[list[Table], str]:
+    """The tree with as many columns as fit, and the headings of those that do not."""
+    branches = _branches([cells[0] for cells in table.rows], table.tree)
+    places = [*range(len(table.columns))]
+    left_out: list[str] = []
+    while True:
+        rows = [
+            (branch, *(cells[place] for place in places[1:]))
+            for branch, cells in zip(branches, table.rows, strict=True)
+        ]
+        grid = _grid([table.columns[place] for place in places], rows)
+        if fits(grid) or len(left_out) == len(table.spare):
+            return [grid], ", ".join(left_out)
+        left_out.append(table.spare[len(left_out)])
+        places.remove(table.columns.index(left_out[-1]))
+
+
+def _branches(names: Sequence[str], depths: Sequence[int]) -> list[str]:
+    """Each name behind its branch of a tree, of names below each other without what is above."""
+    above: list[tuple[str, Tree]] = []
+    for name, depth in zip(names, depths, strict=True):
+        outer = above[depth - 1][0].partition(" ")[0] if depth > 1 else ""
+        short = Text(name.removeprefix(f"{outer}.") if outer else name)
+        node = above[depth - 1][1].add(short) if depth else Tree(short)
+        above[depth:] = [(name, node)]
+    page = io.StringIO()
+    width = 2 * max(map(len, names)) + 4 * len(above) + 4 * max(depths)
+    Console(width=width, file=page, color_system=None).print(above[0][1])
+    return [line.rstrip() for line in page.getvalue().split("\n")[: len(names)]]
 
 
 def _transposed(table: View, fits: Callable[[Table], bool]) -> Iterator[Table]:
