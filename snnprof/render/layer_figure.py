@@ -19,8 +19,8 @@ from snnprof.results import CountResult, EnergyResult, NeuronRate, Report
 
 _INCH_PER_LAYER = 0.13
 _INCH_PER_BAR = 0.09
-_AROUND = 0.6  # inches of axes and labels around a panel
-_LONGEST = 26  # letters of a layer's name
+_AROUND = 0.8  # inches of axes and labels around a panel
+_LONGEST = 22  # letters of a layer's name
 _USUAL_PRICE = "operands"
 
 
@@ -140,7 +140,7 @@ def _bars(figure: Any, place: Any, rows: Sequence[LayerFigures], layers: Sequenc
     conventions = ", ".join(dict.fromkeys(row.convention for row in rows))
     drawn_kinds = [
         ("SOPs", COUNT, [row.synops for row in rows]),
-        (f"energy, {label(conventions)}", JOULES, [row.energy_j for row in rows]),
+        (f"energy, {_short(conventions)}", JOULES, [row.energy_j for row in rows]),
     ]
     panels = [panel for panel in drawn_kinds if any(panel[2])]
     grid = place.subgridspec(1, len(panels))
@@ -173,7 +173,7 @@ def _panel(
         places = [place - 0.4 + height * (number + 0.5) for place in range(len(layers))]
         lengths = [of_row.get(layer, math.nan) / factor for layer in layers]  # nan: no bar
         axes.barh(places, lengths, height=height, label=label(name))
-    axes.set_xlabel(f"{heading}{f' ({symbol})' if symbol else ''} per sample")
+    axes.set_xlabel(f"{heading}\n{f'({symbol} per sample)' if symbol else 'per sample'}")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
 

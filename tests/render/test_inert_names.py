@@ -15,6 +15,7 @@ from snnprof.energy.pricing import price
 from snnprof.render.csv import csv as as_csv
 from snnprof.render.latex import latex
 from snnprof.render.markdown import markdown
+from snnprof.render.operator_table import to_csv, to_markdown
 from snnprof.render.table import view
 from snnprof.render.terminal import show
 from snnprof.results import (
@@ -30,6 +31,7 @@ from snnprof.results import (
     ReportRow,
     StepProfile,
 )
+from snnprof.results.trace import OperatorTime
 
 HOSTILE = (
     "=1+1",
@@ -175,3 +177,14 @@ def test_names_stay_raw_for_programs(tmp_path: Path) -> None:
 def test_a_view_is_of_single_lines() -> None:
     table = view(counts("a\nb"))
     assert table.rows[0][0] == r"a\nb"
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_tables_of_operators_are_inert_too(name: str) -> None:
+    rows = [OperatorTime(name, 1, 0.5, 0.5, 0)]
+    (_, *cells), *rest = [*csv.reader(io.StringIO(to_csv(rows)))][1:]
+    assert not rest
+    assert cells[0] == "1"
+    assert not re.match(r"[=+\-@\s]", to_csv(rows).splitlines()[1])
+    assert _bars(to_markdown("x", rows).splitlines()[4]) == 6  # five cells
+    assert len(to_markdown("x", rows).splitlines()) == 5

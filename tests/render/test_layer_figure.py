@@ -1,6 +1,7 @@
 """Pictures of layers."""
 
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,12 @@ def counted(counts: CountResult) -> CountResult:
 
 def drawn(result: object, path: Path) -> list[str]:
     """The words in a picture, and a check that it is one column wide: 3.4 in = 244.8 pt."""
-    snnprof.save(result, path)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, where there is no room
+        snnprof.save(result, path)  # type: ignore[arg-type]
     text = path.read_text()
     assert 'width="244.8pt"' in text
-    return re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    return re.findall(r">([^<>\n]+)</t(?:ext|span)>", text)
 
 
 def test_counts_have_a_heat_map_and_bars(counted: CountResult, tmp_path: Path) -> None:
@@ -34,8 +37,7 @@ def test_counts_have_a_heat_map_and_bars(counted: CountResult, tmp_path: Path) -
     for word in ("firing rate (%)", "time step", "lif", "lif_2", "stem", "fc_1"):
         assert word in words
     # 400 and 100 SOPs over 2 samples; 200 MACs * 4.6 pJ = 920 pJ
-    assert "SOPs per sample" in words
-    assert "energy, operands (pJ) per sample" in words
+    assert {"SOPs", "per sample", "energy, operands", "(pJ per sample)"} <= set(words)
     assert {"1", "2"} <= set(words)  # the time steps
 
 
@@ -45,13 +47,13 @@ def test_without_time_steps_the_map_has_one_column(counts: CountResult, tmp_path
 
 def test_energy_alone_has_its_bars(counts: CountResult, tmp_path: Path) -> None:
     words = drawn(snnprof.price(counts, "spikformer"), tmp_path / "x.svg")
-    assert "energy, spikformer (pJ) per sample" in words
+    assert {"energy, spikformer", "(pJ per sample)"} <= set(words)
     assert not any("SOPs" in word for word in words)
 
 
 def test_a_report_of_one_t_has_bars_of_its_rows(report: Report, tmp_path: Path) -> None:
     words = drawn(report, tmp_path / "x.svg")
-    assert {"stbp", "online", "SOPs per sample"} <= set(words)  # what the rows differ in
+    assert {"stbp", "online", "SOPs"} <= set(words)  # what the rows differ in
     assert "firing rate (%)" not in words
     assert "firing rate (%)" in drawn(Report(report.rows[:1]), tmp_path / "x.svg")
 
@@ -62,13 +64,13 @@ def test_a_report_of_several_t_has_scaling_and_its_layers_bars(
     first = report.rows[0]
     several = Report((first, replace(first, timesteps=4)))
     assert "time steps T" in drawn(several, tmp_path / "x.svg")
-    assert {"T = 2", "T = 4", "SOPs per sample"} <= set(drawn(Layers(several), tmp_path / "y.svg"))
+    assert {"T = 2", "T = 4", "SOPs"} <= set(drawn(Layers(several), tmp_path / "y.svg"))
 
 
 def test_long_names_leave_their_middle_out(counted: CountResult, tmp_path: Path) -> None:
     layer = replace(counted.rows[1], name="a_block_of_a_very_long_name.conv_1")
     words = drawn(replace(counted, rows=(layer,)), tmp_path / "x.svg")
-    assert "a_block_of_a_…_name.conv_1" in words
+    assert "a_block_of_…ame.conv_1" in words
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
