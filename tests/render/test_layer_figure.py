@@ -92,3 +92,11 @@ def _stem_alone() -> CountResult:
         "stem", "conv2d", "REAL", "REAL", "MAC", True, 2, 1.0, 400, None, 400.0, 400, 400, 40, 40,
     )  # fmt: skip
     return CountResult((stem,), 2)
+
+
+def test_a_name_with_an_underscore_has_its_place_in_the_legend(
+    report: Report, tmp_path: Path
+) -> None:
+    rows = tuple(replace(row, model=f"_{row.mode}", mode=None) for row in report.rows)
+    words = drawn(Report(rows), tmp_path / "x.svg")
+    assert {"_stbp", "_online"} <= {word.strip() for word in words}
