@@ -81,11 +81,11 @@ def _count(
     model: nn.Module, run: Callable[[Tensor], Any], x: Tensor
 ) -> tuple[dict[str, int], dict[str, str]]:
     """MACs of every module itself, and what fvcore has no formula for in it."""
-    from fvcore.nn import FlopCountAnalysis
-
     traced = _Traced(model, run).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(traced, (x,))
         analysis.set_op_handle(**dict.fromkeys(_NO_MACS, _nothing))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
