@@ -10,6 +10,7 @@ from snnprof.experiment.augmentation import Augmentation, augmented, save_batch_
 from snnprof.experiment.data_sets import load as load_data
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
+from snnprof.experiment.summary import summary
 from snnprof.experiment.training import train
 from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
@@ -29,6 +30,10 @@ from snnprof.results import (
     InferenceProfile,
     LayerCoherence,
     LayerCount,
+    Layers,
+    MacCheck,
+    ModelSummary,
+    ModuleRow,
     NeuronRate,
     Report,
     ReportRow,
@@ -56,6 +61,10 @@ __all__ = [
     "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
+    "Layers",
+    "MacCheck",
+    "ModelSummary",
+    "ModuleRow",
     "NeuronEquations",
     "NeuronOperations",
     "NeuronRate",
@@ -95,6 +104,7 @@ __all__ = [
     "save_batch_picture",
     "size_bytes",
     "stepwise",
+    "summary",
     "train",
     "unpack",
 ]

@@ -18,6 +18,10 @@ def test_public_names_are_locked() -> None:
         "InferenceProfile",
         "LayerCoherence",
         "LayerCount",
+        "Layers",
+        "MacCheck",
+        "ModelSummary",
+        "ModuleRow",
         "NeuronEquations",
         "NeuronOperations",
         "NeuronRate",
@@ -57,6 +61,7 @@ def test_public_names_are_locked() -> None:
         "save_batch_picture",
         "size_bytes",
         "stepwise",
+        "summary",
         "train",
         "unpack",
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 import torch
 
+from snnprof.cli.options import echo_line
 from snnprof.energy.conventions import (
     CONVENTIONS,
     Convention,
@@ -51,15 +52,15 @@ def energy_tables_command(name: str | None) -> None:
     for each in names:
         convention = find_convention(each)
         prices = [f"{what} {shown(value)}" for what, value in _prices(convention)]
-        click.echo(f"{convention.name}: {', '.join(prices) or 'a formula of its own'}")
-        click.echo(f"  {convention.description}")
+        echo_line(f"{convention.name}: {', '.join(prices) or 'a formula of its own'}")
+        echo_line(f"  {convention.description}")
         if convention.suited_to:
-            click.echo(f"  for: {convention.suited_to}")
+            echo_line(f"  for: {convention.suited_to}")
         if name is not None:
-            click.echo(f"  leaves out: {convention.leaves_out}")
-            click.echo(f"  source: {convention.source}")
+            echo_line(f"  leaves out: {convention.leaves_out}")
+            echo_line(f"  source: {convention.source}")
             for constant in convention.constants.values():
-                click.echo(f"  {_described(constant)}")
+                echo_line(f"  {_described(constant)}")
     if name is None:
         click.echo(
             "All of one: snnprof energy-tables NAME (constants, sources, what it leaves out)"

@@ -12,10 +12,11 @@ import click
 from snnprof.cli.coherence import coherence_command
 from snnprof.cli.doctor import doctor_command
 from snnprof.cli.listings import energy_tables_command, models_command
-from snnprof.cli.options import debug_asked, debug_option
+from snnprof.cli.options import debug_asked, debug_option, echo_line
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
 from snnprof.cli.standard_streams import standard_streams
+from snnprof.cli.summary import summary_command
 from snnprof.cli.train import train_command
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError, is_out_of_memory
@@ -56,7 +57,7 @@ class _OneLineErrors(click.Group):
         except OSError as error:
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
         with suppress(OSError):  # standard error may be full too
-            click.echo(f"Error: {' '.join(message.split())}", err=True)
+            echo_line(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 
 
@@ -91,6 +92,7 @@ COMMANDS = (
     run_command,
     train_command,
     coherence_command,
+    summary_command,
     show_command,
     merge_command,
     price_command,

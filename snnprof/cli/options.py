@@ -12,6 +12,7 @@ import click
 
 from snnprof.core.environment import DEVICES
 from snnprof.core.errors import SnnprofError
+from snnprof.core.visible_text import visible
 from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.models import WEIGHTS
 
@@ -159,6 +160,11 @@ def joined(numbers: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(number for several in numbers for number in several)
 
 
+def echo_line(text: str, err: bool = False) -> None:
+    """Print one line, whatever names are in it."""
+    click.echo(visible(" ".join(text.splitlines())), err=err)
+
+
 _DEBUG = "snnprof.debug"
 
 
@@ -195,4 +201,4 @@ def warnings_once() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
-        click.echo(f"Warning: {message}", err=True)
+        echo_line(f"Warning: {message}", err=True)

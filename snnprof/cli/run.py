@@ -17,6 +17,7 @@ from snnprof.cli.options import (
     TERMINAL,
     WHOLE_NUMBERS,
     OnceOnly,
+    echo_line,
     joined,
     listed,
     network_options,
@@ -41,9 +42,9 @@ from snnprof.experiment.settings import (
 )
 from snnprof.models import list_models
 from snnprof.profiling.step_memory import OutOfMemory
-from snnprof.render.output_files import check_output, is_picture, save, write_each
+from snnprof.render.output_files import check_output, save, write_each
 from snnprof.render.output_formats import FORMATS
-from snnprof.results import Report
+from snnprof.results import Layers, Report
 from snnprof.spiking.neuron_registry import NEURONS
 from snnprof.training.layouts import AUTO, LAYOUTS
 from snnprof.training.losses import LOSSES
@@ -191,6 +192,12 @@ from snnprof.training.step_runner import AMP
 @click.option(
     "--strict", is_flag=True, help="NaN or infinity in a layer's input makes the row fail."
 )
+@click.option(
+    "--layers",
+    metavar="FILE",
+    help="Also write every layer of every row, per sample, by suffix: layers.csv, .md, .tex; a "
+    "picture has bars.",
+)
 @table_options
 @click.option(
     "-o",
@@ -198,12 +205,13 @@ from snnprof.training.step_runner import AMP
     "outputs",
     multiple=True,
     help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Pictures draw time and memory "
-    "over several T (extra plots). Repeat it. The table is always printed (-).",
+    "over several T, else the layers (extra plots). Repeat it. The table is always printed (-).",
 )
 def run_command(
     neurons: tuple[str, ...],
     variants: tuple[str, ...],
     outputs: tuple[str, ...],
+    layers: str | None,
     table: TableOptions,
     **settings: Any,
 ) -> None:
@@ -232,8 +240,7 @@ def run_command(
     for model in settings["model"]:
         find_builder(model)  # first: its module may register formats and the like
     files = [check_output(output) for output in outputs if output != TERMINAL]
-    if any(is_picture(file) for file in files) and len(set(settings["timesteps"])) < 2:
-        raise SnnprofError("a picture of time and memory over T needs several --timesteps")
+    of_layers = None if layers is None else check_output(layers)
     settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
     settings["modes"] = settings["modes"] or None
     if (precision := settings.pop("precision")) is not None:
@@ -248,7 +255,7 @@ def run_command(
             raise _nothing_measured(report)  # one line: warnings are of what is in a table
     if taken is not None:
         report = replace(report, notes=(*report.notes, taken))
-    unsaved = _write(report, table, files, settings["trace"])
+    unsaved = _write(report, table, files, of_layers, settings["trace"])
     table.show(table.present(report))
     if unsaved:
         raise SnnprofError("; ".join(unsaved))
@@ -337,12 +344,16 @@ def _end(report: Report) -> None:
         how_many = f"{len(failed)} of {len(report.rows)} rows failed"
         which = ": " if len(failed) == 1 else "; the first: "
         first = f"{failed[0].name}: {failed[0].failure}"
-        click.echo(f"Error: {how_many}{which}{first}", err=True)
+        echo_line(f"Error: {how_many}{which}{first}", err=True)
         sys.exit(1)
 
 
 def _write(
-    report: Report, table: TableOptions, files: Sequence[Path], trace: str | None
+    report: Report,
+    table: TableOptions,
+    files: Sequence[Path],
+    layers: Path | None,
+    trace: str | None,
 ) -> list[str]:
     """Write the files, before the table is shown: a reader such as head may close the pipe.
 
@@ -352,9 +363,15 @@ def _write(
     from snnprof.render.tensorboard import write_scalars
 
     writers = [partial(save, table.present(report), file) for file in files]
+    if layers is not None:
+        writers.append(partial(_save_layers, report, layers))
     if trace is not None:
         writers.append(partial(write_scalars, report, Path(trace)))
     return write_each(writers)
+
+
+def _save_layers(report: Report, path: Path) -> None:
+    save(Layers(report), path)
 
 
 def _batch_size(text: str | None) -> int | str | None:

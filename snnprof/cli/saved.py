@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from snnprof.cli.options import TERMINAL, OnceOnly
+from snnprof.cli.options import TERMINAL, OnceOnly, echo_line
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import at_precision, convention_names
@@ -125,7 +125,7 @@ def compare_command(base: str, new: str, limits: tuple[str, ...], outputs: tuple
         for each in figures
     ]
     if lines:
-        click.echo(f"Beyond the limits: {'; '.join(lines)}", err=True)
+        echo_line(f"Beyond the limits: {'; '.join(lines)}", err=True)
         sys.exit(BEYOND_LIMIT)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError
+from snnprof.counting.module_outputs import ModuleOutputs
 from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.pricing import price
 from snnprof.quantization.size import size_bytes
@@ -108,6 +109,7 @@ def row(
         seed=_whole(name, "seed", seed),
         data=_words(name, "data", data),
         more=_own_cells(name, more),
+        modules=() if model is None else tuple(ModuleOutputs(model).rows(None, None, None)),
         **({} if model is None else model_figures(model)) | _operations(name, nops),
     )
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
+from snnprof.counting.module_outputs import ModuleOutputs
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import price
 from snnprof.experiment.metrics import ACCURACY, Metric
@@ -29,8 +30,9 @@ from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
-from snnprof.results import StepProfile
+from snnprof.results import ModuleRow, StepProfile
 from snnprof.spiking.neuron_operations import NeuronOperations
+from snnprof.training.found_layout import FoundLayout
 from snnprof.training.sequences import as_sequence
 from snnprof.training.stepped_model import SteppedModel
 
@@ -133,7 +135,11 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
     model = stepped.model
-    with warnings.catch_warnings(), NeuronOperations(model) as operations:
+    with (
+        warnings.catch_warnings(),
+        NeuronOperations(model) as operations,
+        ModuleOutputs(model) as outputs,
+    ):
         if settings.strict:  # then it is an error, and need not be a warning too
             warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
         counts, figure = evaluate(
@@ -152,8 +158,21 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
         loss=run.loss,
+        modules=module_rows(outputs, run.setup.layout_found, run.timesteps),
         **_with_operations(model_figures(model), operations.per_sample(counts.samples)),
     )
+
+
+def module_rows(
+    outputs: ModuleOutputs, found: FoundLayout, timesteps: int
+) -> tuple[ModuleRow, ...]:
+    """The modules of a model that ran in this layout."""
+    shape = outputs.model_shape
+    # In layout "step" every call is of one time step; of somebody's own way nothing is known.
+    place = 1 if found.output_dim == 0 and found.name != "step" else 0
+    known = found.name is not None and shape is not None and len(shape) > place
+    batch = shape[place] if known and shape is not None else None
+    return tuple(outputs.rows(found.name, batch, timesteps))
 
 
 def _with_operations(figures: dict[str, Any], counted: int | None) -> dict[str, Any]:

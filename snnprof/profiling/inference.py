@@ -95,7 +95,7 @@ def _timed(
 ) -> tuple[object, int]:
     """Time calls from rest in evaluation mode; the output of one of them, and its peak bytes."""
     module, where = stepped.model, inputs.device
-    with _inference(module, where):
+    with inference(module, where):
         try:
             for _ in range(warmup):
                 stepped.reset()
@@ -116,7 +116,7 @@ def _timed(
 
 
 @contextmanager
-def _inference(module: nn.Module, device: torch.device) -> Iterator[None]:
+def inference(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode, no gradients and random numbers of its own; all as before afterwards."""
     training = [part for part in module.modules() if part.training]
     devices = range(torch.cuda.device_count()) if device.type == "cuda" else ()

@@ -12,9 +12,10 @@ from snnprof.render import (
     comparison_table,
     count_table,
     energy_table,
+    layer_figure,
     report_table,
-    scaling_figure,
     step_table,
+    summary_table,
 )
 from snnprof.render.figures_by_name import as_dict
 from snnprof.render.operator_table import write_tables
@@ -43,7 +44,8 @@ __all__ = [
     "markdown",
     "report_table",
     "save",
-    "scaling_figure",
+    "layer_figure",
     "step_table",
+    "summary_table",
     "write_tables",
 ]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
-from snnprof.render.figures import drawn, picture
+from snnprof.render.figures import drawn, label, picture
 from snnprof.results import CoherenceResult, CoherenceSweep, LayerCoherence
 
 _INCH_PER_LAYER = 0.28
@@ -106,20 +106,20 @@ def _against_depth(
         if all(row.identity_claimed for row in result.rows):
             lines[":."] = "ratio_predicted"
         for style, column in lines.items():
-            label = name if column == "cosine_membrane" else None
+            shown = label(name) if column == "cosine_membrane" else None
             values = [_drawn(row, column) for row in result.rows]
-            axes.plot(depth, values, style, color=colour, alpha=alpha, markersize=3.5, label=label)
-    axes.set_xticks(range(1, len(longest.rows) + 1), [row.name for row in longest.rows])
+            axes.plot(depth, values, style, color=colour, alpha=alpha, markersize=3.5, label=shown)
+    axes.set_xticks(range(1, len(longest.rows) + 1), [label(row.name) for row in longest.rows])
     axes.tick_params(axis="x", labelrotation=90 if len(longest.rows) > 3 else 0)
     axes.set_xlabel("layer of neurons, from input to output")
     axes.set_ylabel("cosine of online and STBP gradient")
     claimed = any(row.identity_claimed for result in results for row in result.rows)
-    for style, label in (
+    for style, meaning in (
         ("-o", "membrane"),
         ("--s", "weight"),
         *([(":.", "membrane, by (i)")] if claimed else []),
     ):
-        axes.plot([], [], style, color="grey", markersize=3.5, label=label)
+        axes.plot([], [], style, color="grey", markersize=3.5, label=meaning)
     axes.grid(alpha=0.3)
 
 
@@ -165,8 +165,8 @@ def _against_epoch(axes: Any, results: Sequence[CoherenceResult], colours: Any) 
         colour = _colour(place, len(groups), colours)
         for column, style in (("cosine_membrane", "-o"), ("cosine_weight", "--s")):
             points = [(r.epoch or 0, _sorted(r, column)) for r in _by_epoch(group)]
-            label = f"T = {timesteps}" if column == "cosine_membrane" else None
-            _median_and_range(axes, points, style, colour, label)
+            shown = f"T = {timesteps}" if column == "cosine_membrane" else None
+            _median_and_range(axes, points, style, colour, shown)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epochs of training")
     _finish(axes, results)

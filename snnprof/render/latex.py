@@ -13,10 +13,13 @@ _ESCAPES = str.maketrans(
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
         "µ": r"\textmu{}",
         "±": r"$\pm$",
-        "\n": " ",
-        "\r": " ",
+        # Behind the two backslashes of the line before they would be its argument.
+        "[": "{[}",
+        "*": "{*}",
     }
 )
 _UNITS = {

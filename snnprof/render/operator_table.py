@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
+from snnprof.core.visible_text import visible
+from snnprof.render.csv import inert_cell
+from snnprof.render.markdown import escaped
 from snnprof.render.number_format import integer, scaled
 from snnprof.results.trace import OperatorTime
 
@@ -33,7 +36,7 @@ def to_csv(rows: Sequence[OperatorTime]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(OperatorTime))
-    writer.writerows(astuple(row) for row in rows)
+    writer.writerows(map(inert_cell, astuple(row)) for row in rows)
     return text.getvalue()
 
 
@@ -55,7 +58,7 @@ def to_markdown(title: str, rows: Sequence[OperatorTime]) -> str:
 
 def _cells(row: OperatorTime, gpu: bool) -> list[str]:
     cells = [
-        row.name.replace("|", "\\|"),
+        escaped(visible(row.name)),
         integer(row.calls),
         scaled(row.self_s, MS),
         scaled(row.total_s, MS),

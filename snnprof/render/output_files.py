@@ -7,16 +7,10 @@ from pathlib import Path
 
 from snnprof.core.atomic_files import check_writable, write_whole
 from snnprof.core.errors import SnnprofError
-from snnprof.render.figures import SUFFIXES
 from snnprof.render.output_formats import format_of
 from snnprof.render.report_table import Presented
-from snnprof.results import Result
+from snnprof.results import Layers, Result
 from snnprof.results.serialization import from_json
-
-
-def is_picture(path: str | Path) -> bool:
-    """Whether the suffix is a picture's."""
-    return Path(path).suffix.lower() in SUFFIXES
 
 
 def check_output(path: str | Path) -> Path:
@@ -31,7 +25,7 @@ def check_output(path: str | Path) -> Path:
     return Path(path)
 
 
-def save(result: Result | Presented, path: str | Path) -> None:
+def save(result: Result | Presented | Layers, path: str | Path) -> None:
     """Write a result as .md, .csv, .tex or .json, or draw it as .svg, .png or .pdf, by suffix.
 
     The file is written under a temporary name and moved into place.

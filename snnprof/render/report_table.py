@@ -178,13 +178,14 @@ def _(result: Presented) -> View:
         symbol, of_column = column.cells(lines)
         symbols.append(symbol)
         cells.append(of_column)
+    headings = tuple(
+        f"{column.heading} ({symbol})" if symbol else column.heading
+        for column, symbol in zip(shown, symbols, strict=True)
+    )
     what = "Training modes" if any(row.mode for row in report.rows) else "Networks"
     return View(
         title=f"{what} side by side (SOPs, NOPs and energy per sample)",
-        columns=tuple(
-            f"{column.heading} ({symbol})" if symbol else column.heading
-            for column, symbol in zip(shown, symbols, strict=True)
-        ),
+        columns=headings,
         rows=tuple(zip(*cells, strict=True)),
         notes=(*_on_lines(lines), *_on_columns(result), *report_notes(report)),
         explained=tuple(explanations(report)),
@@ -192,7 +193,7 @@ def _(result: Presented) -> View:
         units=tuple(symbols),
         names=tuple(column.short or column.heading for column in shown),
         best=frozenset(_best(shown, lines)),
-        spared=tuple(_spared(shown)),
+        spare=tuple(headings[place] for place in _spared(shown)),
     )
 
 

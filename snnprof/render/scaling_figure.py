@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+import textwrap
 from typing import Any
 
-from snnprof.core.errors import SnnprofError
-from snnprof.render.figures import drawn, picture
-from snnprof.render.report_table import Presented
+from snnprof.render.figures import COLUMN_WIDTH, label
 from snnprof.render.table import MIB, MILLI
 from snnprof.results import Report, ReportRow, quartiles
 from snnprof.results.scaling import series
 
 _MARKERS = "os^Dvpx*"
+_LETTERS = 64  # that fit in the width
 _MODE = (False, False, True, False, False)  # its place among the words of a series
 
 
-@picture.register
-def _(report: Report, suffix: str) -> bytes:
-    if len({row.timesteps for row in _drawn(report)}) < 2:
-        raise SnnprofError(
-            "a picture of time and memory over T needs steps measured at several T: "
-            "--timesteps 1,2,4,8 --repeats 20"
-        )
-    return drawn(partial(_draw, report), suffix)
+def is_over_time(report: Report) -> bool:
+    """Whether steps were measured at several T."""
+    return len({row.timesteps for row in _drawn(report)}) > 1
 
 
-@picture.register
-def _(presented: Presented, suffix: str) -> bytes:
-    return picture(presented.report, suffix)
-
-
-def _draw(report: Report, pyplot: Any) -> Any:
-    figure, (memory, time) = pyplot.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
+def draw_scaling(report: Report, pyplot: Any) -> Any:
+    """Peak memory and step time, one above the other, a line per network and mode."""
+    figure, (memory, time) = pyplot.subplots(
+        2, 1, figsize=(COLUMN_WIDTH, 4.2), sharex=True, layout="constrained"
+    )
     device = report.environment.get("device", "")
     for place, (name, rows) in enumerate(_series(report).items()):
-        style = {"marker": _MARKERS[place % len(_MARKERS)], "markersize": 4, "label": name}
+        style = {
+            "marker": _MARKERS[place % len(_MARKERS)],
+            "markersize": 3,
+            "label": label(name),
+        }
         steps = [row.timesteps for row in rows]
         memory.plot(steps, [(row.peak_bytes or 0) / MIB for row in rows], **style)
         # A row that was not timed is a gap in its line.
@@ -51,15 +47,16 @@ def _draw(report: Report, pyplot: Any) -> Any:
     time.set_ylabel("time of a training step (ms)")
     ticks = sorted({row.timesteps or 0 for row in _drawn(report)})
     for axes in (memory, time):
-        axes.set_xlabel("time steps T")
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
+    time.set_xlabel("time steps T")
     handles, labels = memory.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     models = dict.fromkeys(row.model for row in _drawn(report))
     under = "; ".join(text for text in (*models, device) if text)
-    figure.supxlabel(under if len(models) == 1 else device, fontsize=7)
+    said = textwrap.wrap(label(under if len(models) == 1 else device), _LETTERS)
+    figure.supxlabel("\n".join(said), fontsize=6)
     return figure
 
 

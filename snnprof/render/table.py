@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from snnprof.core.visible_text import visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,7 +18,7 @@ MEGA, MILLI, MIB = 1e6, 1e-3, 2.0**20
 
 @dataclass(frozen=True)
 class View:
-    """A formatted table.
+    """A formatted table. Its text is one line each, and printable, whatever names are in it.
 
     Attributes:
         title: one line.
@@ -28,7 +30,8 @@ class View:
         units: symbol of each column's unit; empty where there is none, or no column has any.
         names: headings without units, short ones for a narrow page; empty where they are the same.
         best: line and column of the cells that are the best of their column.
-        spared: places of columns that a narrow screen can do without, the first to go first.
+        tree: of a tree, the depth of each row; its first column is then of branches.
+        spare: headings of columns that a narrow screen leaves out, the first first.
     """
 
     title: str
@@ -40,11 +43,20 @@ class View:
     units: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     best: frozenset[tuple[int, int]] = frozenset()
-    spared: tuple[int, ...] = ()
+    tree: tuple[int, ...] = ()
+    spare: tuple[str, ...] = ()
 
-    def without(self, places: Collection[int]) -> View:
-        """The table without the columns at these places."""
-        kept = [place for place in range(len(self.columns)) if place not in places]
+    def __post_init__(self) -> None:
+        for name in ("title", "caption"):
+            object.__setattr__(self, name, visible(getattr(self, name)))
+        for name in ("columns", "notes", "explained", "units", "names", "spare"):
+            object.__setattr__(self, name, tuple(map(visible, getattr(self, name))))
+        rows = tuple(tuple(map(visible, cells)) for cells in self.rows)
+        object.__setattr__(self, "rows", rows)
+
+    def without(self, headings: Collection[str]) -> View:
+        """The table without the columns of these headings."""
+        kept = [n for n, heading in enumerate(self.columns) if heading not in headings]
 
         def of(cells: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(cells[place] for place in kept) if cells else cells
@@ -56,7 +68,7 @@ class View:
             units=of(self.units),
             names=of(self.names),
             best=frozenset((n, kept.index(p)) for n, p in self.best if p in kept),
-            spared=(),
+            spare=tuple(heading for heading in self.spare if heading not in headings),
         )
 
 

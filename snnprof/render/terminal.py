@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import IO, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
+from snnprof.core.visible_text import visible
 from snnprof.render.number_format import number
 from snnprof.render.report_table import Presented
 from snnprof.render.table import View, view
-from snnprof.results import Result
+from snnprof.results import Layers, Result
 
 # Enough for any table of ours where the output is a file or a pipe.
 _PIPE_WIDTH = 400
 
 
-def show(result: Result | Presented, file: IO[str] | None = None, explain: bool = False) -> None:
+def show(
+    result: Result | Presented | Layers, file: IO[str] | None = None, explain: bool = False
+) -> None:
     """Print a result's table and its notes.
 
     Where the terminal is too narrow for the table, few rows become columns; of many rows the
@@ -51,7 +57,7 @@ def show_view(table: View, file: IO[str] | None = None, explain: bool = False) -
             console.print()
         console.print(block)
     if left_out:
-        named = ", ".join(table.columns[place] for place in left_out)
+        named = ", ".join(left_out)
         console.print(Text(f"- Too wide for this screen, so not shown: {named} (-o FILE has all)."))
     for note in (*table.notes, *(table.explained if explain else ())):
         console.print(Text(f"- {note}"))
@@ -140,26 +146,44 @@ class ProgressBar(Progress):
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        grid.add_column(_folded(heading), justify=_side(cells), no_wrap=True)
+        grid.add_column(_folded(visible(heading)), justify=_side(cells), no_wrap=True)
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(visible(cell)) for cell in row))
     return grid
 
 
-def _blocks(table: View, fits: Callable[[Table], bool]) -> tuple[list[Table], tuple[int, ...]]:
-    """What is printed, and the places of columns that are left out of it."""
+def _blocks(table: View, fits: Callable[[Table], bool]) -> tuple[list[Table], tuple[str, ...]]:
+    """What is printed, and the headings of columns that are left out of it."""
+    if table.tree:
+        branches = _branches([cells[0] for cells in table.rows], table.tree)
+        rows = ((branch, *cells[1:]) for branch, cells in zip(branches, table.rows, strict=True))
+        table = replace(table, rows=tuple(rows))
     whole = _grid(table.columns, table.rows)
     if fits(whole):
         return [whole], ()
-    turned = list(_transposed(table, fits))
+    turned = [] if table.tree else list(_transposed(table, fits))
     if len(turned) == 1:
         return turned, ()
-    for count in range(1, len(table.spared) + 1):
-        fewer = table.without(table.spared[:count])
-        grid = _grid(fewer.columns, fewer.rows)
-        if fits(grid):
-            return [grid], table.spared[:count]
-    return turned, ()
+    for count in range(1, len(table.spare) + 1):
+        fewer = table.without(table.spare[:count])
+        whole = _grid(fewer.columns, fewer.rows)
+        if fits(whole):
+            return [whole], table.spare[:count]
+    return (turned, ()) if turned else ([whole], table.spare)
+
+
+def _branches(names: Sequence[str], depths: Sequence[int]) -> list[str]:
+    """Each name behind its branch of a tree, of names below each other without what is above."""
+    above: list[tuple[str, Tree]] = []
+    for name, depth in zip(names, depths, strict=True):
+        outer = above[depth - 1][0].partition(" ")[0] if depth > 1 else ""
+        short = Text(name.removeprefix(f"{outer}.") if outer else name)
+        node = above[depth - 1][1].add(short) if depth else Tree(short)
+        above[depth:] = [(name, node)]
+    page = io.StringIO()
+    width = 2 * max(map(len, names)) + 4 * len(above) + 4 * max(depths)
+    Console(width=width, file=page, color_system=None).print(above[0][1])
+    return [line.rstrip() for line in page.getvalue().split("\n")[: len(names)]]
 
 
 def _transposed(table: View, fits: Callable[[Table], bool]) -> Iterator[Table]:

@@ -15,8 +15,10 @@ from snnprof.results.counts import (
 )
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
 from snnprof.results.joining import merge
+from snnprof.results.modules import MacCheck, MacDifference, ModuleRow
 from snnprof.results.report import Cell, Growth, Report, ReportRow
 from snnprof.results.steps import InferenceProfile, StepProfile, quartiles
+from snnprof.results.summary import Layers, ModelSummary
 
 SCHEMA_VERSION = 3
 
@@ -27,6 +29,7 @@ Result = (
     | CountResult
     | EnergyResult
     | InferenceProfile
+    | ModelSummary
     | Report
     | StepProfile
 )
@@ -48,7 +51,12 @@ __all__ = [
     "InferenceProfile",
     "LayerCoherence",
     "LayerCount",
+    "Layers",
+    "MacCheck",
+    "MacDifference",
     "MeasuredEnergy",
+    "ModelSummary",
+    "ModuleRow",
     "NeuronRate",
     "Report",
     "Result",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from snnprof.results.base import Numbered
 from snnprof.results.counts import CountResult
 from snnprof.results.energy import EnergyResult, MeasuredEnergy
+from snnprof.results.modules import ModuleRow
 from snnprof.results.steps import InferenceProfile, StepProfile
 
 # A cell of a user's own column; None is an empty one.
@@ -51,6 +52,7 @@ class ReportRow:
         data: name of the data; None likewise.
         environment: the machine and versions it was measured with, where the report joins
             rows of several.
+        modules: of the model that was counted; empty where only its counts are known.
     """
 
     model: str
@@ -82,6 +84,7 @@ class ReportRow:
     seed: int | None = None
     data: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    modules: tuple[ModuleRow, ...] = ()
 
     @property
     def name(self) -> str:

@@ -117,6 +117,7 @@ def test_time_and_memory_over_t(tmp_path: Path) -> None:
     with pytest.raises(snnprof.SnnprofError, match="several T"):
         sweep(4).save(tmp_path / "y.svg")
     assert not (tmp_path / "y.svg").exists()
-    counts = snnprof.CountResult((), 1)
-    with pytest.raises(snnprof.SnnprofError, match="no picture of a CountResult"):
-        counts.save(tmp_path / "y.png")
+    profile = sweep(4).rows[0].profile
+    assert profile is not None
+    with pytest.raises(snnprof.SnnprofError, match="no picture of a StepProfile"):
+        profile.save(tmp_path / "y.png")

@@ -57,7 +57,7 @@ def test_no_cell_is_cut_at_any_width(
     show(many, screen)
     text = re.sub("\x1b[^m]*m", "", screen.getvalue())
     table = view(many)
-    for row in table.rows if width > 80 else table.without(table.spared[:2]).rows:
+    for row in table.rows if width > 80 else table.without(table.spare[:2]).rows:
         for cell in row:
             assert cell in text
     assert max(map(len, text.splitlines())) <= width
