@@ -14,6 +14,7 @@ from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
+from snnprof.experiment.baseline import Baseline, find_baseline
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.data_sets import load
 from snnprof.experiment.metrics import Metric, find_metric
@@ -82,6 +83,7 @@ class Settings:
         automatic_batch: the batch is to be the largest that fits.
         device: where everything runs.
         progress: whom to tell.
+        baseline: what makes the network of the dense row; None for no such row.
         notes: what has to be said of the settings.
 
     Raises:
@@ -117,6 +119,7 @@ class Settings:
     save: Path | None = None
     strict: bool = False
     automatic_batch: bool = False
+    baseline: Baseline | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -165,6 +168,7 @@ def check_settings(
     trace: str | Path | None = None,
     save: str | Path | None = None,
     strict: bool = False,
+    baseline: str | Callable[..., Any] | None = None,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
 
@@ -221,6 +225,7 @@ def check_settings(
         save=None if save is None else Path(save),
         strict=strict,
         automatic_batch=_is_automatic(batch_size, loaded),
+        baseline=find_baseline(baseline, source, variants, named["timesteps"], prices),
         notes=loaded.notes,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from snnprof.render.count_table import count_notes
+from snnprof.render.dense_comparison import baseline_notes
 from snnprof.render.energy_table import energy_notes
 from snnprof.render.number_format import ratio
 from snnprof.render.table import MIB, MILLI
@@ -44,6 +45,7 @@ def report_notes(report: Report) -> Iterator[str]:
     """Everything that has to be said under the comparison table."""
     yield from growth_notes(report.growth)
     yield from report.notes
+    yield from baseline_notes(report)
     yield from _losses(report)
     yield from _conditions(report)
     yield from _profile_notes(report)
