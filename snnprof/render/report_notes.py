@@ -53,7 +53,10 @@ def report_notes(report: Report) -> Iterator[str]:
         note for row in report.rows for energy in row.energies for note in energy_notes(energy)
     )
     yield from _unique(
-        note for row in report.rows if row.counts is not None for note in count_notes(row.counts)
+        note
+        for row in report.rows
+        if row.counts is not None
+        for note in count_notes(row.counts, dense=row.baseline_of is not None)
     )
     if report.environment:
         yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."

@@ -95,6 +95,7 @@ def test_a_table_by_hand() -> None:
     assert cells["energy, operands, ratio to dense"] == ["0.8783x", "0.6000x"]
     assert cells["break-even firing rate, operands (%)"] == ["127.78", ""]
     assert any(note.startswith("Ratio to dense: a row's energy over") for note in shown.notes)
+    assert not any("register_neuron" in note for note in shown.notes)
 
 
 def test_a_row_per_model_and_seed() -> None:
