@@ -16,6 +16,8 @@ from snnprof.render.table import records, view
 from snnprof.results import Report, ReportRow
 
 from ..energy.test_dense_baseline import PJ, two_layers
+from ..energy.test_dense_baseline import dense as counted_dense
+from ..energy.test_dense_baseline import spiking as counted_spiking
 from ..support.commands import call
 from ..support.networks import Step
 
@@ -175,6 +177,14 @@ def test_conventions_of_spikes_are_said_to_be_left_out() -> None:
     assert [e.table for e in report.rows[-1].energies] == ["dense", "operands"]
     (note,) = (note for note in report.notes if "not priced under" in note)
     assert note.startswith("vgg5 relu fp32 dense T1: not priced under spikformer")
+
+
+def test_in_a_table_of_ones_own() -> None:
+    spiking = snnprof.row("mine", counts=counted_spiking(), mode="stbp")
+    dense = snnprof.row("mine", counts=counted_dense(), mode="ann", baseline_of="mine")
+    first, second = records(snnprof.report([spiking, dense]))
+    assert first["energy_operands_ratio_to_dense"] == pytest.approx(80.8 / 92)
+    assert second["energy_operands_ratio_to_dense"] == pytest.approx(55.2 / 92)
 
 
 def test_another_networks_dense_row_is_no_baseline() -> None:
