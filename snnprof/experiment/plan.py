@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -123,7 +124,7 @@ def _baseline_run(settings: Settings, baseline: Baseline, spiking: TrainingRun) 
     )
     build, _ = _checked_build(dense, NEURON if source.ours else settings.neurons[0], TIMESTEPS)
     setup = replace(_setup(dense, build, TIMESTEPS), loss=settings.loss or USUAL)
-    setup = _tried(dense, setup)
+    setup = _tried(dense, setup) if twin else _as_images(dense, setup)
     row = ReportRow(
         model=name if twin else source.name,
         neuron=twin.neuron(spiking.timesteps) if twin else None,
@@ -146,6 +147,13 @@ def _baseline_layout(settings: Settings, baseline: Baseline, found: FoundLayout)
         return AUTO
     is_found = settings.layout == AUTO and not baseline.source.ours
     return found.name or AUTO if is_found else settings.layout
+
+
+def _as_images(settings: Settings, setup: StepSetup) -> StepSetup:
+    """As :func:`_tried`: a dense network takes images [B, ...], as long as that fits it."""
+    with suppress(SnnprofError):
+        return _tried(settings, replace(setup, layout="step"))
+    return _tried(settings, setup)
 
 
 def _on_baseline(settings: Settings, row: ReportRow, words: str) -> Iterator[str]:

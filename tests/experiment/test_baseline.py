@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import snnprof
 from snnprof.core.errors import SnnprofError
+from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.render.table import records, view
 from snnprof.results import Report, ReportRow
 
@@ -150,8 +151,20 @@ def test_a_dense_network_of_ones_own() -> None:
     dense = report.rows[-1]
     assert (dense.model, dense.baseline_of) == (f"{__name__}:build_dense", "vgg5")
     assert (dense.neuron, dense.weights, dense.mode, dense.timesteps) == (None, None, "dense", 1)
+    assert dense.layout == "step"  # though it takes [B, 1, C, H, W] as well
     assert energy_j(dense, "dense") == pytest.approx(192 * 10 * 4.6 * PJ)
     assert records(report)[0]["energy_operands_ratio_to_dense"] > 1
+
+
+def build_twin() -> nn.Module:
+    network = snnprof.models.create("vgg5", timesteps=1, in_channels=3, image_size=8)
+    return snnprof.dense_twin(network)
+
+
+def test_a_twin_that_is_given_as_ones_own() -> None:
+    ours, own = quick(), quick(baseline=build_twin)
+    assert own.rows[1].layout == "time-first"
+    assert energy_j(own.rows[1], "dense") == energy_j(ours.rows[1], "dense")
 
 
 def test_saved_and_priced_again(tmp_path: Path) -> None:
@@ -170,6 +183,15 @@ def test_saved_and_priced_again(tmp_path: Path) -> None:
     tables = [[energy.table for energy in row.energies] for row in priced.rows]
     assert tables == [["spikformer+int8"], ["dense+int8"]]
     assert records(priced)[0]["energy_spikformer+int8_ratio_to_dense"] > 0
+
+
+def test_saved_weights_name_no_neuron_and_no_mode(tmp_path: Path) -> None:
+    report = quick(save=tmp_path / "w", neuron="lif")
+    assert not any(row.failure for row in report.rows)
+    saved = saved_configuration(tmp_path / "w" / "vgg5-relu-fp32-dense-T1-seed0.safetensors")
+    assert saved is not None
+    assert saved["settings"]["model"] == "vgg5"
+    assert {"neuron", "modes"}.isdisjoint(saved["settings"])
 
 
 def test_conventions_of_spikes_are_said_to_be_left_out() -> None:
