@@ -85,7 +85,7 @@ test-peers: $(PEERS)/installed
 		tests/counting/test_scan_triton.py
 	SNNPROF_PEERS=clock_driven PYTHONPATH=$(PEERS)/old $(PEERS)/bin/pytest -q \
 		tests/peers/test_clock_driven.py tests/peers/test_spikingjelly_neurons.py \
-		tests/peers/test_libraries_page.py
+		tests/peers/test_libraries_page.py tests/peers/test_dense_twin.py
 
 bench-peers: $(PEERS)/installed
 	$(PEERS)/bin/python benchmarks/training.py peers

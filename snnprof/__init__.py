@@ -5,6 +5,7 @@ from snnprof.coherence.measure import coherence, coherence_sweep
 from snnprof.core.environment import version
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
+from snnprof.energy.dense_baseline import break_even_rate
 from snnprof.energy.pricing import price
 from snnprof.experiment.augmentation import Augmentation, augmented, save_batch_picture
 from snnprof.experiment.data_sets import load as load_data
@@ -42,6 +43,7 @@ from snnprof.results import (
     merge,
 )
 from snnprof.results.limits import assert_energy_below, assert_peak_below, assert_sops_below
+from snnprof.spiking.dense_twin import dense_twin
 from snnprof.spiking.neuron import reset
 from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, register_neuron
 from snnprof.spiking.neuron_operations import NeuronOperations
@@ -78,9 +80,11 @@ __all__ = [
     "assert_peak_below",
     "assert_sops_below",
     "augmented",
+    "break_even_rate",
     "coherence",
     "coherence_sweep",
     "compare",
+    "dense_twin",
     "extend",
     "fold_batch_norm",
     "load",

@@ -108,6 +108,12 @@ from snnprof.training.step_runner import AMP
     "TOML file with prices of your own.",
 )
 @click.option(
+    "--baseline",
+    help="dense for a row of the same network with ReLU in the place of its neurons, T = 1; "
+    "quantised for ceil(log2(T+1))-bit activations (with --precision int8); or "
+    "package.module:function, a dense network of your own. Energies are given relative to it.",
+)
+@click.option(
     "--precision",
     help="Prices of 45 nm arithmetic at fp32, fp16, int32 or int8, under every --energy. "
     "[default: each convention's own, fp32]",

@@ -15,6 +15,7 @@ from snnprof.cli.options import TERMINAL, OnceOnly, echo_line
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import at_precision, convention_names
+from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.render.output_files import check_output, load, save, write_each
 from snnprof.render.output_formats import FORMATS
@@ -90,7 +91,12 @@ def price_command(
     rows = (
         row
         if row.counts is None
-        else replace(row, energies=tuple(price(row.counts, name) for name in names))
+        else replace(
+            row,
+            energies=tuple(price(row.counts, name) for name in names)
+            if row.baseline_of is None
+            else price_dense(row.counts, names),
+        )
         for row in report.rows
     )
     _show(replace(report, rows=tuple(rows)), written, table)

@@ -41,6 +41,10 @@ class ModelSource:
         """True if the function has this keyword."""
         return self._takes is None or keyword in self._takes
 
+    def remade(self, function: Callable[..., Any]) -> ModelSource:
+        """The same source with another function, of the same keywords."""
+        return ModelSource(self.name, function, self._takes, self.ours)
+
     def __call__(self, **settings: Any) -> nn.Module | SteppedModel:
         """Make a model; a setting that the function does not have is left out.
 

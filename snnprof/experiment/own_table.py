@@ -15,10 +15,19 @@ from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.module_outputs import ModuleOutputs
 from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.quantization.size import size_bytes
 from snnprof.render.report_table import our_columns, without_unit
-from snnprof.results import Cell, CountResult, InferenceProfile, Report, ReportRow, StepProfile
+from snnprof.results import (
+    Cell,
+    CountResult,
+    EnergyResult,
+    InferenceProfile,
+    Report,
+    ReportRow,
+    StepProfile,
+)
 from snnprof.results.scaling import growth
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_equations import neuron_ops
@@ -49,6 +58,7 @@ def row(
     seed: int | None = None,
     data: str | None = None,
     energy: str | Sequence[str] = _ENERGY,
+    baseline_of: str | None = None,
     **more: Cell,
 ) -> ReportRow:
     """A row for :func:`report`, of whatever was measured. What is not given is an empty cell.
@@ -68,6 +78,8 @@ def row(
         seed: rows that differ in it alone are one line, with mean and deviation.
         data: what it was trained and counted on, in words.
         energy: a convention or several to price under, a column each.
+        baseline_of: the name of the rows that this one, of a dense network, is held against: it is
+            priced under ``dense`` too, and theirs are given relative to it.
         **more: columns of one's own, numbers or words, shown after ours.
 
     Raises:
@@ -100,7 +112,7 @@ def row(
         timesteps=_timesteps(name, timesteps, model, counts, step),
         accuracy=_share(name, accuracy),
         counts=counts,
-        energies=() if counts is None else tuple(price(counts, one) for one in conventions),
+        energies=() if counts is None else _priced(counts, conventions, baseline_of),
         profile=step,
         loss_name=None if step is None else step.loss,
         inference=inference,
@@ -108,10 +120,19 @@ def row(
         epochs=None,
         seed=_whole(name, "seed", seed),
         data=_words(name, "data", data),
+        baseline_of=_words(name, "baseline_of", baseline_of),
         more=_own_cells(name, more),
         modules=() if model is None else tuple(ModuleOutputs(model).rows(None, None, None)),
         **({} if model is None else model_figures(model)) | _operations(name, nops),
     )
+
+
+def _priced(
+    counts: CountResult, conventions: Sequence[str], baseline_of: str | None
+) -> tuple[EnergyResult, ...]:
+    if baseline_of is not None:
+        return price_dense(counts, conventions)
+    return tuple(price(counts, one) for one in conventions)
 
 
 def _operations(name: str, nops: int | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
+from snnprof.energy.dense_baseline import DENSE, is_of_spikes
+from snnprof.experiment.baseline import TIMESTEPS, Baseline
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
 from snnprof.experiment.trainer import evaluate
@@ -22,6 +25,7 @@ from snnprof.results import ReportRow
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_registry import specification
 from snnprof.training.found_layout import FoundLayout
+from snnprof.training.layouts import AUTO
 from snnprof.training.losses import CROSS_ENTROPIES, USUAL, find_loss
 from snnprof.training.sequences import time_dim
 from snnprof.training.step_runner import StepRunner, StepSetup
@@ -37,26 +41,21 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
             have, a model that does not do what it must, a checkpoint of another one.
     """
     _check_variants(settings)
-    return [
+    runs = [
         run
         for neuron in settings.neurons
         for timesteps in settings.timesteps
         for run in _rows_of(settings, neuron, timesteps)
     ]
+    if settings.baseline is not None:
+        runs.append(_baseline_run(settings, settings.baseline, runs[0]))
+    return runs
 
 
 def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[TrainingRun]:
     """The rows of one network: it takes its time steps alike in every mode."""
     build, loading = _checked_build(settings, neuron, timesteps)
-    setup = StepSetup(
-        build=build,
-        timesteps=timesteps,
-        optimizer=settings.recipe.optimizer,
-        amp=settings.amp,
-        compile=settings.compile,
-        channels_last=settings.channels_last,
-        layout=settings.layout,
-    )
+    setup = _setup(settings, build, timesteps)
     names = _names(settings, neuron)
     notes = (*loading, *_trained_otherwise(settings, names, timesteps))
     for mode in settings.modes:
@@ -74,6 +73,101 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             data=settings.data_name,
         )
         yield TrainingRun(setup, row, (*notes, *_on_layout(settings, setup.layout_found, row)))
+
+
+def _setup(
+    settings: Settings, build: partial[nn.Module | SteppedModel], timesteps: int
+) -> StepSetup:
+    return StepSetup(
+        build=build,
+        timesteps=timesteps,
+        optimizer=settings.recipe.optimizer,
+        amp=settings.amp,
+        compile=settings.compile,
+        channels_last=settings.channels_last,
+        layout=settings.layout,
+    )
+
+
+def _baseline_run(settings: Settings, baseline: Baseline, spiking: TrainingRun) -> TrainingRun:
+    """The row of the dense network, T = 1.
+
+    Args:
+        settings: of the spiking network.
+        baseline: makes the dense one.
+        spiking: a row that it is held against.
+
+    Raises:
+        SnnprofError: data that are time steps, or a network that runs T of them whatever it is
+            given; and as :func:`plan_rows`.
+    """
+    found, name = spiking.setup.layout_found, spiking.row.model
+    source, twin = baseline.source, baseline.twin
+    if found.batches is not None and found.batches.time_dim is not None:
+        raise SnnprofError(
+            "baseline: the data are sequences of time steps, and a dense network has none: leave "
+            "baseline out"
+        )
+    if twin and found.name == "inside" and not source.takes("timesteps"):
+        raise SnnprofError(
+            f"baseline: model {name!r} runs its time steps inside its forward, and its builder has "
+            "no parameter 'timesteps' that would make them 1: add it, or give "
+            "package.module:function"
+        )
+    dense = replace(
+        settings,
+        source=source,
+        weights=WEIGHTS,
+        checkpoint=None,
+        variants=network_variants(settings) if twin else {},
+        layout=_baseline_layout(settings, baseline, found),
+    )
+    build, _ = _checked_build(dense, NEURON if source.ours else settings.neurons[0], TIMESTEPS)
+    setup = replace(_setup(dense, build, TIMESTEPS), loss=settings.loss or USUAL)
+    setup = _tried(dense, setup) if twin else _as_images(dense, setup)
+    row = ReportRow(
+        model=name if twin else source.name,
+        neuron=twin.neuron(spiking.timesteps) if twin else None,
+        weights=twin.weights if twin and (source.takes("weights") or twin.precision) else None,
+        mode=DENSE,
+        timesteps=TIMESTEPS,
+        layout=setup.layout_found.name,
+        loss_name=setup.loss_name,
+        seed=settings.seed,
+        data=settings.data_name,
+        baseline_of=name,
+    )
+    words = twin.words(spiking.timesteps) if twin else ""
+    return TrainingRun(setup, row, _on_baseline(settings, row, words))
+
+
+def _baseline_layout(settings: Settings, baseline: Baseline, found: FoundLayout) -> str:
+    """A twin takes its inputs as the network that it is of does."""
+    if baseline.twin is None:
+        return AUTO
+    is_found = settings.layout == AUTO and not baseline.source.ours
+    return found.name or AUTO if is_found else settings.layout
+
+
+def _as_images(settings: Settings, setup: StepSetup) -> StepSetup:
+    """As :func:`_tried`: a dense network takes images [B, ...], as long as that fits it."""
+    with suppress(SnnprofError):
+        return _tried(settings, replace(setup, layout="step"))
+    return _tried(settings, setup)
+
+
+def _on_baseline(settings: Settings, row: ReportRow, words: str) -> Iterator[str]:
+    """What has to be said of the dense row."""
+    if words:
+        trained = "trained like the others" if settings.recipe.epochs else "untrained"
+        afresh = "" if settings.checkpoint is None else ", its weights are not the checkpoint's"
+        yield f"{row.name}: the same network with {words}; T = 1, {trained}{afresh}."
+    left_out = [name for name in settings.energy if is_of_spikes(name)]
+    if left_out:
+        yield (
+            f"{row.name}: not priced under {', '.join(left_out)}, where real numbers would be "
+            "billed as spikes."
+        )
 
 
 def _on_layout(settings: Settings, found: FoundLayout, row: ReportRow) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snnprof.core.environment import describe
+from snnprof.core.errors import SnnprofError
 from snnprof.experiment.gpu_stages import (
     check_snapshot_folder,
     mark_ranges,
@@ -67,6 +68,7 @@ def run(
     workers: int = 0,
     learning_rate: float | None = None,
     energy: str | Sequence[str] = ("operands",),
+    baseline: str | Callable[..., Any] | None = None,
     repeats: int | None = None,
     latency: bool = False,
     amp: str | None = None,
@@ -119,6 +121,12 @@ def run(
         workers: processes that load a map-style data set.
         learning_rate: of our SGD, at the start; None for 0.1.
         energy: a convention or several to price under.
+        baseline: "dense" for a row more per model and seed: the same network with ReLU in the
+            place of its neurons (:func:`~snnprof.dense_twin`), in full precision, T = 1, trained
+            like the others; "quantised" for one of ceil(log2(T+1))-bit activations and 8-bit
+            weights, with energies at int8 (``"operands+int8"``); or ``package.module:function``,
+            or a function, that makes the dense network. Every row's energy is given relative to
+            it.
         repeats: time so many steps of every row in a pass of its own (and memory in another,
             one row at a time); None times the training itself.
         latency: time inference on the first training batch, too.
@@ -151,11 +159,22 @@ def run(
     """
     arguments = dict(locals())  # as they were given
     parts = [
-        {**arguments, "model": each, "weights": scheme, "seed": number}
+        {
+            **arguments,
+            "model": each,
+            "weights": scheme,
+            "seed": number,
+            "baseline": baseline if scheme == once_each(weights)[0] else None,
+        }
         for each in once_each(model)
         for scheme in once_each(weights)
         for number in once_each(seed)
     ]
+    if baseline is not None and isolate:
+        raise SnnprofError(
+            "baseline: the dense network is trained beside the rows that it is held against: leave "
+            "isolate out"
+        )
     if len(parts) == 1:
         return _run_one(parts[0])
     return in_succession(_run_one, parts)

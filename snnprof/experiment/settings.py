@@ -14,6 +14,7 @@ from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
+from snnprof.experiment.baseline import Baseline, find_baseline
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.data_sets import load
 from snnprof.experiment.metrics import Metric, find_metric
@@ -90,6 +91,7 @@ class Settings:
         automatic_batch: the batch is to be the largest that fits.
         device: where everything runs.
         progress: whom to tell.
+        baseline: what makes the network of the dense row; None for no such row.
         notes: what has to be said of the settings.
 
     Raises:
@@ -127,6 +129,7 @@ class Settings:
     nvtx: bool = False
     strict: bool = False
     automatic_batch: bool = False
+    baseline: Baseline | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -177,6 +180,7 @@ def check_settings(
     memory_snapshot: str | Path | None = None,
     nvtx: bool = False,
     strict: bool = False,
+    baseline: str | Callable[..., Any] | None = None,
     **of_recipe: Any,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
@@ -242,6 +246,7 @@ def check_settings(
         nvtx=nvtx,
         strict=strict,
         automatic_batch=_is_automatic(batch_size, loaded),
+        baseline=find_baseline(baseline, source, variants, named["timesteps"], prices),
         notes=loaded.notes,
     )
 

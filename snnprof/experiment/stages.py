@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.module_outputs import ModuleOutputs
+from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import price
 from snnprof.experiment.metrics import ACCURACY, Metric
@@ -30,7 +32,8 @@ from snnprof.profiling.kineto_trace import check_trace_folder, trace_steps
 from snnprof.profiling.profile import memory_profile, try_profiles
 from snnprof.profiling.step_memory import Failure, OutOfMemory, attempt_all
 from snnprof.profiling.step_meter import StepMeter
-from snnprof.results import ModuleRow, StepProfile
+from snnprof.quantization.quantised_twin import EightBitWeight
+from snnprof.results import CountResult, EnergyResult, ModuleRow, ReportRow, StepProfile
 from snnprof.spiking.neuron_operations import NeuronOperations
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.sequences import as_sequence
@@ -156,10 +159,10 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
         **_merit(settings.metric, figure if trained else None),
         loading_s=statistics.median(run.loading_s) if run.loading_s else None,
         counts=counts,
-        energies=tuple(price(counts, name) for name in settings.energy),
+        energies=_priced(run.row, counts, settings),
         loss=run.loss,
         modules=module_rows(outputs, run.setup.layout_found, run.timesteps),
-        **_with_operations(model_figures(model), operations.per_sample(counts.samples)),
+        **_with_operations(_figures(model), operations.per_sample(counts.samples)),
     )
 
 
@@ -173,6 +176,19 @@ def module_rows(
     known = found.name is not None and shape is not None and len(shape) > place
     batch = shape[place] if known and shape is not None else None
     return tuple(outputs.rows(found.name, batch, timesteps))
+
+
+def _priced(row: ReportRow, counts: CountResult, settings: Settings) -> tuple[EnergyResult, ...]:
+    if row.baseline_of is not None:
+        return price_dense(counts, settings.energy)
+    return tuple(price(counts, name) for name in settings.energy)
+
+
+def _figures(model: nn.Module) -> dict[str, Any]:
+    """Parameters and sizes; no size where weights have 8 bits, which nothing here stores."""
+    eight_bit = any(isinstance(module, EightBitWeight) for module in model.modules())
+    sizes = {"size_bytes": None, "paper_size_bytes": None} if eight_bit else {}
+    return model_figures(model) | sizes
 
 
 def _with_operations(figures: dict[str, Any], counted: int | None) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class TrainingRun:
     @property
     def brings_weights(self) -> bool:
         """True if the model may be trained before we train it."""
+        if self.row.baseline_of == self.row.model:  # weights of spikes say nothing of its twin
+            return False
         return self.row.checkpoint is not None or ":" in self.row.model
 
     def record(self, **figures: Any) -> None:

@@ -136,6 +136,8 @@ def _settings(row: ReportRow, settings: Settings, given: Mapping[str, Any]) -> d
         "learning_rate": settings.recipe.learning_rate if settings.recipe.ours else None,
         "variants": network_variants(settings),
     }
+    if row.baseline_of is not None:  # what it has in the place of neurons is none of a network's
+        of_row |= {"model": row.model, "neuron": None, "modes": None}
     alike = ("data", "image_size", "layout", "loss", "metric", "epochs", "seed", "checkpoint")
     return {
         name: value

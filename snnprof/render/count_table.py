@@ -93,14 +93,19 @@ def _neuron_cells(neuron: NeuronRate, columns: int) -> tuple[str, ...]:
     return (neuron.name, "neuron", "", "", "", "", percent(neuron.firing_rate), *[""] * columns)
 
 
-def count_notes(result: CountResult) -> Iterator[str]:
-    """Sentences on layers that were not counted, and on wrong inputs."""
+def count_notes(result: CountResult, *, dense: bool = False) -> Iterator[str]:
+    """Sentences on layers that were not counted, and on wrong inputs.
+
+    Args:
+        result: the counts.
+        dense: of a network that has no neurons, and is not meant to.
+    """
     if any(layer.stem for layer in result.rows):
         yield "SOPs include the stem; the total input density leaves it out: its input is no spike."
     elif result.rows:
         first = result.rows[0]
         yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
-    if result.rows and result.firing_rate is None:
+    if result.rows and result.firing_rate is None and not dense:
         yield (
             "No firing rate: no layer of neurons is known in the model; "
             "@snnprof.register_neuron(TheirNeuron) makes a class known."

@@ -67,6 +67,7 @@ NUMBER = Quantity()
 WHOLE = Quantity(whole=True)
 SHARE = Quantity(units=((0.01, "%"),), decimals=2)
 RATIO = Quantity(decimals=2, sign="x")
+FACTOR = Quantity(sign="x")  # of any size: no fixed decimals
 COUNT = Quantity(units=((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G")))
 JOULES = Quantity(
     units=((1e-15, "fJ"), (1e-12, "pJ"), (1e-9, "nJ"), (1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"))

@@ -8,9 +8,16 @@ from functools import partial
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
+from snnprof.render.dense_comparison import (
+    break_even,
+    energy_ratio,
+    energy_under,
+    has_baseline,
+)
 from snnprof.render.number_format import relative
 from snnprof.render.quantities import (
     COUNT,
+    FACTOR,
     JOULES,
     MEMORY,
     NUMBER,
@@ -94,6 +101,7 @@ def columns_of(report: Report) -> tuple[Column, ...]:
         *_IDENTITY,
         *_FIGURES,
         *_energies(report),
+        *_beside_dense(report),
         Column("nops", "NOPs", lambda row: row.neuron_ops, COUNT, LOWER, folded=True),
         Column(
             "step_time", f"step time{at}", lambda row: row.step_s, SECONDS, LOWER, pooled=True,
@@ -189,7 +197,32 @@ def _energies(report: Report) -> Iterator[Column]:
 
 
 def _energy_j(table: str, row: ReportRow) -> float | None:
-    return next((energy.total_j for energy in row.energies if energy.table == table), None)
+    found = energy_under(row, table)
+    return None if found is None else found.total_j
+
+
+def _beside_dense(report: Report) -> Iterator[Column]:
+    """The ratio of every convention to the dense row, and the rates at which they are equal."""
+    if not has_baseline(report):
+        return
+    tables = dict.fromkeys(
+        e.table for row in report.rows if row.baseline_of is None for e in row.energies
+    )
+    alone = len(tables) == 1
+    for table in tables:
+        yield Column(
+            f"dense_ratio_{table}",
+            f"energy, {table}, ratio to dense",
+            partial(energy_ratio, report=report, table=table),
+            FACTOR,
+            LOWER,
+            short="ratio to dense" if alone else "",
+        )
+        yield Column(
+            f"break_even_{table}", f"break-even firing rate, {table}",
+            partial(break_even, report=report, table=table), SHARE,
+            short="break-even rate" if alone else "",
+        )  # fmt: skip
 
 
 def _own_column(name: str) -> Column:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from snnprof.render.count_table import count_notes
+from snnprof.render.dense_comparison import baseline_notes
 from snnprof.render.energy_table import energy_notes
 from snnprof.render.number_format import ratio
 from snnprof.render.table import MIB, MILLI
@@ -44,6 +45,7 @@ def report_notes(report: Report) -> Iterator[str]:
     """Everything that has to be said under the comparison table."""
     yield from growth_notes(report.growth)
     yield from report.notes
+    yield from baseline_notes(report)
     yield from _losses(report)
     yield from _conditions(report)
     yield from _profile_notes(report)
@@ -51,7 +53,10 @@ def report_notes(report: Report) -> Iterator[str]:
         note for row in report.rows for energy in row.energies for note in energy_notes(energy)
     )
     yield from _unique(
-        note for row in report.rows if row.counts is not None for note in count_notes(row.counts)
+        note
+        for row in report.rows
+        if row.counts is not None
+        for note in count_notes(row.counts, dense=row.baseline_of is not None)
     )
     if report.environment:
         yield "; ".join(f"{key}: {value}" for key, value in report.environment.items()) + "."

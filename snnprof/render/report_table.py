@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snnprof.core.errors import known
+from snnprof.render.dense_comparison import break_even, energy_ratio, has_baseline
 from snnprof.render.report_columns import (
     HIGHER,
     Column,
@@ -99,6 +100,7 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "input_density": None if counts is None else counts.input_density,
         "synops": None if counts is None else counts.per_sample("synops"),
         **{f"energy_{energy.table}_j": energy.total_j for energy in row.energies},
+        **_beside_dense(row, report),
         "neuron_ops": row.neuron_ops,
         "step_median_s": middle,
         "step_q1_s": first,
@@ -117,6 +119,17 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "execution": row.execution,
         "failure": row.failure,
         "device": _device(row, report),
+    }
+
+
+def _beside_dense(row: ReportRow, report: Report) -> dict[str, Any]:
+    if not has_baseline(report):
+        return {}
+    tables = [energy.table for energy in row.energies]
+    return {
+        "baseline_of": row.baseline_of,
+        **{f"energy_{table}_ratio_to_dense": energy_ratio(row, report, table) for table in tables},
+        **{f"break_even_rate_{table}": break_even(row, report, table) for table in tables},
     }
 
 

@@ -50,6 +50,8 @@ class ReportRow:
         more: columns of the user's own, by name; shown after ours.
         seed: of weights and batches; None where it is not known.
         data: name of the data; None likewise.
+        baseline_of: the ``model`` of the rows that this one, of a dense network, is held
+            against; None for any other row.
         environment: the machine and versions it was measured with, where the report joins
             rows of several.
         modules: of the model that was counted; empty where only its counts are known.
@@ -83,6 +85,7 @@ class ReportRow:
     more: dict[str, Cell] = field(default_factory=dict)
     seed: int | None = None
     data: str | None = None
+    baseline_of: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     modules: tuple[ModuleRow, ...] = ()
 

@@ -27,11 +27,13 @@ class NeuronCall:
             None at rest and where ``keeps_state``.
         give: from the spikes [K, B, ...] and the state after them to what the call returns.
         keeps_state: the layer keeps its state between calls; False where it is handed it.
+        returns_state: the call returns the state beside the spikes.
     """
 
     take: Callable[..., tuple[Tensor, Tensor | None]]
     give: Callable[[Tensor, Tensor], Any]
     keeps_state: bool = True
+    returns_state: bool = False
 
 
 SEQUENCES = NeuronCall(lambda x: (x, None), lambda spikes, state: spikes)

@@ -222,7 +222,7 @@ def _equations(
         step,
         threshold=None,  # it fires where its spike is not 0
         leak=leak,
-        call=NeuronCall(take, give, keeps_state=False),
+        call=NeuronCall(take, give, keeps_state=False, returns_state=True),
         operations_per_step=1 if reset is None else 3,
         membrane=lambda out: out[1].v,
         spiking=reset is not None,

@@ -146,6 +146,7 @@ def _left(neuron: Any) -> Tensor | None:
 def _call(neuron: Any, states: tuple[str, ...]) -> NeuronCall:
     """It takes (current, *states), the membrane last, and gives (spikes, *states)."""
     order = (*range(1, len(states)), 0)
+    returns_state: bool = neuron.output or not neuron.init_hidden
 
     def take(current: Tensor, *handed: Tensor | None, **named: Tensor | None) -> Any:
         given = dict(zip([states[i] for i in order], handed, strict=False)) | named
@@ -157,8 +158,8 @@ def _call(neuron: Any, states: tuple[str, ...]) -> NeuronCall:
         return current.unsqueeze(0), None
 
     def give(spikes: Tensor, state: Tensor) -> Any:
-        if neuron.init_hidden and not neuron.output:
+        if not returns_state:
             return spikes[0]
         return (spikes[0], *(state[i] for i in order))
 
-    return NeuronCall(take, give, keeps_state=neuron.init_hidden)
+    return NeuronCall(take, give, neuron.init_hidden, returns_state)

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.spiking.neuron_equations import (
+    SEQUENCES,
+    SINGLE_STEPS,
+    NeuronCall,
     NeuronEquations,
     StepEquation,
     StepParameter,
@@ -125,7 +128,24 @@ def _some_neuron(neuron: Any) -> NeuronEquations:
 
 @equations_of_class(f"{_NEW}.base_node.BaseNode", methods=())
 def _unknown_dynamics(neuron: Any) -> NeuronEquations:
-    return NeuronEquations(operations_per_step=3, unknown="snnprof does not know this neuron")
+    unknown = "snnprof does not know this neuron"
+    return NeuronEquations(operations_per_step=3, call=_call(neuron), unknown=unknown)
+
+
+def _call(neuron: Any) -> NeuronCall | None:
+    """How a neuron is called whose ``forward`` is the library's; else it is not known."""
+    if type(neuron).forward.__module__.partition(".")[0] != "spikingjelly":
+        return None
+    return SEQUENCES if _over_time(neuron) else SINGLE_STEPS
+
+
+@equations_of_class(
+    *(f"{_NEW}.{name}" for name in ("flexsn.FlexSN", "FlexSN")),
+    *(f"{_NEW}.{name}" for name in ("inter_layer_connection.ILCBaseNode", "ILCBaseNode")),
+    methods=(),
+)
+def _more_than_a_neuron(neuron: Any) -> NeuronEquations:
+    return NeuronEquations(unknown="snnprof does not know this neuron")
 
 
 @equations_of_class(
@@ -134,9 +154,7 @@ def _unknown_dynamics(neuron: Any) -> NeuronEquations:
         for file, names in {
             "dsr": ("DSRIFNode", "DSRLIFNode"),
             "few_spike": ("FewSpikeNode",),
-            "flexsn": ("FlexSN",),
             "integrate_and_fire": ("ActivationAwareIFNode",),
-            "inter_layer_connection": ("ILCBaseNode",),
             "lif_variants": ("GatedLIFNode",),
             "noisy": ("NoisyBaseNode",),
             "psn": ("PSN", "MaskedPSN", "SlidingPSN"),
@@ -148,7 +166,7 @@ def _unknown_dynamics(neuron: Any) -> NeuronEquations:
     methods=(),
 )
 def _unknown_neuron(neuron: Any) -> NeuronEquations:
-    return NeuronEquations(unknown="snnprof does not know this neuron")
+    return NeuronEquations(call=_call(neuron), unknown="snnprof does not know this neuron")
 
 
 @equations_of_class(

@@ -1,0 +1,65 @@
+"""Rows of a report beside the dense row that they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside
+from snnprof.results import EnergyResult, Report, ReportRow
+
+
+def has_baseline(report: Report) -> bool:
+    """True if a row is a dense network's."""
+    return any(row.baseline_of is not None for row in report.rows)
+
+
+def energy_under(row: ReportRow, table: str) -> EnergyResult | None:
+    """The row's energy under a convention; None where it was not priced so."""
+    return next((energy for energy in row.energies if energy.table == table), None)
+
+
+def energy_ratio(row: ReportRow, report: Report, table: str) -> float | None:
+    """E / E_dense: the row's energy under a convention over the dense row's under ``dense``.
+
+    What papers of spiking networks give: both per sample, at 4.6 pJ per nominal MAC of the dense
+    row (at the convention's own precision where it has one). Of several seeds each row is held
+    against its own. None without a dense row of the network, or without counts.
+    """
+    energy, dense_j = energy_under(row, table), _dense_j(row, report, table)
+    return None if energy is None or not dense_j else energy.total_j / dense_j
+
+
+def break_even(row: ReportRow, report: Report, table: str) -> float | None:
+    """The :func:`~snnprof.break_even_rate` of a spiking row; None of any other."""
+    energy, dense_j = energy_under(row, table), _dense_j(row, report, table)
+    if row.baseline_of is not None or row.counts is None or energy is None or not dense_j:
+        return None
+    if table.partition("+")[0] == DENSE:  # which does not ask how often neurons fire
+        return None
+    return break_even_rate(row.counts, energy, dense_j)
+
+
+def _dense_j(row: ReportRow, report: Report, table: str) -> float | None:
+    """Joules of the dense row beside this one; of its seed, where there is one."""
+    name = row.model if row.baseline_of is None else row.baseline_of
+    alike = [
+        other
+        for other in report.rows
+        if other.baseline_of == name
+        and (other.data, other.environment) == (row.data, row.environment)
+        and energy_under(other, dense_beside(table)) is not None
+    ]
+    its_own = [other for other in alike if other.seed == row.seed]
+    found = next(iter(its_own or alike), None)
+    energy = None if found is None else energy_under(found, dense_beside(table))
+    return None if energy is None else energy.total_j
+
+
+def baseline_notes(report: Report) -> Iterator[str]:
+    """What the ratio and the break-even are."""
+    if has_baseline(report):
+        yield (
+            "Ratio to dense: a row's energy over that of the dense row under convention dense, "
+            "every nominal MAC of it billed. Break-even: the firing rate at which both cost the "
+            "same, were all rates to change by one factor; above 100 %: cheaper at any rate."
+        )
