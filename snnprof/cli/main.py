@@ -13,6 +13,7 @@ from snnprof.cli.listings import energy_tables_command, models_command
 from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
+from snnprof.cli.sweep import sweep_command
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 
 
@@ -68,6 +69,7 @@ def cli() -> None:
 
 COMMANDS = (
     run_command,
+    sweep_command,
     coherence_command,
     show_command,
     merge_command,
