@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import snnprof
 from snnprof.cli.main import cli
 from snnprof.experiment.sweep.cell_run import Place, run_cell
-from snnprof.results import Report
+from snnprof.results import Report, ReportRow
 
 QUICK: dict[str, Any] = {
     "data": "random",
@@ -160,6 +160,16 @@ def test_what_ctrl_c_left_is_taken_up_again(submitit: Submitit) -> None:
         quick(seed=3)
 
 
+def test_a_report_that_was_interrupted_is_not_saved(
+    submitit: Submitit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = Report((ReportRow("net", failure="interrupted"),), interrupted=True)
+    monkeypatch.setattr("snnprof.experiment.sweep.cell_run.run", lambda **given: half)
+    (cell,) = snnprof_cells()
+    run_cell(cell, Path("rows"), Place())
+    assert [path.name for path in Path("rows").iterdir()] == ["logs"]
+
+
 def test_settings_without_a_column_get_one_and_are_no_seeds(submitit: Submitit) -> None:
     submitit.ctrl_c = "seed1"
     quick(repeats=1, seed=[0, 1])  # the second is not run
@@ -289,6 +299,7 @@ def test_processes_share_gpus_and_threads(
     submitit: Submitit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-x")
+    submitit.lost = "seed"  # it is how they are started that is looked at
     quick(seed=[0, 1, 2, 3], jobs=3)
     assert [place.gpu for place in submitit.places] == ["3", "GPU-x", "3", "3"]
     assert {(place.others, place.ended_by_parent) for place in submitit.places} == {(3, True)}
