@@ -106,11 +106,12 @@ def _list(grid: Grid) -> None:
     found = [*states(grid)]
     for state in found:
         how = "done" if state.done else "to run"
-        click.echo(f"{state.cell.name}: {f'failed: {state.failure}' if state.failure else how}")
+        named = " ".join((state.cell.name, *(f"{k} {v}" for k, v in state.cell.shown.items())))
+        click.echo(f"{named}: {f'failed: {state.failure}' if state.failure else how}")
     failed = [state for state in found if state.failure is not None]
     done = sum(state.done for state in found) - len(failed)
     click.echo(
-        f"{len(found)} rows in {str(grid.folder)!r}: {done} done, {len(failed)} failed"
+        f"rows in {str(grid.folder)!r}: {done} done, {len(failed)} failed"
         f"{' (--retry runs them again)' if failed else ''}, {len(found) - done - len(failed)} to "
         f"run, by {grid.cluster.executor}, {_at_a_time(grid)}"
     )

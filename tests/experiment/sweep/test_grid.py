@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import snnprof
 from snnprof.cli.run import run_command
 from snnprof.experiment.sweep.grid import read_grid
 from snnprof.experiment.sweep.keys import SETTINGS
+from tests.support.guides import DOCS
 
 FILE = """
 model = ["vgg5", "vgg11"]
@@ -132,3 +134,17 @@ def test_the_file_is_named(tmp_path: Path) -> None:
         assert str(error.value).startswith(f"sweep {str(path)!r}: {message}")
     with pytest.raises(snnprof.SnnprofError, match="the rows of a dict need a place: give folder"):
         read_grid({})
+
+
+def test_the_files_of_the_guide(tmp_path: Path) -> None:
+    text = (DOCS / "sweeps.md").read_text("utf-8")
+    grid, variants, cluster = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    file = tmp_path / "grid.toml"
+    file.write_text(grid)
+    # 2 networks * 2 neurons * 2 kinds of weights * 2 modes * 3 T * 3 seeds
+    assert len(read_grid(file).cells) == 144
+    assert "the 144 rows" in text
+    file.write_text(f"{grid}{variants}{cluster}")
+    both = read_grid(file)
+    assert len(both.cells) == 288
+    assert both.cluster.with_options(None, None).parameters["slurm_account"] == "lab"
