@@ -14,7 +14,9 @@ from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.experiment.run import run
 from snnprof.experiment.settings import once_each
 from snnprof.experiment.sweep.keys import VARIANTS
+from snnprof.models import MODELS, options_of
 from snnprof.results import ReportRow
+from snnprof.spiking.neuron_registry import specification
 from snnprof.training.layouts import AUTO
 
 _NOT_IN_NAMES = re.compile(r"[^\w.+=-]+")
@@ -70,9 +72,14 @@ class Cell:
         """The row of a run that came to nothing."""
         of = self._with_usual()
         size = of["batch_size"]
+        ours = of["model"] in MODELS
+        options = options_of(of["model"]) if ours else {}
+        variants = self.settings.get(VARIANTS, {})
+        of_network = {key: v for key, v in variants.items() if key in options or not ours}
+        of_neuron = {key: v for key, v in variants.items() if key not in of_network}
         return ReportRow(
-            model=of["model"],
-            neuron=of["neuron"],
+            model=specification(of["model"], **of_network),
+            neuron=specification(of["neuron"], **of_neuron),
             weights=of["weights"],
             mode=of.get("mode"),
             timesteps=of["timesteps"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,6 +146,16 @@ def test_a_process_that_is_lost_is_a_row_with_the_reason(submitit: Submitit) -> 
     assert quick(seed=[1, 0], retry=True).rows[0].failure is None
 
 
+def test_rows_that_failed_are_told_apart_by_their_variants(submitit: Submitit) -> None:
+    submitit.lost = "seed"
+    variants = {"connect": ["add", "iand"], "leak": [0.5, 0.25]}
+    assert [row.name for row in quick(model="sew_resnet18", variants=variants).rows] == [
+        f"sew_resnet18+connect={connect} lif+leak={leak} fp32 stbp T1"
+        for connect in ("add", "iand")
+        for leak in (0.5, 0.25)
+    ]
+
+
 def test_what_ctrl_c_left_is_taken_up_again(submitit: Submitit) -> None:
     submitit.ctrl_c = "seed1"
     half = quick(seed=[0, 1, 2])
@@ -168,6 +179,29 @@ def test_a_report_that_was_interrupted_is_not_saved(
     (cell,) = snnprof_cells()
     run_cell(cell, Path("rows"), Place())
     assert [path.name for path in Path("rows").iterdir()] == ["logs"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock there")
+def test_a_process_left_over_is_waited_for(
+    submitit: Submitit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    begun: list[Any] = []
+    monkeypatch.setattr(
+        "snnprof.experiment.sweep.cell_run.run", lambda **given: begun.append(given)
+    )
+    (cell,) = snnprof_cells()
+    (Path("rows") / "logs").mkdir(parents=True)
+    with (Path("rows") / "logs" / f"{cell.name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = threading.Thread(target=run_cell, args=(cell, Path("rows"), Place()))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        snnprof.save(Report((ReportRow("net"),)), Path("rows") / f"{cell.name}.json")
+    second.join()
+    assert begun == []
 
 
 def test_settings_without_a_column_get_one_and_are_no_seeds(submitit: Submitit) -> None:
