@@ -22,7 +22,7 @@ from snnprof.experiment.sweep.rows import LOGS, row_file, save_failure, save_rep
 from snnprof.profiling.step_memory import Failure, attempt_all
 from snnprof.results import Report
 
-_FOLDERS = ("save", "trace")
+_FOLDERS = {"save": "{}/*", "trace": "{}"}  # and how notes name those of all rows
 _PART = ".part"
 
 
@@ -80,7 +80,14 @@ def _run(cell: Cell, folder: Path, place: Place) -> None:
 def _measured(cell: Cell) -> Report:
     arguments = cell.arguments
     with _whole_folders(arguments, cell.name) as own:
-        return run(**own)
+        report = run(**own)
+    # One sentence for the rows of a sweep, and of where the folders are by then.
+    notes = report.notes
+    for key, shown in _FOLDERS.items():
+        if arguments.get(key):
+            of_all = shown.format(arguments[key])
+            notes = tuple(note.replace(str(own[key]), of_all) for note in notes)
+    return replace(report, notes=notes)
 
 
 def _with_note(report: Report, place: Place) -> Report:

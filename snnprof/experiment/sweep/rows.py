@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ LOGS = "logs"
 _ALONE = (
     "Every row ran in a process of its own: the ratios of their times are of different moments."
 )
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def row_file(folder: Path, cell: Cell) -> Path:
@@ -48,7 +51,8 @@ def save_report(folder: Path, cell: Cell, report: Report) -> None:
 
 def save_failure(folder: Path, cell: Cell, reason: str) -> None:
     """Save why a cell came to nothing."""
-    save_report(folder, cell, Report((cell.failed(reason),)))
+    row = cell.failed(reason)
+    save_report(folder, cell, Report((row,), notes=(f"{row.name}: {reason}.",)))
 
 
 def failure_of(report: Report) -> str | None:
@@ -68,8 +72,24 @@ def joined(grid: Grid, interrupted: bool = False) -> Report:
         raise SnnprofError(f"no row is saved in {str(grid.folder)!r} yet: run the sweep first")
     merged = merge([*_with_environment(reports)])
     missing = [cell.name for cell, report in found if report is None]
-    notes = [*merged.notes, *([_ALONE] if len(reports) > 1 else []), *_to_come(missing, grid)]
+    names = tuple({f"{row.name}:" for row in merged.rows})
+    notes = [
+        *_folded(merged.notes, names),
+        *([_ALONE] if len(reports) > 1 else []),
+        *_to_come(missing, grid),
+    ]
     return replace(merged, notes=tuple(notes), interrupted=interrupted)
+
+
+def _folded(notes: Sequence[str], names: tuple[str, ...]) -> Iterator[str]:
+    """The notes, those that differ in their numbers alone as one; not what is said of one row."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        alike.setdefault(note if note.startswith(names) else _NUMBER.sub("#", note), []).append(
+            note
+        )
+    for first, *others in alike.values():
+        yield f"{first} ({len(others)} more like it, with other numbers.)" if others else first
 
 
 def _told_apart(cell: Cell, report: Report) -> Report:

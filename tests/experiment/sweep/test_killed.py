@@ -57,6 +57,7 @@ def start() -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a background
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 

@@ -130,6 +130,10 @@ def test_one_that_fails_does_not_stop_the_rest(submitit: Submitit) -> None:
         report = quick(**grid, retry=retry)
         assert len(submitit.taken) == taken
         failed, done = report.rows
+        assert (
+            "vgg5 lif fp32 stbp T1: batch_size=1: batch norm needs at least 2 samples to train on."
+            in (report.notes)
+        )
         assert failed.failure == "batch_size=1: batch norm needs at least 2 samples to train on"
         assert (failed.name, failed.seed, failed.batch_size) == ("vgg5 lif fp32 stbp T1", 0, 1)
         assert done.failure is None
@@ -255,7 +259,14 @@ def test_folders_are_a_rows_own_and_whole(submitit: Submitit) -> None:
     assert sorted(str(path) for path in Path("w").rglob("*.safetensors")) == sorted(
         f"w/{name}/vgg5-lif-fp32-stbp-T1-seed{seed}.safetensors" for seed, name in enumerate(names)
     )
-    quick(seed=[0, 1], save="w")
+    notes = quick(seed=[0, 1], save="w").notes
+    (weights,) = (note for note in notes if note.startswith("Trained weights"))
+    assert ": w/*/*.safetensors;" in weights
+    (data,) = (note for note in notes if note.startswith("Data: "))
+    assert data.endswith(
+        "seed 0; labels are random too, so no accuracy is given. (1 more like it, "
+        "with other numbers.)"
+    )
     row = Path("rows") / f"{names[0]}.json"
     row.unlink()  # run again, its weights do not stand in the way
     assert quick(seed=[0, 1], save="w").rows[0].failure is None
