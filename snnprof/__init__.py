@@ -12,6 +12,7 @@ from snnprof.experiment.data_sets import load as load_data
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
 from snnprof.experiment.summary import summary
+from snnprof.experiment.sweep import sweep
 from snnprof.experiment.training import train
 from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
@@ -110,5 +111,6 @@ __all__ = [
     "stepwise",
     "summary",
     "train",
+    "sweep",
     "unpack",
 ]

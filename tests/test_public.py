@@ -65,6 +65,7 @@ def test_public_names_are_locked() -> None:
         "stepwise",
         "summary",
         "train",
+        "sweep",
         "unpack",
     ]
     for name in snnprof.__all__:
@@ -75,7 +76,7 @@ def test_import_stays_light() -> None:
     code = (
         "import sys, snnprof; "
         "heavy = {'pandas', 'rich', 'jinja2', 'click', 'sklearn', 'fvcore', 'tensorboard', "
-        "'matplotlib', 'lightning', 'transformers'}; "
+        "'matplotlib', 'lightning', 'transformers', 'submitit'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
 from snnprof.cli.standard_streams import standard_streams
 from snnprof.cli.summary import summary_command
+from snnprof.cli.sweep import sweep_command
 from snnprof.cli.train import train_command
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError, is_out_of_memory
@@ -91,6 +92,7 @@ def cli() -> None:
 COMMANDS = (
     run_command,
     train_command,
+    sweep_command,
     coherence_command,
     summary_command,
     show_command,

@@ -265,7 +265,7 @@ def run_command(
     table.show(table.present(report))
     if unsaved:
         raise SnnprofError("; ".join(unsaved))
-    _end(report)
+    end(report)
 
 
 def _from_checkpoint(settings: dict[str, Any]) -> str | None:
@@ -340,7 +340,7 @@ def _nothing_measured(report: Report) -> Exception:
     return click.ClickException(f"{first.name}: {first.failure}{also}{advice}")
 
 
-def _end(report: Report) -> None:
+def end(report: Report) -> None:
     """The exit status where there is a table: 130 after Ctrl-C, 1 if any row of it failed."""
     failed = [row for row in report.rows if row.failure]
     if report.interrupted:

@@ -189,7 +189,7 @@ class _Child:
 def _start(process: SpawnProcess) -> None:
     """Start a process that Ctrl-C does not reach: its parent ends it."""
     try:
-        with _interrupts_blocked():
+        with interrupts_blocked():
             process.start()
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise SnnprofError(
@@ -199,7 +199,7 @@ def _start(process: SpawnProcess) -> None:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """A new process inherits which signals are blocked; here they come after the block."""
     if sys.platform == "win32":
         yield

@@ -211,12 +211,18 @@ def _(result: Presented) -> View:
 
 
 def _lines(rows: Rows, how: str) -> list[Rows]:
-    """The rows of each line: those that differ in their seed alone are one."""
+    """The rows of each line: those that differ in their seed alone are one.
+
+    Numbers of the user's own are figures, and may differ too; words say what a row is.
+    """
     lines: dict[tuple[object, ...], list[ReportRow]] = {}
     for number, row in enumerate(rows):
         alone = number if how == EACH or row.seed is None else None
         where = tuple(sorted(row.environment.items()))
-        key = (row.name, row.data, row.epochs, row.samples_per_step, row.device, where, alone)
+        words = tuple(sorted((k, v) for k, v in row.more.items() if isinstance(v, str)))
+        key = (
+            row.name, row.data, row.epochs, row.samples_per_step, row.device, where, words, alone
+        )  # fmt: skip
         of_line = lines.setdefault(key, [])
         if any(other.seed == row.seed for other in of_line):
             of_line = lines.setdefault((*key, number), [])
