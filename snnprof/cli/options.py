@@ -12,6 +12,7 @@ import click
 
 from snnprof.core.environment import DEVICES
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import announced
 from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.models import WEIGHTS
 
@@ -194,5 +195,7 @@ def warnings_once() -> Iterator[None]:
     """Print each warning of the block as one line on standard error, and each only once."""
     with warnings.catch_warnings(record=True) as caught:
         yield
+    if not announced().first:  # of several processes, all warn alike
+        return
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"Warning: {message}", err=True)

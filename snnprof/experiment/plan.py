@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import ALONE
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
+from snnprof.experiment.shared_run import check_shared
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS, options_of
@@ -37,6 +39,7 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
             have, a model that does not do what it must, a checkpoint of another one.
     """
     _check_variants(settings)
+    check_shared(settings)
     return [
         run
         for neuron in settings.neurons
@@ -56,6 +59,8 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
         compile=settings.compile,
         channels_last=settings.channels_last,
         layout=settings.layout,
+        processes=settings.processes,
+        sync_bn=settings.sync_bn,
     )
     names = _names(settings, neuron)
     notes = (*loading, *_trained_otherwise(settings, names, timesteps))
@@ -137,7 +142,8 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
     steps = setup.timesteps
     assert steps is not None, "every row has its T"
     with torch.random.fork_rng():
-        runner = StepRunner(setup, setup.make(), settings.device)
+        alone = replace(setup, processes=ALONE, sync_bn=False)
+        runner = StepRunner(alone, setup.make(), settings.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = partial(

@@ -12,6 +12,7 @@ import torch
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import ALONE, Processes, current_processes
 from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
 from snnprof.experiment.data import Batch, Data
@@ -80,6 +81,8 @@ class Settings:
         save: folder for trained weights; None for none.
         strict: a row fails where a layer's input is not finite, instead of saying so.
         automatic_batch: the batch is to be the largest that fits.
+        processes: that share the run.
+        sync_bn: batch norms over the samples of all of them.
         device: where everything runs.
         progress: whom to tell.
         notes: what has to be said of the settings.
@@ -117,11 +120,13 @@ class Settings:
     save: Path | None = None
     strict: bool = False
     automatic_batch: bool = False
+    processes: Processes = ALONE
+    sync_bn: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int:
-        """Samples of a training step: no more than there are."""
+        """Samples of a training step, of all processes: no more than there are."""
         return samples_of(*self.batch, self.timesteps[0])
 
     def with_batch_size(self, size: int) -> Settings:
@@ -165,6 +170,7 @@ def check_settings(
     trace: str | Path | None = None,
     save: str | Path | None = None,
     strict: bool = False,
+    sync_bn: bool = False,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
 
@@ -220,6 +226,8 @@ def check_settings(
         trace=None if trace is None else Path(trace),
         save=None if save is None else Path(save),
         strict=strict,
+        processes=current_processes(),
+        sync_bn=sync_bn,
         automatic_batch=_is_automatic(batch_size, loaded),
         notes=loaded.notes,
     )

@@ -1,0 +1,74 @@
+"""Networks and data for runs that several processes share, by ``package.module:function``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .networks import Keeping, Step
+
+FEATURES, CLASSES, BATCH, TEST = 6, 3, 8, 11
+
+
+def data() -> dict[str, Any]:
+    """4 joined batches of 8 to train on; 3 test batches, of 5, 5 and 1."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4 * BATCH + TEST, FEATURES, generator=generator) * 2
+    y = torch.randint(0, CLASSES, (len(x),), generator=generator)
+    train = [(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, 4 * BATCH, BATCH)]
+    x, y = x[4 * BATCH :], y[4 * BATCH :]
+    return {"train": train, "test": [*zip(x.split(5), y.split(5), strict=True)]}
+
+
+def plain() -> nn.Module:
+    """Without batch norm; a layer that is never used, which has no gradient anywhere."""
+    net = Step(FEATURES, CLASSES)
+    net.unused = nn.Linear(2, 2)
+    return net
+
+
+class Normed(nn.Module):
+    """[B, features] to [B, classes], with a batch norm before the neurons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers = nn.Sequential(
+            nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), Keeping(), nn.Linear(16, CLASSES)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+def normed() -> nn.Module:
+    return Normed()
+
+
+class Fatal(Step):
+    """Its fourth training step on whole shares ends badly in the second process."""
+
+    def __init__(self, killed: bool) -> None:
+        super().__init__(FEATURES, CLASSES)
+        self.killed, self.steps = killed, 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.steps += self.training and x.shape[-2] == BATCH // 2
+        if self.steps == 4 and os.environ["RANK"] == "1":
+            if self.killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyError("weights")
+        return super().forward(x)
+
+
+def killed() -> nn.Module:
+    return Fatal(killed=True)
+
+
+def failing() -> nn.Module:
+    return Fatal(killed=False)
