@@ -14,8 +14,17 @@ import torch.distributed
 
 import snnprof
 from snnprof.core import processes
-from snnprof.core.processes import Processes, announced
+from snnprof.core.processes import (
+    ALONE,
+    ProcessError,
+    Processes,
+    SaidElsewhereError,
+    announced,
+    together,
+)
 from snnprof.experiment.safetensors_file import from_bytes
+from snnprof.experiment.shared_figures import ForAll
+from snnprof.profiling.step_memory import Failure
 
 from ..support.commands import call, refused
 
@@ -104,18 +113,11 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
 
 
 @needs_gloo
-@pytest.mark.parametrize(
-    ("model", "line"),
-    [
-        ("killed", "Error: rank 0: another process of the run was killed or has failed"),
-        ("failing", f"Error: rank 1: {HERE}:failing online T1: tests/support/shared_training.py:"),
-    ],
-)
-def test_a_process_that_ends_ends_the_others(tmp_path: Path, model: str, line: str) -> None:
+def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     start = time.monotonic()
     ran = torchrun(
         "run",
-        f"--model={HERE}:{model}",
+        f"--model={HERE}:killed",
         f"--data={HERE}:data",
         "--timesteps=1",
         "--mode=online",
@@ -125,19 +127,46 @@ def test_a_process_that_ends_ends_the_others(tmp_path: Path, model: str, line: s
     assert time.monotonic() - start < 60  # its beginning too; torch would wait for 30 minutes
     assert ran.returncode != 0
     assert ran.stdout == ""
-    assert said(ran)[0].startswith(line), ran.stderr
+    (line,) = said(ran)
+    assert line == (
+        "Error: rank 0: another process of the run was killed or has failed, so this one ends "
+        "too; files that it has written are whole"
+    )
     assert [*tmp_path.iterdir()] == []
-    if model == "killed":
-        assert len(said(ran)) == 1
 
 
-@needs_gloo
-def test_a_mistake_is_said_once() -> None:
-    ran = torchrun("run", f"--model={HERE}:plain", f"--data={HERE}:data", "--measure-energy=10")
-    assert ran.returncode != 0
-    assert said(ran) == [
-        "Error: measure_energy is of one process: leave it out, or start without torchrun"
-    ]
+def test_a_row_that_fails_ends_the_run() -> None:
+    def fails() -> None:
+        raise KeyError("weights")
+
+    cpu = torch.device("cpu")
+    with pytest.raises(ProcessError, match=r"^rank 1: vgg5 online T4: .*KeyError: 'weights'$"):
+        ForAll(Processes(1, 2), "vgg5 online T4")(fails, cpu)
+    assert isinstance(ForAll(ALONE)(fails, cpu), Failure)
+
+    def is_cut_off() -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:1")
+
+    with pytest.raises(ProcessError, match=r"^rank 1: another process of the run was killed"):
+        ForAll(Processes(1, 2))(is_cut_off, cpu)
+
+
+def test_a_mistake_is_said_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken() -> None:
+        raise snnprof.SnnprofError("wrong")
+
+    def told(rank: int, others: list[str | None]) -> Processes:
+        monkeypatch.setattr(processes, "gathered", lambda mine: others)
+        return Processes(rank, len(others))
+
+    assert together(lambda: 3, told(0, [None, None])) == 3
+    with pytest.raises(snnprof.SnnprofError, match=r"^wrong$"):
+        together(mistaken, told(0, ["wrong", "wrong"]))
+    for rank, action in ((1, mistaken), (0, lambda: None)):
+        with pytest.raises(SaidElsewhereError):
+            together(action, told(rank, ["wrong", "wrong"] if rank else [None, "wrong"]))
+    with pytest.raises(ProcessError, match=r"^rank 1: wrong$"):
+        together(mistaken, told(1, [None, "wrong"]))
 
 
 @pytest.fixture
