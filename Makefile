@@ -50,6 +50,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/profiling.py
 	$(BIN)/python benchmarks/your_own.py
+	$(BIN)/python benchmarks/resume.py
 	$(BIN)/python benchmarks/augmentation.py --repeats 20
 
 $(VENV)/dependencies: pyproject.toml constraints.txt

@@ -9,6 +9,7 @@ from snnprof.experiment.augmentation import Augmentation, augmented, save_batch_
 from snnprof.experiment.data_sets import load as load_data
 from snnprof.experiment.own_table import report, row
 from snnprof.experiment.run import run
+from snnprof.experiment.training import train
 from snnprof.profiling.inference import profile_inference
 from snnprof.profiling.profile import profile_step, profile_steps
 from snnprof.profiling.step_profiler import profile
@@ -91,5 +92,6 @@ __all__ = [
     "save_batch_picture",
     "size_bytes",
     "stepwise",
+    "train",
     "unpack",
 ]

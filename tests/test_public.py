@@ -57,6 +57,7 @@ def test_public_names_are_locked() -> None:
         "save_batch_picture",
         "size_bytes",
         "stepwise",
+        "train",
         "unpack",
     ]
     for name in snnprof.__all__:

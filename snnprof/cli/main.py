@@ -13,6 +13,7 @@ from snnprof.cli.listings import energy_tables_command, models_command
 from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
+from snnprof.cli.train import train_command
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.core.processes import ProcessError, SaidElsewhereError, announced, leave
 
@@ -55,7 +56,8 @@ class _OneLineErrors(click.Group):
         except SnnprofError as error:
             message = str(error)
         except click.Abort:  # a RuntimeError too
-            click.echo("Stopped; what is written is whole.", err=True)
+            if says:
+                click.echo("Stopped; what is written is whole.", err=True)
             sys.exit(130)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -81,9 +83,10 @@ def cli() -> None:
     """
 
 
-SHARED = ("run",)  # by several processes, under torchrun
+SHARED = ("run", "train")  # by several processes, under torchrun
 COMMANDS = (
     run_command,
+    train_command,
     coherence_command,
     show_command,
     merge_command,

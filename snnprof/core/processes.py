@@ -32,7 +32,7 @@ class ProcessError(SnnprofError):
     """An error of one process of several, which ends them all; the message names its rank."""
 
 
-class SaidElsewhereError(SnnprofError):
+class SaidElsewhereError(ProcessError):
     """An error that another process says: this one ends without a word."""
 
 

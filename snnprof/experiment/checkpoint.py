@@ -52,7 +52,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> tuple[str, ...]:
             another architecture (the keys are named).
     """
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
-    loaded, _ = _read(path)
+    loaded, _ = read_file(path)
     found = [
         candidate for name, state in _states(loaded) for candidate in _candidates(name, state, own)
     ]
@@ -70,7 +70,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> tuple[str, ...]:
 
 
 def saved_configuration(path: str | Path) -> dict[str, Any] | None:
-    """The configuration in a file that ``save`` wrote: settings, versions, figures.
+    """The configuration in a file that ``save`` or a training wrote: settings, versions, figures.
 
     Returns:
         None for a file of anybody else's.
@@ -78,7 +78,7 @@ def saved_configuration(path: str | Path) -> dict[str, Any] | None:
     Raises:
         SnnprofError: the file cannot be read.
     """
-    _, metadata = _read(path)
+    _, metadata = read_file(path)
     try:
         found = json.loads(metadata.get(CONFIGURATION, "null"))
     except (ValueError, RecursionError) as error:
@@ -109,8 +109,12 @@ class _Candidate:
         return "ema" in self.name.lower().replace(".", "_").replace("/", "_").split("_")
 
 
-def _read(path: str | Path) -> tuple[object, Mapping[str, str]]:
-    """What is in the file, and its metadata."""
+def read_file(path: str | Path) -> tuple[object, Mapping[str, str]]:
+    """What is in a file of safetensors or torch.save, and its metadata; no code in it is run.
+
+    Raises:
+        SnnprofError: it cannot be read, is damaged, or holds more than values.
+    """
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -121,7 +125,9 @@ def _read(path: str | Path) -> tuple[object, Mapping[str, str]]:
             return from_bytes(content)
         except ValueError as error:
             raise SnnprofError(f"checkpoint {str(path)!r} is damaged: {error}") from error
-    return _unpickled(content, path), {}
+    loaded = _unpickled(content, path)
+    stated = loaded.get(CONFIGURATION) if isinstance(loaded, Mapping) else None
+    return loaded, {CONFIGURATION: stated} if isinstance(stated, str) else {}
 
 
 def _unpickled(content: bytes, path: str | Path) -> object:

@@ -52,6 +52,7 @@ class Data(ABC):
         labelled: False if the labels mean nothing, so that an accuracy would not either.
         batch_size: samples of a training step; None where :meth:`epoch` takes any.
         notes: what was guessed or assumed of them.
+        generators: random generators that its epochs draw from, beside the one they are given.
         normalization: of their pixels; None for what are no pixels, or not known.
     """
 
@@ -59,6 +60,7 @@ class Data(ABC):
     labelled: bool
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
+    generators: tuple[torch.Generator, ...] = ()
     normalization: Normalization | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -16,9 +16,10 @@ from torch.utils.data import Dataset as MapStyle
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
+from snnprof.experiment.class_labels import number_of_classes
 from snnprof.experiment.data import Batch, Data, Normalization
 from snnprof.experiment.own_function import keywords_of, name_of
-from snnprof.training.losses import is_indicator
+from snnprof.experiment.random_state import loader_generators
 from snnprof.training.sequences import as_pair, samples_in, samples_of
 
 Prepare = Callable[[Any], Any]
@@ -123,6 +124,7 @@ class _Batches:
         length: number of batches; None if not known.
         samples: number of samples; None if not known.
         source: what was given, or the loader's data set.
+        generators: what a loader draws the order of its samples from.
     """
 
     what: str
@@ -130,6 +132,7 @@ class _Batches:
     length: int | None
     samples: int | None
     source: object
+    generators: tuple[torch.Generator, ...] = ()
 
 
 def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool) -> _Batches:
@@ -150,7 +153,9 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
             raise SnnprofError(
                 f"batch_size={batch_size or USUAL_BATCH} is more than the {samples} training images"
             )
-        return _Batches(what, lambda: iter(loader), len(loader), samples, given)
+        return _Batches(
+            what, lambda: iter(loader), len(loader), samples, given, loader_generators(loader)
+        )
     if batch_size is not None:
         raise SnnprofError(
             f"{what} brings batches of its own, so batch_size={batch_size} would be ignored: leave "
@@ -172,7 +177,9 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
         )
     source = getattr(given, "dataset", given)
     samples = len(source) if isinstance(given, DataLoader) and isinstance(source, Sized) else None
-    return _Batches(what, lambda: iter(given), _length(given), samples, source)
+    return _Batches(
+        what, lambda: iter(given), _length(given), samples, source, loader_generators(given)
+    )
 
 
 def _length(given: object) -> int | None:
@@ -212,6 +219,10 @@ class OwnData(Data):
     normalization: Normalization | None = None
     device: torch.device | None = None
     layout: torch.memory_format = torch.preserve_format
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:  # type: ignore[override]
+        return (*self.train_part.generators, *self.test_part.generators)
 
     @property
     def shape(self) -> dict[str, int]:
@@ -347,7 +358,7 @@ def _described(data: OwnData, stated: Mapping[str, Any], timesteps: Any) -> OwnD
     if x.dim() in (4, 5):
         shape |= {"in_channels": x.shape[-3], "image_size": x.shape[-1]}
     notes = []
-    classes, guessed = _classes(data.train_part.source, y)
+    classes, guessed = number_of_classes(data.train_part.source, y)
     if classes is not None:
         shape["num_classes"] = classes
     shape |= {key: int(stated[key]) for key in _SHAPE if stated.get(key) is not None}
@@ -368,36 +379,3 @@ def _described(data: OwnData, stated: Mapping[str, Any], timesteps: Any) -> OwnD
         batch_size=batch,
         notes=tuple(notes),
     )
-
-
-def _classes(source: object, y: Any) -> tuple[int | None, bool]:
-    """Number of classes (or of values), and whether the first batch alone tells it."""
-    if not isinstance(y, Tensor):
-        return None, False
-    if y.is_floating_point():
-        return (1 if y.dim() == 1 else y.shape[1]), False
-    named = getattr(source, "classes", None)
-    if isinstance(named, Sequence):
-        return len(named), False
-    if is_indicator(y):
-        return y.shape[1], False
-    labels = _all_labels(source)
-    if labels is not None:
-        return int(labels.max()) + 1, False
-    return int(y.max()) + 1, True
-
-
-def _all_labels(source: object) -> Tensor | None:
-    """All labels, where they lie in memory."""
-    targets = getattr(source, "targets", None)
-    tensors = getattr(source, "tensors", None)
-    if isinstance(tensors, tuple) and len(tensors) == 2:
-        targets = tensors[1]
-    if isinstance(source, list) and all(
-        isinstance(b, tuple | list) and len(b) == 2 and isinstance(b[1], Tensor) for b in source
-    ):
-        targets = torch.cat([b[1].flatten() for b in source]) if source else None
-    if isinstance(targets, list) and targets and isinstance(targets[0], int):
-        targets = torch.tensor(targets)
-    whole = isinstance(targets, Tensor) and not targets.is_floating_point() and targets.numel()
-    return targets if whole else None

@@ -23,6 +23,7 @@ from snnprof.experiment.own_data import Loading, own_data
 from snnprof.experiment.own_function import find_function, name_of
 from snnprof.experiment.trainer import Recipe, count_steps
 from snnprof.results import CoherenceSweep
+from snnprof.results.training import EpochRecord
 from snnprof.training.layouts import AUTO, LAYOUTS
 from snnprof.training.losses import Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode
@@ -44,12 +45,16 @@ class Progress:
         advance: told of every one of them.
         measured: given all coherence that is measured so far, after every measurement.
         failed: given the name of a row that failed, and the traceback of its error.
+        status: of a training, about once a second: the last loss and images per second.
+        epoch: of a training, every epoch's record.
     """
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[], None] = lambda: None
     measured: Callable[[CoherenceSweep], None] = lambda sweep: None
     failed: Callable[[str, str], None] = lambda name, traceback: None
+    status: Callable[[float | None, float], None] = lambda loss, images_per_s: None
+    epoch: Callable[[EpochRecord], None] = lambda record: None
 
 
 NO_PROGRESS = Progress()
@@ -171,8 +176,12 @@ def check_settings(
     save: str | Path | None = None,
     strict: bool = False,
     sync_bn: bool = False,
+    **of_recipe: Any,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
+
+    ``of_recipe``: momentum, nesterov, weight_decay and warmup_epochs of a
+    :class:`~snnprof.experiment.trainer.Recipe`.
 
     Raises:
         SnnprofError: a wrong name or value, or more samples in a batch than there are images.
@@ -186,10 +195,10 @@ def check_settings(
     prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
     _check_measuring(repeats, measure_energy)
     chosen_loss = _loss(loss)
-    own_recipe = _own_recipe(optimizer, schedule, learning_rate)
+    own_recipe = _own_recipe(optimizer, schedule, learning_rate) | of_recipe
     size = _samples(batch_size)
     usual = BATCH_SIZE if size is None else size
-    Recipe(epochs, usual, own_recipe["learning_rate"])  # refuses wrong numbers
+    Recipe(epochs, usual, **own_recipe)  # refuses wrong numbers
     memory_format = torch.channels_last if channels_last else torch.preserve_format
     loading = Loading(size, workers, steps, seed)
     loaded = _loaded(data, image_size, data_dir, loading, named["timesteps"])

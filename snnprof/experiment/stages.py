@@ -74,9 +74,22 @@ def fit_batch(runs: Sequence[TrainingRun], settings: Settings) -> Settings:
 def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
     """Make all models, and train them in turn."""
     recipe = settings.recipe
-    steps = count_steps(settings.data, recipe)
     own_pass = 0 if settings.repeats is None else 1 + settings.repeats
-    settings.progress.start((steps + own_pass) * len(runs))
+    settings.progress.start((count_steps(settings.data, recipe) + own_pass) * len(runs))
+    make_models(runs, settings)
+    taken = partial(
+        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
+    )
+    trained = ForAll(settings.processes)(taken, settings.device)
+    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
+        for run in runs:
+            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
+
+
+def make_models(runs: Sequence[TrainingRun], settings: Settings) -> None:
+    """Make every row's model, optimiser and schedule."""
+    recipe = settings.recipe
+    steps = count_steps(settings.data, recipe)
     timed = settings.repeats is None and recipe.epochs > 0
     with torch.random.fork_rng():
         for run in runs:
@@ -87,13 +100,6 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
             )
             if not run.row.failure:
                 run.make(settings.device, settings.seed, partial(_schedule, recipe, steps), timed)
-    taken = partial(
-        train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
-    )
-    trained = ForAll(settings.processes)(taken, settings.device)
-    if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
-        for run in runs:
-            run.end(f"{trained.reason} while loading a training batch", trained.traceback)
 
 
 def _schedule(recipe: Recipe, steps: int, optimizer: Optimizer) -> LRScheduler | None:

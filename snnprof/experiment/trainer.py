@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
@@ -21,6 +21,7 @@ from snnprof.core.processes import ALONE, Processes
 from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.counter import SopCounter
 from snnprof.experiment.data import Batch, Data
+from snnprof.experiment.learning_rate import warmed_up_cosine
 from snnprof.experiment.metrics import Metric
 from snnprof.experiment.own_function import name_of
 from snnprof.experiment.training_run import TrainingRun
@@ -31,6 +32,12 @@ from snnprof.training.shared_gradients import same_buffers
 from snnprof.training.stepped_model import SteppedModel
 
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
+Prepare = Callable[[Batch], Batch]
+
+
+def unchanged(batch: Batch) -> Batch:
+    """The batch as it was loaded."""
+    return batch
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class Recipe:
 
     Attributes:
         epochs, batch_size, learning_rate: as of :func:`snnprof.run`.
-        momentum, weight_decay: of SGD.
+        momentum, nesterov, weight_decay: of SGD.
+        warmup_epochs: in which the learning rate rises linearly, before the cosine.
         own_optimizer: from parameters to an optimiser, in place of SGD.
         own_schedule: from an optimiser and the number of steps to a scheduler, which is told of
             every step; None for cosine annealing of SGD, and for none of one's own optimiser.
@@ -51,7 +59,9 @@ class Recipe:
     batch_size: int
     learning_rate: float
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
+    warmup_epochs: int = 0
     own_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None
     own_schedule: MakeSchedule | None = None
 
@@ -62,6 +72,17 @@ class Recipe:
             raise SnnprofError(f"batch_size={self.batch_size}: must be at least 1")
         if not 0 < self.learning_rate < math.inf:
             raise SnnprofError(f"learning_rate={self.learning_rate}: must be above 0, and finite")
+        if not 0 <= self.momentum < 1:
+            raise SnnprofError(f"momentum={self.momentum}: must be 0 or more, and below 1")
+        if self.nesterov and not self.momentum and self.ours:
+            raise SnnprofError("momentum=0 has no Nesterov form: give nesterov=False too")
+        if not 0 <= self.weight_decay < math.inf:
+            raise SnnprofError(f"weight_decay={self.weight_decay}: must be 0 or more, and finite")
+        if self.warmup_epochs < 0 or (self.warmup_epochs and self.warmup_epochs >= self.epochs):
+            raise SnnprofError(
+                f"warmup_epochs={self.warmup_epochs}: must be 0 or more, and fewer than the "
+                f"{self.epochs} epochs"
+            )
 
     @property
     def ours(self) -> bool:
@@ -72,14 +93,15 @@ class Recipe:
     def words(self) -> str:
         """The optimiser and the schedule, for a sentence."""
         optimizer = (
-            f"SGD (learning rate {self.learning_rate:g}, Nesterov momentum {self.momentum:g}, "
-            f"weight decay {self.weight_decay:g})"
+            f"SGD (learning rate {self.learning_rate:g}, {'Nesterov ' if self.nesterov else ''}"
+            f"momentum {self.momentum:g}, weight decay {self.weight_decay:g})"
             if self.ours
             else f"optimiser {name_of(self.own_optimizer)}"
         )
         if self.own_schedule is not None:
             return f"{optimizer}, schedule {name_of(self.own_schedule)}"
-        annealed = "cosine annealing" if self.ours else "no schedule"
+        warmed = f"linear warm-up of {self.warmup_epochs} epochs, " if self.warmup_epochs else ""
+        annealed = f"{warmed}cosine annealing" if self.ours else "no schedule"
         return f"{optimizer}, {annealed}"
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -93,7 +115,7 @@ class Recipe:
                 parameters,
                 lr=self.learning_rate,
                 momentum=self.momentum,
-                nesterov=True,
+                nesterov=self.nesterov,
                 weight_decay=self.weight_decay,
             )
         what = f"optimizer {name_of(self.own_optimizer)!r} failed"
@@ -112,7 +134,7 @@ class Recipe:
             SnnprofError: one's own function fails, or makes what cannot be told of every step.
         """
         if self.own_schedule is None:
-            return CosineAnnealingLR(optimizer, max(1, steps)) if self.ours else None
+            return self._usual_schedule(optimizer, max(1, steps)) if self.ours else None
         name = f"schedule {name_of(self.own_schedule)!r}"
         made = of_the_users(f"{name} failed", partial(self.own_schedule, optimizer, steps))
         if isinstance(made, ReduceLROnPlateau):
@@ -122,6 +144,10 @@ class Recipe:
         if made is not None and not isinstance(made, LRScheduler):
             raise SnnprofError(f"{name} returned a {type(made).__name__}, not a torch LRScheduler")
         return made
+
+    def _usual_schedule(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        warmup = steps * self.warmup_epochs // max(1, self.epochs)
+        return LambdaLR(optimizer, partial(warmed_up_cosine, warmup=warmup, steps=steps))
 
 
 def check_batch(data: Data, recipe: Recipe) -> None:
@@ -157,19 +183,28 @@ def train_epochs(
     runs: Sequence[TrainingRun],
     data: Data,
     recipe: Recipe,
-    seed: int,
+    order: torch.Generator | int,
     advance: Callable[[], None],
+    *,
+    prepare: Prepare = unchanged,
+    done: int = 0,
 ) -> Iterator[int]:
     """:func:`train_in_turn`, stopping after every epoch: the caller may look at the models there.
+
+    Args:
+        runs, data, recipe, advance: as there.
+        order: what the order of the samples is drawn from, or its seed.
+        prepare: what becomes of each batch before it is trained on.
+        done: epochs that were trained before.
 
     Yields:
         Epochs trained so far.
     """
-    generator = torch.Generator().manual_seed(seed)
-    for epoch in range(recipe.epochs):
+    generator = torch.Generator().manual_seed(order) if isinstance(order, int) else order
+    for epoch in range(done, recipe.epochs):
         if all(run.meter is None for run in runs):  # none is left to train
             return
-        batches = data.epoch(recipe.batch_size, generator)
+        batches = map(prepare, data.epoch(recipe.batch_size, generator))
         for number, (batch, loading_s) in enumerate(_with_loading_time(batches)):
             turn = number % len(runs)
             for run in (*runs[turn:], *runs[:turn]):

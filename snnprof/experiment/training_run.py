@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from snnprof.training.batch_run import NO_RECORDER
 from snnprof.training.step_runner import StepRunner, StepSetup
 
 WARMUP_STEPS = 5
+MOST_TIMED = 1000  # steps: CUDA events of every step of a long training would fill the memory
 
 Returned = TypeVar("Returned")
 
@@ -140,7 +141,8 @@ class TrainingRun:
         self.attempt(partial(self._step, self.meter, batch), batch[0].device)
 
     def _step(self, meter: StepMeter, batch: Batch) -> None:
-        if meter.timer is None or meter.steps < WARMUP_STEPS or not meter.runner.updated:
+        warm = meter.steps >= WARMUP_STEPS and meter.runner.updated
+        if meter.timer is None or not warm or meter.steps > WARMUP_STEPS + MOST_TIMED:
             meter.step(batch, watch=meter.steps == 0)
         elif meter.memory is None:
             meter.measure_memory(batch)
@@ -159,6 +161,27 @@ class TrainingRun:
                 f"diverged: {what} (epoch {epoch + 1}): look for NaN in the data, or try a lower "
                 "learning_rate"
             )
+
+    @property
+    def learning_rate(self) -> float | None:
+        """That of the next step; None where the optimiser has none, or there is no model."""
+        if self.meter is None:
+            return None
+        found = self.meter.runner.optimizer.param_groups[0].get("lr")
+        return None if found is None else float(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the training goes on from; see :meth:`StepRunner.state_dict`."""
+        assert self.meter is not None, "a row that has failed has no state"
+        schedule = None if self._scheduler is None else self._scheduler.state_dict()
+        return {**self.meter.runner.state_dict(), "schedule": schedule}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        assert self.meter is not None, "the model is made before its state is loaded"
+        self.meter.runner.load_state_dict(state)
+        if self._scheduler is not None:
+            self._scheduler.load_state_dict(state["schedule"])
 
     @property
     def profile(self) -> StepProfile | None:

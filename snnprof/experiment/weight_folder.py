@@ -95,16 +95,33 @@ def _save(
     if file.exists() and run.saved is None:
         raise SnnprofError(f"another run has written {str(file)!r} meanwhile")
     stepped.reset()  # a membrane in a buffer is no weight
-    state = stepped.model.state_dict()
-    configuration = {
-        "settings": _settings(run.row, settings, given),
-        "versions": describe(settings.device),
-        "figures": _figures(run.row),
-    }
-    metadata = {"format": "pt", CONFIGURATION: json.dumps(configuration)}
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    write_whole(file, to_bytes(tensors, metadata))
+    configuration = json.dumps(saved_with_weights(run.row, settings, given))
+    write_whole(file, weights_as_bytes(stepped.model.state_dict(), configuration))
     run.saved = file
+
+
+def saved_with_weights(
+    row: ReportRow, settings: Settings, given: Mapping[str, Any]
+) -> dict[str, object]:
+    """The settings that make a row again, versions, and its figures as far as there are any.
+
+    Args:
+        row: the row.
+        settings: of all of them.
+        given: the arguments of :func:`snnprof.run`.
+    """
+    return {
+        "settings": _settings(row, settings, given),
+        "versions": describe(settings.device),
+        "figures": _figures(row),
+    }
+
+
+def weights_as_bytes(state: Mapping[str, Any], configuration: str) -> bytes:
+    """A safetensors file of a state dict, with a configuration in its metadata."""
+    metadata = {"format": "pt", CONFIGURATION: configuration}
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    return to_bytes(tensors, metadata)
 
 
 def _settings(row: ReportRow, settings: Settings, given: Mapping[str, Any]) -> dict[str, object]:

@@ -80,6 +80,11 @@ class StepMeter:
         self._losses.append(loss)
         self.steps += 1
 
+    @property
+    def last_loss(self) -> float | None:
+        """The loss of the last step since the losses were taken; waits for the GPU."""
+        return self._losses[-1].item() if self._losses else None
+
     def take_losses(self) -> tuple[list[float], str | None]:
         """The losses since the last call, and what is not finite, in words. Waits for the GPU.
 

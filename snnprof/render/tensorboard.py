@@ -14,22 +14,27 @@ from typing import Any
 from snnprof.core.errors import SnnprofError
 from snnprof.render.coherence_table import summary
 from snnprof.results import CoherenceResult, CoherenceSweep, Report, ReportRow
+from snnprof.results.training import EpochRecord, TrainingHistory
 
 SUFFIX = ".snnprof"  # behind the name of an events file: it is ours to replace
 Values = Mapping[str, float | None]
 Points = list[tuple[int, Values]]
 
 
-def write_scalars(source: Report | CoherenceSweep | Values, folder: Path, *, step: int = 0) -> None:
+def write_scalars(
+    source: Report | CoherenceSweep | TrainingHistory | Values, folder: Path, *, step: int = 0
+) -> None:
     """Write figures for TensorBoard's scalars page; what was not measured is left out.
 
     A report makes one run per model, neuron, weights and mode, in a folder of that name in
     ``folder``, with T as the step: a sweep over T is a curve, and two modes lie on one plot.
     Coherence makes one run with T as the step; where a training was followed, one run per T with
-    the epoch as the step. Scalars that this function wrote there before are replaced.
+    the epoch as the step. A training's epochs make one run, in ``folder`` itself. Scalars that
+    this function wrote there before are replaced.
 
     Args:
-        source: a report, coherence, or values by tag (which go to ``folder`` itself, at ``step``).
+        source: a report, coherence, a training's history, or values by tag (which go to
+            ``folder`` itself, at ``step``).
         folder: what ``tensorboard --logdir`` is given, or a folder in it; its parent exists.
         step: where the values lie on the horizontal axis.
 
@@ -88,6 +93,18 @@ def coherence_scalars(result: CoherenceResult) -> dict[str, float | None]:
     }
 
 
+def epoch_scalars(record: EpochRecord) -> dict[str, float | None]:
+    """The figures of one epoch by tag."""
+    return {
+        "training/loss": record.train_loss,
+        "training/learning rate": record.learning_rate,
+        "training/images per s": record.images_per_s,
+        "test/accuracy": record.test_accuracy,
+        "cost/firing rate": record.firing_rate,
+        "cost/SOPs per sample": record.synops,
+    }
+
+
 def coherence_run(sweep: CoherenceSweep, timesteps: int) -> str:
     """``"coherence vgg5 hdlif fp32 stbp T=4"``: T only where a training was followed."""
     named = (sweep.model, sweep.neuron, sweep.weights, sweep.mode)
@@ -136,6 +153,11 @@ def _(report: Report) -> dict[str, Points]:
     for row in sorted(report.rows, key=lambda row: row.timesteps or 0):
         runs.setdefault(run_name(row), []).append((row.timesteps or 0, scalars(row)))
     return runs
+
+
+@_runs.register
+def _(history: TrainingHistory) -> dict[str, Points]:
+    return {"": [(record.epoch, epoch_scalars(record)) for record in history.epochs]}
 
 
 def _write(points: Points, folder: Path) -> None:

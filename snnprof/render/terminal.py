@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from snnprof.render.number_format import number
 from snnprof.render.report_table import Presented
 from snnprof.render.table import View, view
 from snnprof.results import Result
@@ -45,8 +46,8 @@ def show_view(table: View, file: IO[str] | None = None, explain: bool = False) -
     console.print(Text(table.title, style="bold"))
     if table.caption:
         console.print(Text(table.caption))
-    for number, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
-        if number:
+    for place, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
+        if place:
             console.print()
         console.print(block)
     for note in (*table.notes, *(table.explained if explain else ())):
@@ -103,15 +104,16 @@ class ProgressBar(Progress):
 
     def __init__(self, label: str, shown: bool = True) -> None:
         super().__init__(
-            TextColumn(label),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
             console=Console(stderr=True),
             transient=True,
             disable=not (shown and sys.stderr.isatty()),
         )
-        self._bar = self.add_task(label, total=None)
+        self._bar = self.add_task(label, total=None, status="")
         self._expected = 0
 
     def expect(self, total: int) -> None:
@@ -121,6 +123,15 @@ class ProgressBar(Progress):
 
     def step_done(self) -> None:
         self.advance(self._bar)
+
+    def rename(self, label: str) -> None:
+        """Show another label."""
+        self.update(self._bar, description=label)
+
+    def describe(self, loss: float | None, images_per_s: float) -> None:
+        """Show the last loss and the speed behind the time that is left."""
+        shown = "" if loss is None else f"loss {number(loss)}, "
+        self.update(self._bar, status=f"{shown}{number(images_per_s)} images/s")
 
 
 def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

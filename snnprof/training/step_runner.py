@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -256,6 +256,23 @@ class StepRunner:
         loss = self.run(images, labels, watch)
         self.updated |= self._scaler.get_scale() >= scale
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training goes on from: weights, optimiser, fp16 scaler, drawn steps."""
+        self.stepped.reset()  # a membrane in a buffer is no weight
+        return {
+            "model": self.stepped.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "drawn": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, of the same model, mode and optimiser."""
+        self.stepped.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._generator.set_state(state["drawn"])
 
     def divergence(self, losses: Sequence[float], before: int = 0) -> str | None:
         """The first loss, or else a parameter, that is not finite, in words.

@@ -27,6 +27,7 @@ from snnprof.experiment.shared_figures import ForAll
 from snnprof.profiling.step_memory import Failure
 
 from ..support.commands import call, refused
+from ..support.shared_training import KILL, STEPS
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests.support.shared_training"
@@ -36,14 +37,14 @@ needs_gloo = pytest.mark.skipif(
 )
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """``torchrun --nproc-per-node 2 -m snnprof ARGUMENTS``, on the CPU."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, "-m", "snnprof", *arguments, "--device=cpu"],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -113,26 +114,33 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
 
 
 @needs_gloo
-def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path: Path) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    arguments = ["train", f"--model={HERE}:killed", f"--data={HERE}:data", "--mode=online"]
+    arguments += [f"--timesteps={STEPS}", "--epochs=3", "--augmentation=none"]
     start = time.monotonic()
-    ran = torchrun(
-        "run",
-        f"--model={HERE}:killed",
-        f"--data={HERE}:data",
-        "--timesteps=1",
-        "--mode=online",
-        f"-o{tmp_path / 'table.md'}",
-        f"--save={tmp_path / 'weights'}",
-    )
+    ran = torchrun(*arguments, f"-o{two}", **{KILL: "1"})
     assert time.monotonic() - start < 60  # its beginning too; torch would wait for 30 minutes
     assert ran.returncode != 0
-    assert ran.stdout == ""
     (line,) = said(ran)
     assert line == (
         "Error: rank 0: another process of the run was killed or has failed, so this one ends "
         "too; files that it has written are whole"
     )
-    assert [*tmp_path.iterdir()] == []
+    # 4 steps are an epoch: the sixth is in the second one
+    assert len((two / "epochs.csv").read_text().splitlines()) == 2
+    assert not (two / "report.json").exists()
+
+    ran = torchrun(*arguments, "--resume", f"-o{two}")
+    assert (ran.returncode, said(ran)) == (0, []), ran.stderr
+    assert "Taken up again after epoch 1" in ran.stdout
+    assert ran.stdout.count("side by side") == 1
+    assert call(*arguments, "--device=cpu", f"-o{one}").exit_code == 0
+    states = [torch.load(folder / "last.pt")["model"] for folder in (two, one)]
+    torch.testing.assert_close(*states, rtol=0, atol=1e-6)
+    (joined,), (alone,) = (report(folder / "report.json").rows for folder in (two, one))
+    assert joined.counts == alone.counts
+    assert joined.accuracy == alone.accuracy is not None
 
 
 def test_a_row_that_fails_ends_the_run() -> None:

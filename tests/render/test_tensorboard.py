@@ -10,6 +10,7 @@ from tensorboard.util import tensor_util
 from snnprof.core.errors import SnnprofError
 from snnprof.render.tensorboard import run_name, write_scalars
 from snnprof.results import Report
+from snnprof.results.training import EpochRecord, TrainingHistory
 
 Points = list[tuple[int, float]]
 
@@ -51,6 +52,16 @@ def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
         "training/accuracy": [(2, 0.5)],
         "training/loss": [(2, 0.125)],
     }
+
+
+def test_a_training_is_a_run_over_its_epochs(tmp_path: Path) -> None:
+    first = EpochRecord(1, 0.1, 2.0, 0.25, None, 2.0**25 + 1, 100.0, 0.5)
+    history = TrainingHistory((first, dataclasses.replace(first, epoch=2, test_accuracy=0.5)))
+    write_scalars(history, tmp_path)
+    found = read(tmp_path)
+    assert found["test/accuracy"] == [(1, 0.25), (2, 0.5)]
+    assert found["cost/SOPs per sample"] == [(1, 2.0**25 + 1), (2, 2.0**25 + 1)]
+    assert "cost/firing rate" not in found
 
 
 def test_a_sweep_over_timesteps_is_a_curve(tmp_path: Path, report: Report) -> None:

@@ -4,7 +4,7 @@ from click.testing import CliRunner, Result
 
 from snnprof.cli.main import cli
 
-WORKING = ("coherence", "run")
+WORKING = ("coherence", "run", "train")
 
 
 def call(*arguments: str) -> Result:

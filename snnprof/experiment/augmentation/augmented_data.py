@@ -30,6 +30,10 @@ class AugmentedData(Data):
     layout: torch.memory_format = torch.preserve_format
 
     @property
+    def generators(self) -> tuple[torch.Generator, ...]:  # type: ignore[override]
+        return self.data.generators
+
+    @property
     def shape(self) -> dict[str, int]:
         return self.data.shape
 

@@ -1,0 +1,98 @@
+"""``snnprof train`` as its users meet it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import snnprof
+from snnprof.experiment import training
+
+from ..support.commands import call, refused
+
+SHORT = ("--timesteps=1", "--epochs=1", "--batch-size=256")
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "train_epochs", lambda *_, **__: pytest.fail("trained"))
+
+
+def test_a_training_is_printed_and_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "trained"
+    result = call("train", "--preset=digits", "--mode=stbp", *SHORT, f"-o{folder}")
+    assert result.exit_code == 0, result.output
+    assert "learning rate" in result.stdout.splitlines()[0]
+    assert "Training modes side by side" in result.stdout
+    report = snnprof.load(folder / "report.json")
+    again = call("run", f"--checkpoint={folder / 'best.safetensors'}", "--epochs=0",
+                 f"-o{tmp_path / 't.json'}")  # fmt: skip
+    assert again.exit_code == 0, again.output
+    assert snnprof.load(tmp_path / "t.json").rows[0].counts == report.rows[0].counts
+    resumed = call("train", "--resume", f"-o{folder}")
+    assert resumed.exit_code == 0, resumed.output
+    given = call("train", f"--preset={folder / 'configuration.toml'}", "--resume", f"-o{folder}")
+    assert given.exit_code == 0, given.output
+    message = refused("train", "--mode=online", "--resume", f"-o{folder}")
+    assert "is of another configuration: mode stbp there, online here" in message
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_dry_run_prints_every_value_and_where_it_is_from(tmp_path: Path) -> None:
+    result = call("train", "--preset=cifar100", "--epochs=7", "--no-nesterov", "--dry-run",
+                  "--augmentation=random-crop:padding=2", "--augmentation=flip")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table, _, text = result.stdout.partition("# From preset cifar100")
+    lines = {line.split()[0]: line for line in table.splitlines() if line.strip()}
+    assert "command line" in lines["epochs"]
+    assert "preset cifar10 " in lines["learning_rate"]
+    assert "supplement: 0.01" in lines["learning_rate"]
+    assert "default" in lines["seed"]
+    values = tomllib.loads(text.partition("\n")[2])
+    assert values["nesterov"] is False
+    assert values["augmentation"] == [{"step": "random-crop", "padding": 2}, {"step": "flip"}]
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_picture_of_a_batch(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="the picture is written by Pillow")
+    file = tmp_path / "batch.png"
+    result = call("train", "--augmentation=random-crop:padding=2", f"--show-batch={file}")
+    assert result.exit_code == 0, result.output
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("untrained")
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    assert "unknown preset 'cifar'; known: cifar10" in refused("train", "--preset=cifar")
+    assert "-o DIR" in refused("train", "--preset=digits")
+    file = tmp_path / "mine.toml"
+    file.write_text("epochz = 3\n")
+    assert "unknown key 'epochz'; did you mean 'epochs'?" in refused("train", f"--preset={file}")
+    folder = f"-o{tmp_path / 't'}"
+    for wrong, message in {
+        "--warmup-epochs=9": "warmup_epochs=9: must be 0 or more, and fewer than the 8 epochs",
+        "--label-smoothing=1": "label_smoothing=1.0: must be 0 or more, and below 1",
+        "--mode=online-": "unknown mode 'online-'",
+        "--seed=-1": "seed=-1: must be from 0",
+        "--augmentation=flip:x": "give STEP or STEP:STRENGTH=VALUE",
+        "--epochs=some": "is not a valid integer",
+    }.items():
+        assert message in refused("train", wrong, folder)
+    assert not (tmp_path / "t" / "last.pt").exists()
+    assert "unknown mode 'onlin'" in refused("train", "--mode=onlin", "--dry-run")
+    assert "fewer than the 3 epochs" in refused("train", "--preset=cifar10", "--epochs=3",
+                                                "--dry-run")  # fmt: skip
+
+
+def test_ctrl_c_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_epochs", interrupted)
+    result = call("train", *SHORT, f"-o{tmp_path}")
+    assert result.exit_code == 130
+    assert f"snnprof train --resume -o {tmp_path} goes on" in result.stderr
+    assert snnprof.load(tmp_path / "report.json").interrupted
