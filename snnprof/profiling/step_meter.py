@@ -70,7 +70,7 @@ class StepMeter:
             lambda: self.runner.run(*share, recorder=after_backward),
             self.runner.stepped,
             self.runner.optimizer,
-            share,
+            (*share, *self.runner.gradient_buffers),
             self._device,
         )
         self._authors_bytes = after_backward.found

@@ -10,7 +10,7 @@ alike: several forward passes with one backward pass, passes without a graph, mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed
@@ -38,43 +38,77 @@ def _broadcast(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(sent)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
-    """Replace every gradient by its mean over the processes.
+class SharedGradients:
+    """Averages the gradients of a model over the processes.
 
     The loss being a mean over the samples, and the shares alike, that is the gradient of the joined
     batch. A parameter that had no gradient in any process has none afterwards.
 
-    Raises:
-        SnnprofError: a sparse gradient.
+    Args:
+        module: its parameters are trained.
+        processes: that train it.
     """
-    for alike in _by_kind(p for p in parameters if p.requires_grad):
-        _average(alike, processes.count)
+
+    def __init__(self, module: nn.Module, processes: Processes) -> None:
+        self._module = module
+        self._processes = processes
+        self._kinds: list[_OneKind] = []
+        self._seen: list[int] = []
+        self._find_parameters()
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """What is sent: as large as the gradients, and kept from step to step."""
+        return [kind.buffer for kind in self._kinds]
+
+    def average(self) -> None:
+        """Replace every gradient by its mean over the processes.
+
+        Raises:
+            SnnprofError: a sparse gradient.
+        """
+        self._find_parameters()
+        for kind in self._kinds:
+            kind.average(self._processes.count)
+
+    def _find_parameters(self) -> None:
+        """Make the buffers, again where other parameters are trained than before."""
+        found = [p for p in self._module.parameters() if p.requires_grad]
+        seen = [id(parameter) for parameter in found]
+        if seen == self._seen:
+            return
+        kinds: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
+        for parameter in found:
+            kinds.setdefault((parameter.dtype, parameter.device), []).append(parameter)
+        self._seen, self._kinds = seen, [_OneKind(alike) for alike in kinds.values()]
 
 
-def _by_kind(parameters: Iterable[nn.Parameter]) -> Iterator[Sequence[nn.Parameter]]:
-    kinds: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
-    for parameter in parameters:
-        kinds.setdefault((parameter.dtype, parameter.device), []).append(parameter)
-    yield from kinds.values()
+class _OneKind:
+    """Parameters of one type on one device, and a buffer for their gradients end to end."""
 
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        sizes = [*(p.numel() for p in parameters), len(parameters)]
+        self.buffer = torch.zeros(
+            sum(sizes), dtype=parameters[0].dtype, device=parameters[0].device
+        )
+        self._parameters = parameters
+        # Behind the gradients, which there are: one process may use a layer another does not.
+        *self._means, self._there = self.buffer.split(sizes)
 
-@torch.no_grad()
-def _average(parameters: Sequence[nn.Parameter], count: int) -> None:
-    gradients = [p.grad for p in parameters]
-    if any(g is not None and g.layout is not torch.strided for g in gradients):
-        raise SnnprofError("several processes do not share sparse gradients: give sparse=False")
-    parts = [
-        (torch.zeros_like(p) if g is None else g).reshape(-1) / count
-        for p, g in zip(parameters, gradients, strict=True)
-    ]
-    # Behind the gradients, which there are: one process may use a layer that another does not.
-    there = torch.tensor([g is not None for g in gradients]).to(parts[0])
-    flat = torch.cat([*parts, there])
-    del parts
-    torch.distributed.all_reduce(flat)
-    *means, there = flat.split([*(p.numel() for p in parameters), len(parameters)])
-    for number, (parameter, mean) in enumerate(zip(parameters, means, strict=True)):
-        if parameter.grad is not None:
-            parameter.grad.copy_(mean.view_as(parameter))
-        elif there[number]:  # read only where there is none here: it waits for a GPU
-            parameter.grad = mean.view_as(parameter).clone()
+    @torch.no_grad()
+    def average(self, count: int) -> None:
+        gradients = [p.grad for p in self._parameters]
+        if any(g is not None and g.layout is not torch.strided for g in gradients):
+            raise SnnprofError("several processes do not share sparse gradients: give sparse=False")
+        self.buffer.zero_()
+        for mean, gradient in zip(self._means, gradients, strict=True):
+            if gradient is not None:
+                mean.view_as(gradient).copy_(gradient)
+        self._there.copy_(torch.tensor([g is not None for g in gradients]))
+        self.buffer.div_(count)
+        torch.distributed.all_reduce(self.buffer)
+        for number, (parameter, mean) in enumerate(zip(self._parameters, self._means, strict=True)):
+            if parameter.grad is not None:
+                parameter.grad.copy_(mean.view_as(parameter))
+            elif self._there[number]:  # read only where there is none here: it waits for a GPU
+                parameter.grad = mean.view_as(parameter).clone()

@@ -25,7 +25,7 @@ from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode, stbp_checkpoint
 from snnprof.training.sequences import Batches, as_sequence, share_of
 from snnprof.training.shared_batch_norm import SharedBatchNorm
-from snnprof.training.shared_gradients import average_gradients, same_start
+from snnprof.training.shared_gradients import SharedGradients, same_start
 from snnprof.training.stepped_model import SteppedModel
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -184,9 +184,10 @@ class StepRunner:
         module.train()
         if next(module.parameters(), None) is None:
             raise SnnprofError(f"{type(module).__name__} has no parameters: nothing to train")
-        self._shared = setup.processes.several
-        if self._shared:
+        self._gradients: SharedGradients | None = None
+        if setup.processes.several:
             same_start(module)
+            self._gradients = SharedGradients(module, setup.processes)
         self.optimizer = setup.optimizer(module.parameters())
         self.last: BatchRun | None = None
         self.updated = False
@@ -226,14 +227,17 @@ class StepRunner:
             autocast=None if amp is None else AMP[amp],
             scaler=self._scaler,
             watch=watch,
-            before_update=self._average_gradients if self._shared else None,
+            before_update=None if self._gradients is None else self._gradients.average,
         )
         self.mode.check(len(sequence))
-        with SharedBatchNorm() if self._shared and self.setup.sync_bn else nullcontext():
+        joined = self.setup.sync_bn and self._gradients is not None
+        with SharedBatchNorm() if joined else nullcontext():
             return self.mode(self.last)
 
-    def _average_gradients(self) -> None:
-        average_gradients(self.stepped.model.parameters(), self.setup.processes)
+    @property
+    def gradient_buffers(self) -> list[Tensor]:
+        """What is held to send gradients to other processes; empty without any."""
+        return [] if self._gradients is None else self._gradients.buffers
 
     def share(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
         """The part of a joined batch that this process runs; the whole of it, if it is alone.
@@ -241,7 +245,7 @@ class StepRunner:
         Raises:
             SnnprofError: it cannot be split evenly.
         """
-        if not self._shared:
+        if self._gradients is None:
             return images, labels
         of_batches = self.setup.of_batches
         return share_of(images, labels, self._timesteps, of_batches, self.setup.processes)

@@ -109,6 +109,7 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
         assert row.profile is not None
         assert of_one.profile is not None
         assert (row.profile.batch_size, len(row.step_s)) == (8, 2)
+        assert row.profile.static_bytes == of_one.profile.static_bytes
         assert row.profile.backward_passes == of_one.profile.backward_passes
         assert row.profile.optimizer_steps == of_one.profile.optimizer_steps
 

@@ -13,7 +13,7 @@ from snnprof.core.processes import Processes
 from snnprof.spiking.membrane_norm import MembraneNorm
 from snnprof.training.sequences import share_of
 from snnprof.training.shared_batch_norm import SharedBatchNorm
-from snnprof.training.shared_gradients import average_gradients
+from snnprof.training.shared_gradients import SharedGradients
 from snnprof.training.step_runner import StepSetup
 
 
@@ -27,19 +27,34 @@ def test_gradients_are_averaged_and_missing_ones_are_zero(monkeypatch: pytest.Mo
     first, second, third = (nn.Parameter(torch.zeros(n)) for n in (2, 1, 1))
     first.grad, second.grad, third.grad = torch.tensor([1.0, 2.0]), None, None
     # the other one: gradients 3 and 4, 8, none, halved; then which of them there are
-    sums(monkeypatch, [torch.tensor([1.5, 2.0, 4.0, 0.0, 1.0, 1.0, 0.0])])
-    average_gradients([first, second, third], Processes(0, 2))
+    sums(monkeypatch, [torch.tensor([1.5, 2.0, 4.0, 0.0, 0.5, 0.5, 0.0])])
+    shared = SharedGradients(nn.ParameterList([first, second, third]), Processes(0, 2))
+    assert [len(buffer) for buffer in shared.buffers] == [4 + 3]  # gradients, and which there are
+    shared.average()
     assert first.grad.tolist() == [(1 + 3) / 2, (2 + 4) / 2]
     assert second.grad is not None
     assert second.grad.tolist() == [(0 + 8) / 2]
     assert third.grad is None  # an optimiser leaves it as it is, weight decay and all
 
 
+def test_parameters_that_are_trained_later_are_averaged_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = nn.Linear(2, 1)
+    layer.weight.requires_grad_(False)
+    shared = SharedGradients(layer, Processes(0, 2))
+    layer.weight.requires_grad_(True)
+    layer.weight.grad, layer.bias.grad = torch.ones(1, 2), torch.ones(1)
+    sums(monkeypatch, [torch.zeros(5)])
+    shared.average()
+    assert layer.weight.grad.tolist() == [[0.5, 0.5]]
+
+
 def test_sparse_gradients_are_refused() -> None:
     table = nn.Embedding(3, 2, sparse=True)
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(SnnprofError, match=r"give sparse=False$"):
-        average_gradients(table.parameters(), Processes(0, 2))
+        SharedGradients(table, Processes(0, 2)).average()
 
 
 @pytest.mark.parametrize(
