@@ -34,6 +34,8 @@ def same_buffers(module: nn.Module) -> None:
 def _broadcast(tensors: Iterable[Tensor]) -> None:
     for tensor in tensors:
         sent = tensor.detach().contiguous()
+        if sent.dtype is torch.bool:  # which not every backend sends
+            sent = sent.to(torch.uint8)
         torch.distributed.broadcast(sent, 0)
         tensor.copy_(sent)
 

@@ -13,7 +13,7 @@ from snnprof.core.processes import Processes
 from snnprof.spiking.membrane_norm import MembraneNorm
 from snnprof.training.sequences import share_of
 from snnprof.training.shared_batch_norm import SharedBatchNorm
-from snnprof.training.shared_gradients import SharedGradients
+from snnprof.training.shared_gradients import SharedGradients, same_buffers, same_start
 from snnprof.training.step_runner import StepSetup
 
 
@@ -35,6 +35,23 @@ def test_gradients_are_averaged_and_missing_ones_are_zero(monkeypatch: pytest.Mo
     assert second.grad is not None
     assert second.grad.tolist() == [(0 + 8) / 2]
     assert third.grad is None  # an optimiser leaves it as it is, weight decay and all
+
+
+def test_all_begin_with_what_the_first_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = nn.BatchNorm1d(2)
+    first.register_buffer("mask", torch.tensor([True, False]))
+    first.running_mean, first.weight.data = torch.tensor([3.0, 4.0]), torch.tensor([5.0, 6.0])
+    module = nn.BatchNorm1d(2)
+    module.register_buffer("mask", torch.tensor([False, False]))
+    sent = [*first.buffers()]
+    brought = iter([*sent, *first.parameters(), *sent])
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda x, _: x.copy_(next(brought).data))
+    same_buffers(module)
+    assert module.state_dict()["mask"].tolist() == [True, False]
+    assert module.weight.tolist() == [1.0, 1.0]
+    same_start(module)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(module.state_dict()[name], tensor), name
 
 
 def test_parameters_that_are_trained_later_are_averaged_too(
