@@ -7,13 +7,20 @@ PEERS := .venv-peers
 OLDEST := .venv-oldest
 SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
-.PHONY: demo test test-peers test-oldest check dev bench bench-peers reports clean
+.PHONY: demo wheel test test-peers test-oldest check dev bench bench-peers reports clean
 
 # After `make dev` the checkout itself is what is installed.
 READY := $(if $(wildcard $(VENV)/dev),$(VENV)/dev,$(VENV)/installed)
 
 demo: $(READY)
 	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 -o table.md -o table.csv
+
+# What other projects install: pip install dist/snnprof-*.whl
+wheel:
+	rm -rf build
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip wheel -q --no-deps -w dist .
+	rm -rf $(VENV)-wheel build
 
 # The built package, installed as its users have it; after `make dev` the checkout comes back.
 test: $(VENV)/installed
@@ -115,4 +122,4 @@ $(OLDEST)/installed: $(OLDEST)/dependencies $(SOURCES) README.md LICENSE
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(OLDEST) build *.egg-info .coverage table.md table.csv
+	rm -rf $(VENV) $(PEERS) $(OLDEST) build dist *.egg-info .coverage table.md table.csv

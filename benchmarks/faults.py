@@ -40,6 +40,7 @@ from snnprof.counting import (
     sample_doubt,
     samples,
     scan,
+    tallies,
     time_steps,
     weight_kind,
 )
@@ -71,7 +72,7 @@ PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
     ),
     "tracker": (
         *((module_tracker.ModuleTracker, name) for name in ("frame", "running_name", "given")),
-        (counter, "call_site"),
+        (tallies, "call_site"),
         (ParameterOwners, "name_of"),
         (samples.SampleAxis, "begin_call"),
         *((row_order.RowOrder, name) for name in ("begin", "follow", "arrangement")),
@@ -84,8 +85,8 @@ PLACES: dict[str, tuple[tuple[Any, str], ...]] = {
         (sample_doubt.SampleDoubt, "begin"),
         (sample_doubt.SampleDoubt, "end"),
         (sample_doubt.SampleDoubt, "see_layer"),
-        *((counter.SopCounter, name) for name in ("_observe", "_observe_linear", "_tally")),
-        (counter.SopCounter, "_begin_call"),
+        *((tallies.Tallies, name) for name in ("observe", "_observe_linear", "_layer_tally")),
+        *((counter.SopCounter, name) for name in ("_observe", "_begin_call")),
     ),
     "audit": ((audit, "_reason"), (audit, "_is_spikes"), (audit, "running_modules")),
     "neuron rates": (

@@ -2,6 +2,7 @@
 
 from snnprof import extend, models
 from snnprof.coherence.measure import coherence, coherence_sweep
+from snnprof.core.environment import version
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.energy.pricing import price
@@ -41,6 +42,8 @@ from snnprof.spiking.neuron_equations import NeuronEquations, neuron_ops, regist
 from snnprof.spiking.neuron_operations import NeuronOperations
 from snnprof.training.step_runner import StepSetup
 from snnprof.training.stepped_model import stepwise
+
+__version__ = version()
 
 __all__ = [
     "Augmentation",

@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from snnprof.cli.coherence import coherence_command
+from snnprof.cli.doctor import doctor_command
 from snnprof.cli.listings import energy_tables_command, models_command
 from snnprof.cli.options import debug_asked, debug_option
 from snnprof.cli.run import run_command
 from snnprof.cli.saved import compare_command, merge_command, price_command, show_command
 from snnprof.cli.train import train_command
+from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError, is_out_of_memory
 from snnprof.core.processes import ProcessError, SaidElsewhereError, announced, leave
 
@@ -70,10 +72,24 @@ class _OneLineErrors(click.Group):
         sys.exit(2)
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked:
+        here = describe(choose_device("auto"))
+        click.echo(f"snnprof {here['snnprof']}, torch {here['torch']}, {here['device']}")
+        ctx.exit()
+
+
 @click.group(
     "snnprof", cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.version_option(package_name="snnprof")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of snnprof and torch, and the device.",
+)
 def cli() -> None:
     """Profile spiking neural networks: SOPs, energy, training time and memory.
 
@@ -94,6 +110,7 @@ COMMANDS = (
     compare_command,
     models_command,
     energy_tables_command,
+    doctor_command,
 )
 for command in COMMANDS:
     command.params.append(debug_option())

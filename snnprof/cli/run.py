@@ -221,7 +221,6 @@ def run_command(
       snnprof run --timesteps 1,2,4,8,16 --epochs 0 --repeats 20 -o growth.svg
       snnprof run --model my_project.networks:build --checkpoint trained.pt --epochs 0
     """
-    from snnprof.render.terminal import show
 
     settings |= {name: joined(settings[name]) for name in ("timesteps", "seed")}
     taken = _from_checkpoint(settings)
@@ -245,7 +244,7 @@ def run_command(
         if taken is not None:
             report = replace(report, notes=(*report.notes, taken))
         unsaved = _write(report, table, files, settings["trace"])
-        show(table.present(report), explain=table.explain)
+        table.show(table.present(report))
     if unsaved:
         raise SnnprofError("; ".join(unsaved))
     _end(report)

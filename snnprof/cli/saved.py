@@ -149,12 +149,10 @@ def _report(file: str) -> Report:
 
 def _show(result: Result, files: Sequence[Path], table: TableOptions = _PLAIN) -> None:
     """Write the files first: a reader such as head may close the pipe."""
-    from snnprof.render.terminal import show
-
     if not isinstance(result, Report) and table.columns is not None:
         raise SnnprofError(f"--columns is for reports; this is a {type(result).__name__}")
     shown = table.present(result) if isinstance(result, Report) else result
     unsaved = write_each([partial(save, shown, file) for file in files])
-    show(shown, explain=table.explain)
+    table.show(shown)
     if unsaved:
         raise SnnprofError("; ".join(unsaved))

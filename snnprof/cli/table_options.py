@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from snnprof.core.errors import SnnprofError
+from snnprof.render.figures import SUFFIXES as PICTURES
+from snnprof.render.output_formats import FORMATS, format_of
 from snnprof.render.report_columns import columns_of
 from snnprof.render.report_table import EACH, MEAN, Presented
-from snnprof.results import Report, ReportRow
+from snnprof.results import Report, ReportRow, Result
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,15 +27,44 @@ class TableOptions:
         columns: names of columns; None for those that were measured.
         rows: "mean" or "each".
         explain: say what the columns mean.
+        format: suffix of the format that is printed; None for the terminal's table.
     """
 
     columns: tuple[str, ...] | None = None
     rows: str = MEAN
     explain: bool = False
+    format: str | None = None
 
     def present(self, report: Report) -> Presented:
         """The report, to be shown so."""
         return Presented(report, self.columns, self.rows)
+
+    def show(self, result: Result | Presented) -> None:
+        """Print a result."""
+        from snnprof.render.terminal import show
+
+        if self.format is None:
+            show(result, explain=self.explain)
+        else:
+            content = format_of(f"table{self.format}").write(result)
+            click.echo(content if isinstance(content, str) else content.decode(), nl=False)
+
+
+def _text_formats() -> list[str]:
+    """Formats that can be printed."""
+    return [suffix for suffix in FORMATS if suffix not in (*PICTURES, ".parquet")]
+
+
+def _listed_formats() -> str:
+    return ", ".join(suffix.removeprefix(".") for suffix in _text_formats())
+
+
+def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if f".{value}" not in _text_formats():
+        raise SnnprofError(f"--format {value!r}: give one of {_listed_formats()}")
+    return f".{value}"
 
 
 def table_options(command: Command) -> Callable[..., Any]:
@@ -55,9 +86,18 @@ def table_options(command: Command) -> Callable[..., Any]:
         help="Of several seeds: mean and deviation, or each.",
     )
     @click.option("--explain", is_flag=True, help="Also say what the columns mean.")
+    @click.option(
+        "--format",
+        "suffix",
+        metavar="NAME",
+        callback=_format,
+        help=f"Print as {_listed_formats()} instead of the terminal's table.",
+    )
     @wraps(command)
-    def with_table(columns: tuple[str, ...] | None, rows: str, explain: bool, **given: Any) -> Any:
-        return command(table=TableOptions(columns, rows, explain), **given)
+    def with_table(
+        columns: tuple[str, ...] | None, rows: str, explain: bool, suffix: str | None, **given: Any
+    ) -> Any:
+        return command(table=TableOptions(columns, rows, explain, suffix), **given)
 
     return with_table
 

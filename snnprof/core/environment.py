@@ -38,11 +38,12 @@ def describe(device: torch.device) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "snnprof": _version(),
+        "snnprof": version(),
     }
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of snnprof that is installed."""
     try:
         return metadata.version("snnprof")
     except metadata.PackageNotFoundError:  # run from a checkout

@@ -25,8 +25,9 @@ def of_all_processes(read: Callable[[], CountResult], called: bool, group: Any) 
     mine: CountResult | str
     try:
         mine = read() if called else CountResult((), 0)
-    except SnnprofError as error:
-        mine = str(error)
+    except Exception as error:  # a warning that was made an error too
+        ours = isinstance(error, SnnprofError)
+        mine = str(error) if ours else f"{type(error).__name__}: {error}"
     parts = gathered(mine, group)
     failures = [f"rank {rank}: {part}" for rank, part in enumerate(parts) if isinstance(part, str)]
     if failures:

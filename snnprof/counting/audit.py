@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     _get_current_dispatch_mode_stack,
@@ -36,6 +37,7 @@ _TORCHS = {"aten", "prim", "prims"}
 # Namespaces whose operators move or watch tensors, and multiply nothing.
 _HARMLESS = {"c10d", "_c10d_functional", "profiler", "fsdp", "rngprims"}
 _current_graph_task = torch._C._current_graph_task_id  # -1 outside a backward pass
+NOT_LOOKED = "audit=False: what ran below torch's functions was not looked for"
 _FEW = 8  # elements: of fewer an element-wise product is a setting, no synapse
 
 
@@ -50,12 +52,22 @@ class Audit(TorchDispatchMode):
         found: (module, what ran there), in order; each once.
     """
 
+    supports_higher_order_operators = True  # without it a model with torch.cond could not run
+
     def __init__(self, where: Callable[[], str | None], root: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: dict[tuple[str, str], None] = {}
         self._where = where
         self._root = root
         self._covered = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler, which takes seconds, for the first operator.
+
+        Nothing is compiled while the audit listens: :mod:`snnprof.counting.eager_stance`.
+        """
+        return False
 
     def release(self) -> None:
         """Let go of who tells where: nothing more will run."""
@@ -110,6 +122,8 @@ class Audit(TorchDispatchMode):
 
 def _reason(func: Any, args: tuple[Any, ...]) -> str | None:
     """What an operator does that should be counted; None where nothing."""
+    if isinstance(func, HigherOrderOperator):
+        return f"{func.name()}: a higher-order operator: what it runs is not seen, not counted"
     namespace = func.namespace
     name = func._schema.name.partition("::")[2]
     tensors = [x for x in args if isinstance(x, Tensor)]

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snnprof.core.errors import SnnprofError, known
-from snnprof.core.module_names import module_names, parameter_owners
+from snnprof.core.module_names import module_names
 from snnprof.counting.all_reduce import of_all_processes
-from snnprof.counting.audit import Audit
-from snnprof.counting.call_site import call_site
+from snnprof.counting.audit import NOT_LOOKED, Audit
 from snnprof.counting.eager_stance import running_eagerly
 from snnprof.counting.faults import Faults, failed
-from snnprof.counting.layer_tally import LayerTally
-from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
-from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
-from snnprof.counting.module_tracker import LAYER_MODULES, Frame, ModuleTracker
+from snnprof.counting.linear_ops import OPERATIONS
+from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.neuron_rates import NeuronRates
-from snnprof.counting.operation_mode import (
-    UNCOUNTED,
-    OperationMode,
-    unseen_by_others,
-    why_not_countable,
-)
-from snnprof.counting.product_tally import ProductTally
-from snnprof.counting.products import PRODUCTS, Product, why_no_product
-from snnprof.counting.row_order import NOTHING, RowOrder
+from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, unseen_by_others
+from snnprof.counting.products import PRODUCTS
+from snnprof.counting.row_order import NOTHING, RowOrder, arrange
 from snnprof.counting.row_reading import read_rows
 from snnprof.counting.sample_doubt import SampleDoubt
 from snnprof.counting.samples import SampleAxis
-from snnprof.counting.time_steps import TimeSteps
-from snnprof.counting.unseen import operation_name, unseen, why_left_out
+from snnprof.counting.tallies import LAYER_TYPES, Tallies
+from snnprof.counting.unseen import operation_name, unseen
 from snnprof.results import CountResult, LayerCount
 from snnprof.results.kinds import Kind
-
-LAYER_TYPES = ("conv", "linear", "attention")
 
 
 class SopCounter:
@@ -65,11 +53,13 @@ class SopCounter:
     gradients, parameters, buffers, random state and flags stay as they are, and nothing is
     left behind. Backward passes and the recomputation of checkpointed activations add
     nothing. Compiled modules run eagerly inside the block, because hooks added after
-    compilation do not run.
+    compilation do not run. A second block begins anew: :meth:`snnprof.CountResult.merge` joins
+    what two of them counted.
 
     Raises:
-        SnnprofError: an unknown layer type or layout, a layout without the T that it needs, or
-            (at the end of the block) an input whose samples could not be read.
+        SnnprofError: no module, or a TorchScript module; an unknown layer type or layout; a layout
+            without the T that it needs; or (at the end of the block) an input whose samples could
+            not be read.
     """
 
     def __init__(
@@ -104,38 +94,22 @@ class SopCounter:
 
     def _clear(self) -> None:
         axis = self._axis = self._new_axis()
+        names = self._names = module_names(self._model)
         self._row_order = RowOrder(axis.present, axis.layout, axis.states_itself)
-        self._names = module_names(self._model)
-        self._owners = parameter_owners(self._model)
         self._doubt = SampleDoubt()
         self._tracker = ModuleTracker(
-            self._model,
-            self._names,
-            self._begin_call,
-            self._doubt.end,
-            self._end_call,
-            self._note_fault,
+            self._model, names, self._begin_call, self._doubt.end, self._end_call, self._note_fault
         )
-        self._neurons = NeuronRates(self._names, self._tracker, axis)
-        # The registries as they are now: what was registered since the import is in them.
-        self._operations = {
-            function: operation
-            for function, operation in OPERATIONS.items()
-            if ("conv" if operation.is_convolution else "linear") in self._layers
-        }
-        self._products = dict(PRODUCTS) if "attention" in self._layers else {}
+        arranged = partial(arrange, self._row_order, axis, self._tracker)
+        self._neurons = NeuronRates(names, self._tracker, axis, arranged)
+        self._faults = Faults(names[self._model])
+        self._tallies = Tallies(self._layers, names, axis, arranged, self._doubt, self._faults)
+        self._audit = Audit(self._tracker.running_name, names[self._model])
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
-        follow = self._row_order.follow
-        self._audit = Audit(self._tracker.running_name, self._names[self._model])
-        self._mode = OperationMode(watched, self._observe, self._note_failure, follow)
+        self._mode = OperationMode(
+            watched, self._observe, self._note_failure, self._row_order.follow
+        )
         self._on = ExitStack()  # while the model runs
-        self._tallies: dict[tuple[Hashable, ...], LayerTally | ProductTally] = {}
-        self._shown: Counter[str] = Counter()  # rows by the name they would have
-        self._counted_in: set[str] = set()  # names of what was counted, and where
-        self._recent: dict[str, LayerTally] = {}  # the last used in each module
-        self._remembered: dict[str, tuple[RememberedCall, LayerTally]] = {}  # by module
-        self._uncounted: dict[tuple[str, str], None] = {}
-        self._faults = Faults(self._uncounted, self._names[self._model])
         self._failed = False
         self._stem_failed = False
 
@@ -146,10 +120,10 @@ class SopCounter:
         with unseen_by_others():
             self._clear()
         with ExitStack() as stack:
-            stack.callback(self._release_weights)
-            stack.callback(self._verify_weights)
+            stack.callback(self._tallies.release_weights)
+            stack.callback(self._tallies.verify_weights)
             stack.enter_context(running_eagerly())
-            self._neurons.attach(self._arrange, stack)
+            self._neurons.attach(stack)
             self._tracker.attach(stack)
             stack.callback(self._end_call)  # of a call that was interrupted
             self._active = stack.pop_all()
@@ -207,22 +181,9 @@ class SopCounter:
         self._faults.list(name, error)
 
     def _end_call(self) -> None:
-        self._on.close()
+        with self._faults.forgiven():
+            self._on.close()
         self._axis.input = None
-
-    def _verify_weights(self) -> None:
-        """See whether every weight still is what was counted."""
-        for tally in self._tallies.values():
-            with self._faults.forgiven(tally.name):
-                tally.verify_weight()
-
-    def _release_weights(self) -> None:
-        """Leave no reference on a weight."""
-        for tally in self._tallies.values():
-            with self._faults.forgiven(tally.name):
-                tally.release_weight()
-        self._recent.clear()
-        self._remembered.clear()
 
     def _note_failure(self, func: Callable[..., Any], error: Exception | None) -> None:
         try:
@@ -237,126 +198,12 @@ class SopCounter:
             self._stem_failed = self._stem_failed or not self._tallies
             self._faults.list(name, error, f"{operation_name(func)}: ")
 
-    def _arrange(self, steps: TimeSteps, x: Tensor, leading: int) -> None:
-        """Decide how the time steps reach a row, of which ``leading`` dimensions may be."""
-        call = self._axis.present
-        if steps.undecided(call):
-            found = self._row_order.arrangement(
-                x, x.shape[:leading], self._axis.input, self._tracker.given()
-            )
-            steps.arrange(found, call)
-
     def _observe(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         frame = self._tracker.frame()
-        if frame is None:
-            return
-        operation = self._operations.get(func)
-        if operation is not None:
-            with torch._C.DisableTorchFunction():  # other counters around must not see ours
-                self._observe_linear(operation, args, kwargs, frame)
-        elif func in self._products:
-            self._observe_product(func, args, kwargs, frame)
-        else:
-            self._uncounted[(frame.name, why_left_out(func))] = None
-
-    def _observe_linear(
-        self,
-        operation: LinearOperation,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        frame: Frame,
-    ) -> None:
-        remembered = self._remembered.get(frame.name)
-        if remembered is not None:
-            last, tally = remembered
-            same = last.operands_if_same(operation, args, kwargs)
-            if same is not None:
-                x, weight = same
-                tally.add(last.call, x, weight, self._axis.present)
-                return
-        x, weight = operation.operands(args, kwargs)
-        call = LinearCall.of(operation, args, kwargs)
-        reason = why_not_countable(x, weight)
-        if call.has_tensor_setting:
-            reason = "an argument is a tensor besides input, weight and bias"
-        if reason is not None:
-            self._uncounted[(frame.name, f"{operation.name}: {reason}")] = None
-            return
-        matrix = weight.unsqueeze(0) if weight.dim() == 1 else weight
-        call, inner = unpadded(call, frame.module, frame.given, x)
-        tally = self._tally(frame, operation.name, matrix)
-        leading = x.dim() - 1 - operation.spatial_dims
-        self._doubt.see_layer(x, x.shape[:leading])
-        self._arrange(tally.time_steps, x, leading)
-        tally.add(call, inner, matrix, self._axis.present)
-        if inner is x and matrix is weight and not kwargs and operation.leading_operands:
-            self._remembered[frame.name] = (RememberedCall(args, call), tally)
-
-    def _tally(self, frame: Frame, op: str, weight: Tensor) -> LayerTally:
-        recent = self._recent.get(frame.name)
-        if recent is not None and recent.is_of(op, weight):
-            return recent
-        name = frame.name
-        if not isinstance(frame.module, LAYER_MODULES):
-            name = self._owners.name_of(weight) or name
-        key = (name, op, weight.shape)
-        tally = self._tallies.get(key)
-        if not isinstance(tally, LayerTally):
-            tally = LayerTally(self._row_name(name), op, self._axis.timesteps)
-            self._tallies[key] = tally
-        self._counted_in.add(name)
-        self._recent[frame.name] = tally
-        return tally
-
-    def _row_name(self, name: str) -> str:
-        """The name, numbered from the second row of that name on."""
-        self._shown[name] += 1
-        others = self._shown[name] - 1
-        return f"{name}#{others + 1}" if others else name
-
-    def _observe_product(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        frame: Frame,
-    ) -> None:
-        module, site = call_site(self._names)
-        where = frame.name if module is None else self._names[module]
-        form = self._products[func]
-        with torch._C.DisableTorchFunction():
-            reason = why_no_product(where, site, (*args, *kwargs.values()))
-            found = reason or form.read(args, kwargs)
-            if isinstance(found, str):
-                self._uncounted[(where, f"{form.name}: {found}")] = None
-                return
-            for product in found:
-                self._count_product(product, where, site)
-
-    def _count_product(self, product: Product, where: str, site: Hashable) -> None:
-        left, right = (self._owners.name_of(x) for x in (product.a, product.b))
-        if left and right:
-            reason = f"{product.op}: {left} and {right} are both parameters, not activations"
-            self._uncounted[(where, reason)] = None
-            return
-        if left:
-            product = product.swapped()
-        weight = left or right
-        key: tuple[Hashable, ...] = (where, product.op, site)
-        if weight:
-            key = (weight, product.op, "parameter")
-        tally = self._tallies.get(key)
-        if not isinstance(tally, ProductTally):
-            name = self._row_name(weight or f"{where}.{product.op}")
-            tally = ProductTally(name, product, bool(weight), self._axis.timesteps)
-            self._tallies[key] = tally
-        self._arrange(tally.time_steps, product.a, product.leading)
-        tally.add(product, self._axis.present)
-        self._counted_in |= {weight or where, where}
-        if product.note:
-            self._uncounted[(tally.name, product.note)] = None
+        if frame is not None:
+            self._tallies.observe(func, args, kwargs, frame)
 
     def expect(self, samples: int, timesteps: int, calls: int | None = None) -> None:
         """Say what the next calls of the model hold, for who runs it in a way of their own.
@@ -402,34 +249,24 @@ class SopCounter:
                 "forward pass: count again"
             )
         if self._active is not None:
-            self._verify_weights()
+            self._tallies.verify_weights()
         with unseen_by_others(), torch._C.DisableTorchFunction():
-            found = read_rows(self._tallies.values(), self._stem_failed)
-        self._uncounted.update(dict.fromkeys(found.unreadable))
-        for warning in found.warnings():
+            found = read_rows(self._tallies, self._stem_failed)
+        self._tallies.uncounted.update(dict.fromkeys(found.unreadable))
+        for warning in (*found.warnings(), *self._doubts(found.rows, samples)):
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
-        # A network without spikes has no time steps.
-        spikes = any(row.input_kind != Kind.REAL for row in found.rows)
-        doubt = None
-        if spikes and samples is None and self._axis.reads_first_dimension_only:
-            with self._faults.forgiven():
-                doubt = self._doubt.say_once()
-        if doubt:
-            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-        if self._axis.steps_run_inside:
-            with self._faults.forgiven():
-                doubt = self._neurons.doubt_steps(self._axis.samples, self._axis.timesteps)
-            if doubt:
-                warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-        neurons, never_seen = self._neurons.read(), list[tuple[str, str]]()
+        neurons = self._neurons.read()
+        never_seen: list[tuple[str, str]] = []
         with self._faults.forgiven():
-            never_seen = list(self._unseen(found.rows))
+            never_seen.extend(self._unseen(found.rows))
+        if not self._audits:
+            never_seen.append((self._names[self._model], NOT_LOOKED))
         return CountResult(
             rows=found.rows,
             samples=self._axis.samples,
             timesteps=self._axis.timesteps,
             not_counted=(
-                *self._uncounted,
+                *self._tallies.uncounted,
                 *self._audit.found,
                 *found.remarks,
                 *self._neurons.not_counted,
@@ -437,8 +274,20 @@ class SopCounter:
             ),
             non_finite=found.non_finite,
             neurons=neurons,
-            scan=", ".join(sorted({t.scan for t in self._tallies.values() if t.scan})) or None,
+            scan=", ".join(sorted({t.scan for t in self._tallies if t.scan})) or None,
         )
+
+    def _doubts(self, rows: Sequence[LayerCount], samples: int | None) -> Iterator[str]:
+        """Sentences on samples and time steps that may have been read wrongly."""
+        axis = self._axis
+        # A network without spikes has no time steps.
+        spikes = any(row.input_kind != Kind.REAL for row in rows)
+        with self._faults.forgiven():
+            if spikes and samples is None and axis.reads_first_dimension_only:
+                yield from filter(None, [self._doubt.say_once()])
+        with self._faults.forgiven():
+            if axis.steps_run_inside:
+                yield from filter(None, [self._neurons.doubt_steps(axis.samples, axis.timesteps)])
 
     def all_reduce(self, group: Any = None) -> CountResult:
         """:meth:`result` of all processes of a torch.distributed group, merged, on each of them.
@@ -449,10 +298,10 @@ class SopCounter:
             SnnprofError: on every process, where :meth:`result` does on any; and as
                 :meth:`snnprof.CountResult.merge`.
         """
-        called = self._axis.calls > 0 or self._faults.misused
+        called = self._axis.was_called or self._faults.misused
         return of_all_processes(self.result, called, group)
 
     def _unseen(self, rows: Sequence[LayerCount]) -> Iterator[tuple[str, str]]:
-        listed = {name for name, _ in (*self._uncounted, *self._audit.found)}
-        known = listed | self._counted_in | {row.name for row in rows}
+        listed = {name for name, _ in (*self._tallies.uncounted, *self._audit.found)}
+        known = listed | self._tallies.counted_in | {row.name for row in rows}
         return unseen(self._tracker, self._names, known)

@@ -20,19 +20,21 @@ class Faults:
     answered: by :meth:`tell_at_end` once, and by :meth:`tell` whenever somebody asks.
 
     Args:
-        listed: where (name, reason) goes.
         root: name of the model.
+
+    Attributes:
+        listed: (name, reason) of each, in order.
     """
 
-    def __init__(self, listed: dict[tuple[str, str], None], root: str) -> None:
-        self._listed = listed
+    def __init__(self, root: str) -> None:
+        self.listed: dict[tuple[str, str], None] = {}
         self._root = root
         self._misuse: SnnprofError | None = None
         self._told = False
 
     def list(self, name: str | None, error: Exception, operation: str = "") -> None:
         """List a fault under a module's name, or the model's."""
-        self._listed[(name or self._root, operation + failed(error))] = None
+        self.listed[(name or self._root, operation + failed(error))] = None
 
     @contextmanager
     def forgiven(self, name: str | None = None) -> Iterator[None]:
@@ -44,7 +46,8 @@ class Faults:
 
     def keep(self, misuse: SnnprofError) -> None:
         """Keep an error of use; the first is the one to mend."""
-        self._misuse = self._misuse or misuse
+        # Without its traceback, whose frames hold the model's input.
+        self._misuse = self._misuse or misuse.with_traceback(None)
 
     @property
     def misused(self) -> bool:

@@ -16,6 +16,7 @@ from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.faults import failed
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.operation_mode import unseen_by_others, why_not_countable
+from snnprof.counting.row_order import Arrange
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scan import count_nonzeros
 from snnprof.counting.tensors import on_host
@@ -23,7 +24,6 @@ from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import NeuronRate
 from snnprof.spiking.neuron_equations import equations_of
 
-Arrange = Callable[[TimeSteps, Tensor, int], None]
 _NOT_KNOWN = Steps(0, 1)
 
 
@@ -95,10 +95,6 @@ def _number_of_true(fired: Tensor) -> int | Tensor:
     return fired.count_nonzero()
 
 
-def _leave_undecided(steps: TimeSteps, spikes: Tensor, dims: int) -> None:
-    """Outside the block nothing is counted."""
-
-
 def _first(out: Any) -> Any:
     """The spikes, of (spikes, state) too."""
     return out[0] if isinstance(out, list | tuple) and out else out
@@ -124,6 +120,7 @@ class NeuronRates:
         names: the model's modules and their names.
         tracker: where the model's forward pass is.
         axis: what its calls hold.
+        arrange: decides how the time steps leave a layer.
     """
 
     def __init__(
@@ -131,29 +128,23 @@ class NeuronRates:
         names: Mapping[nn.Module, str],
         tracker: ModuleTracker,
         axis: SampleAxis,
+        arrange: Arrange,
     ) -> None:
         self._names = names
         self._tracker = tracker
         self._axis = axis
-        self._arrange: Arrange = _leave_undecided
+        self._arrange = arrange
         self._tallies: dict[str, NeuronTally] = {}
         self.not_counted: dict[tuple[str, str], None] = {}
 
-    def attach(self, arrange: Arrange, undo: ExitStack) -> None:
-        """Put a hook on every layer of neurons.
-
-        Args:
-            arrange: decides how the time steps leave a layer whose output has so many dimensions
-                ahead of its features.
-            undo: takes the hooks off when it is closed.
+    def attach(self, undo: ExitStack) -> None:
+        """Put a hook on every layer of neurons; ``undo`` takes them off.
 
         Raises:
             SnnprofError: a function that was registered for a neuron returned something else.
         """
         hooks = Hooks(lambda module, error: self._list(self._names[module], failed(error)))
-        undo.callback(self._release)
         undo.callback(hooks.remove)
-        self._arrange = arrange
         inside: set[nn.Module] = set()
         with torch.no_grad(), torch._C.DisableTorchFunction():
             for module, name in self._names.items():
@@ -161,10 +152,6 @@ class NeuronRates:
                 if dims is not None:
                     hooks.after(module, self._hook(name, dims))
                     inside.update(module.modules())
-
-    def _release(self) -> None:
-        """Let go of the counter, so that it and the model are freed with their last name."""
-        self._arrange = _leave_undecided
 
     def _leading_dims(self, module: nn.Module, name: str) -> int | None:
         """How many dimensions of its output may be time and samples; None: it is no neuron."""

@@ -22,9 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnprof.counting.samples import Layout
-from snnprof.counting.time_steps import Arrangement, ModelCall
+from snnprof.counting.module_tracker import ModuleTracker
+from snnprof.counting.samples import Layout, SampleAxis
+from snnprof.counting.time_steps import Arrangement, ModelCall, TimeSteps
 
+# Decides how the time steps reach a row whose input has so many dimensions before its features.
+Arrange = Callable[[TimeSteps, Tensor, int], None]
 _TIME, _BATCH = Arrangement.TIME_MAJOR, Arrangement.BATCH_MAJOR
 
 
@@ -209,6 +212,28 @@ class RowOrder:
         if not self._begins_with(x):
             return None
         return x if self._begins is _TIME else x.transpose(0, 1)
+
+
+def arrange(
+    order: RowOrder,
+    axis: SampleAxis,
+    tracker: ModuleTracker,
+    steps: TimeSteps,
+    x: Tensor,
+    leading: int,
+) -> None:
+    """Decide how the time steps reach a row, where that is still open.
+
+    Args:
+        order, axis, tracker: of the present call of the model.
+        steps: the row's.
+        x: its input, or what it puts out.
+        leading: dimensions of x of which some may be samples and time steps.
+    """
+    call = axis.present
+    if steps.undecided(call):
+        found = order.arrangement(x, x.shape[:leading], axis.input, tracker.given())
+        steps.arrange(found, call)
 
 
 def _order_of(x: Tensor, rows: Tensor) -> Arrangement | None:

@@ -224,6 +224,11 @@ class SampleAxis:
         self._lost = self._lost or why
 
     @property
+    def was_called(self) -> bool:
+        """True if the root was called, whether or not that was counted."""
+        return self.calls > 0 or self._lost is not None
+
+    @property
     def _in_parts(self) -> bool:
         """True if a call may run a part of a sequence."""
         by_steps = self.timesteps is not None and not self._layout.whole and self._root is None

@@ -42,7 +42,7 @@ _TYPES = {
     torch.int32: 7,
     torch.int64: 8,
 }
-_MANY = 1 << 20  # elements, from which on it pays to start threads
+_MANY = 1 << 23  # elements, from which on it pays to start threads beside those of OpenMP
 _MOST_FAN_OUT = 1 << 20  # of 32-bit sums over a block of 32 elements and 64 levels
 _OWN_TYPES = (Tensor, nn.Parameter)
 
@@ -185,6 +185,11 @@ def _by_c(rows: Rows, weights: Weights | None, unit: float, tier: Tier) -> Found
         *(tile, stride, block, unit, tier, threads),
     )
     return None if found[-1] else Found._make(found[:-1])
+
+
+def is_extension_built() -> bool:
+    """True where inputs on the host are read in C."""
+    return _scan is not None
 
 
 def count_nonzeros(x: Tensor, outer: int, groups: int) -> Sequence[int | Tensor] | None:

@@ -24,10 +24,6 @@ class Steps(NamedTuple):
     length: int
     outer: int = 1
 
-    def time_major(self, x: Tensor) -> Tensor:
-        """A batch-major input [outer, length, ...] with its time steps in the first dimension."""
-        return x.reshape(self.outer, self.length, -1, x.shape[-1]).transpose(0, 1)
-
 
 @dataclass(slots=True)
 class ModelCall:

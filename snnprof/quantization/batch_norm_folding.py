@@ -59,7 +59,11 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     for layer_name, norm_name in pairs.items():
         _fold(folded, layer_name, norm_name)
     if not pairs and not reasons:
-        reasons = {type(model).__name__: "it has no batch norm"}
+        warnings.warn(
+            f"{type(model).__name__} has no batch norm: the copy counts what the model does",
+            UserWarning,
+            stacklevel=2,
+        )
     if reasons:
         names: dict[str, list[str]] = defaultdict(list)
         for name, reason in reasons.items():
@@ -214,7 +218,7 @@ class _Pairs:
             if parent in self._untraced:
                 yield (
                     f"torch.fx cannot trace the forward of {type(parent).__name__} "
-                    f"({self._untraced[parent]})"
+                    f"({self._untraced[parent]}): put layer and norm into an nn.Sequential"
                 )
         if module in self._touched:
             yield "its parameters are used directly"

@@ -5,7 +5,7 @@ results the functions behind their ``to_frame`` and ``save``.
 """
 
 # The order in which messages and help list the formats.
-from snnprof.render import markdown, csv, latex, json, figures  # isort: skip
+from snnprof.render import markdown, csv, latex, json, parquet, figures  # isort: skip
 from snnprof.render import (
     coherence_figure,
     coherence_table,
@@ -19,10 +19,13 @@ from snnprof.render import (
 from snnprof.render.figures_by_name import as_dict
 from snnprof.render.operator_table import write_tables
 from snnprof.render.output_files import save
+from snnprof.render.printed import html, text
 from snnprof.render.table import frame
 from snnprof.results.base import Views, bind_views
 
-bind_views(Views(frame=frame, save=save, trace_tables=write_tables, as_dict=as_dict))
+bind_views(
+    Views(frame=frame, save=save, trace_tables=write_tables, as_dict=as_dict, text=text, html=html)
+)
 
 __all__ = [
     "as_dict",
@@ -36,6 +39,7 @@ __all__ = [
     "frame",
     "json",
     "latex",
+    "parquet",
     "markdown",
     "report_table",
     "save",

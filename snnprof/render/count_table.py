@@ -109,7 +109,8 @@ def count_notes(result: CountResult) -> Iterator[str]:
     if not result.not_counted:
         yield "Not counted: nothing; every convolution, linear operation and product was seen."
     if result.scan:
-        yield f"Inputs were read by {_READERS.get(result.scan, result.scan)}."
+        readers = (_READERS[name] for name in result.scan.split(", "))
+        yield f"Inputs were read by {'; and by '.join(readers)}."
     if result.non_finite:
         yield f"NaN or infinity in the input of: {', '.join(result.non_finite)}."
 

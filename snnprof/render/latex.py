@@ -68,9 +68,16 @@ def latex(result: object) -> str:
 
 
 def _header(table: View, kinds: str) -> list[str]:
-    """The names, and the units under them."""
-    names = [*(table.names if table.names else table.columns)]
-    rows = [" & ".join(_braced(_escape(name)) for name in names) + r" \\"]
+    """The names, on two lines where they have several words, and the units under them."""
+    if not table.units:
+        return [" & ".join(_braced(_escape(name)) for name in table.columns) + r" \\"]
+    parts = [name.rpartition(" ")[::2] for name in table.names or table.columns]
+    lines = (
+        list(zip(*parts, strict=True))
+        if any(first for first, _ in parts)
+        else [tuple(last for _, last in parts)]
+    )
+    rows = [" & ".join(_braced(_escape(part)) for part in line) + r" \\" for line in lines]
     if any(table.units):
         rows.append(" & ".join(_braced(_unit(symbol)) for symbol in table.units) + r" \\")
     return rows

@@ -192,6 +192,7 @@ def _(result: Presented) -> View:
         units=tuple(symbols),
         names=tuple(column.short or column.heading for column in shown),
         best=frozenset(_best(shown, lines)),
+        spared=tuple(_spared(shown)),
     )
 
 
@@ -251,6 +252,28 @@ def _on_columns(result: Presented) -> Iterator[str]:
         ]
         if missing:
             yield f"Not measured: {', '.join(missing)}."
+
+
+# What a narrow screen can do without, the first to go first.
+_SPARED = (
+    "execution",
+    "paper_size",
+    "memory_ratio",
+    "time_ratio",
+    "hdlif_memory",
+    "sltt_memory",
+    "parameters",
+    "nops",
+    "size",
+    "layout",
+    "inference",
+    "firing_rate",
+)
+
+
+def _spared(columns: Sequence[Column]) -> Iterator[int]:
+    places = {column.key: place for place, column in enumerate(columns)}
+    yield from (places[key] for key in _SPARED if key in places)
 
 
 def _best(columns: Sequence[Column], lines: Sequence[Rows]) -> Iterator[tuple[int, int]]:

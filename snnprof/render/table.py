@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class View:
         units: symbol of each column's unit; empty where there is none, or no column has any.
         names: headings without units, short ones for a narrow page; empty where they are the same.
         best: line and column of the cells that are the best of their column.
+        spared: places of columns that a narrow screen can do without, the first to go first.
     """
 
     title: str
@@ -38,6 +40,24 @@ class View:
     units: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     best: frozenset[tuple[int, int]] = frozenset()
+    spared: tuple[int, ...] = ()
+
+    def without(self, places: Collection[int]) -> View:
+        """The table without the columns at these places."""
+        kept = [place for place in range(len(self.columns)) if place not in places]
+
+        def of(cells: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(cells[place] for place in kept) if cells else cells
+
+        return replace(
+            self,
+            columns=of(self.columns),
+            rows=tuple(of(row) for row in self.rows),
+            units=of(self.units),
+            names=of(self.names),
+            best=frozenset((n, kept.index(p)) for n, p in self.best if p in kept),
+            spared=(),
+        )
 
 
 @singledispatch

@@ -23,8 +23,8 @@ _PIPE_WIDTH = 400
 def show(result: Result | Presented, file: IO[str] | None = None, explain: bool = False) -> None:
     """Print a result's table and its notes.
 
-    Where the terminal is too narrow for the table, its rows become columns, in as many blocks as
-    it takes, so that nothing is cut.
+    Where the terminal is too narrow for the table, few rows become columns; of many rows the
+    columns that say least are left out, and named. No cell is cut.
 
     Args:
         result: any result.
@@ -42,14 +42,17 @@ def show_view(table: View, file: IO[str] | None = None, explain: bool = False) -
     def fits(grid: Table) -> bool:
         return console.measure(grid, options=wide).maximum <= console.width
 
-    grid = _grid(table.columns, table.rows)
     console.print(Text(table.title, style="bold"))
     if table.caption:
         console.print(Text(table.caption))
-    for place, block in enumerate([grid] if fits(grid) else _transposed(table, fits)):
+    blocks, left_out = _blocks(table, fits)
+    for place, block in enumerate(blocks):
         if place:
             console.print()
         console.print(block)
+    if left_out:
+        named = ", ".join(table.columns[place] for place in left_out)
+        console.print(Text(f"- Too wide for this screen, so not shown: {named} (-o FILE has all)."))
     for note in (*table.notes, *(table.explained if explain else ())):
         console.print(Text(f"- {note}"))
     if table.explained and not explain:
@@ -141,6 +144,22 @@ def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     return grid
+
+
+def _blocks(table: View, fits: Callable[[Table], bool]) -> tuple[list[Table], tuple[int, ...]]:
+    """What is printed, and the places of columns that are left out of it."""
+    whole = _grid(table.columns, table.rows)
+    if fits(whole):
+        return [whole], ()
+    turned = list(_transposed(table, fits))
+    if len(turned) == 1:
+        return turned, ()
+    for count in range(1, len(table.spared) + 1):
+        fewer = table.without(table.spared[:count])
+        grid = _grid(fewer.columns, fewer.rows)
+        if fits(grid):
+            return [grid], table.spared[:count]
+    return turned, ()
 
 
 def _transposed(table: View, fits: Callable[[Table], bool]) -> Iterator[Table]:

@@ -29,12 +29,16 @@ class Views:
         save: writes a result to a path, in the format of its suffix.
         trace_tables: writes tables of a trace's operators, by name, into a folder.
         as_dict: the numbers of a result by name, flat (True) or nested.
+        text: the table with its notes, as a terminal shows it.
+        html: the same for a notebook.
     """
 
     frame: Callable[[Any], pd.DataFrame]
     save: Callable[[Any, str | Path], None]
     trace_tables: TraceTables
     as_dict: Callable[[Any, bool], dict[str, Any]]
+    text: Callable[[Any], str]
+    html: Callable[[Any], str]
 
 
 _bound: Views | None = None
@@ -61,6 +65,14 @@ class Viewed:
     """The views that every result has."""
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        """The table, its notes under it."""
+        return views().text(self)
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return views().html(self)
 
     def to_frame(self: Any) -> pd.DataFrame:
         """The result as a pandas DataFrame: a row per layer, or per row of a report."""

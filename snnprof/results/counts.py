@@ -264,13 +264,17 @@ class CountResult(Numbered):
             return self if self.samples else other
         if self.timesteps != other.timesteps:
             raise SnnprofError(
-                f"counts of T={self.timesteps} and of T={other.timesteps} have no samples in "
-                "common: merge counts of the same T"
+                f"counts of T={self.timesteps} and of T={other.timesteps} cannot be merged: their "
+                "samples are of different length; count both with the same layout and T"
             )
         rows = _merged(self.rows, other.rows)
+        # A first row that is REAL and no stem stands behind a layer that could not be counted.
+        is_first = all(
+            row.stem or row.input_kind != Kind.REAL for row in (*self.rows, *other.rows)[:1]
+        )
         return CountResult(
             rows=tuple(
-                replace(row, stem=place == 0 and row.input_kind == Kind.REAL)
+                replace(row, stem=is_first and place == 0 and row.input_kind == Kind.REAL)
                 for place, row in enumerate(rows)
             ),
             samples=self.samples + other.samples,
@@ -278,6 +282,7 @@ class CountResult(Numbered):
             not_counted=tuple(_not_counted(self.not_counted, other.not_counted)),
             non_finite=tuple(dict.fromkeys((*self.non_finite, *other.non_finite))),
             neurons=tuple(_merged(self.neurons, other.neurons)),
+            scan=_readers(self.scan, other.scan),
         )
 
     def all_reduce(self, group: Any = None) -> CountResult:
@@ -368,6 +373,11 @@ def _not_counted(ours: _Reasons, theirs: _Reasons) -> Iterator[tuple[str, str]]:
         weaker = less.get(reason)
         if weaker is None or all(any((name, r) in found for r in weaker) for found in listed):
             yield name, reason
+
+
+def _readers(*scans: str | None) -> str | None:
+    """What read the operands of either."""
+    return ", ".join(sorted({name for scan in scans if scan for name in scan.split(", ")})) or None
 
 
 def _column(name: str) -> str:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import snnprof
 from snnprof.core.errors import SnnprofError
+from snnprof.counting.all_reduce import of_all_processes
+from snnprof.counting.samples import SampleAxis
 from snnprof.results import CountResult
 from snnprof.spiking.lif import LIF
 
@@ -118,6 +120,33 @@ def test_two_processes_find_what_one_does(tmp_path: Path, monkeypatch: pytest.Mo
         assert half.startswith("rank 0: the model was called 1 times with timesteps=2")
         assert "rank 1" not in half
         assert never == "the model was never called inside the counter: nothing to report"
+
+
+def test_an_error_of_any_kind_is_told_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+
+    def gathered(value: object, group: object) -> list[object]:
+        told.append(value)
+        return [value, value]
+
+    monkeypatch.setattr("snnprof.counting.all_reduce.gathered", gathered)
+
+    def read() -> CountResult:  # a warning, where warnings are errors
+        raise RuntimeWarning("NaN or infinity in the input of fc")
+
+    with pytest.raises(SnnprofError, match=r"^rank 0: RuntimeWarning: NaN or infinity"):
+        of_all_processes(read, True, None)
+    assert told == ["RuntimeWarning: NaN or infinity in the input of fc"]
+
+
+def test_a_process_whose_only_call_was_lost_does_not_take_part_with_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = read(inputs(1)).result()
+    monkeypatch.setattr("snnprof.counting.all_reduce.gathered", lambda mine, group: [mine, other])
+    monkeypatch.setattr(SampleAxis, "begin_call", lambda *_: 1 / 0)
+    with pytest.raises(SnnprofError, match=r"^rank 0: a call of the model was not counted"):
+        read(inputs(0)[:1]).all_reduce()
 
 
 def test_one_process_alone_finds_its_own() -> None:

@@ -139,7 +139,8 @@ def test_the_audit_can_be_left_out_and_is_of_the_first_call() -> None:
     masked = Function(lambda q: q * q)
     with SopCounter(masked, audit=False) as counter:
         masked(spikes(2, 4, 8))
-    assert counter.result().not_counted == ()
+    said = "audit=False: what ran below torch's functions was not looked for"
+    assert counter.result().not_counted == (("Function", said),)
     calls: list[None] = []
 
     def later(q: Tensor) -> Tensor:
@@ -263,3 +264,26 @@ def test_a_torchscript_model_is_one_line() -> None:
     traced = torch.jit.trace(nn.Linear(4, 4), torch.ones(1, 4))
     with pytest.raises(snnprof.SnnprofError, match="TorchScript module, which runs outside Python"):
         SopCounter(traced)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        out: Tensor = torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: self.b(x), (x,))
+        return out
+
+
+def test_a_model_with_a_higher_order_operator_runs_and_the_operator_is_listed() -> None:
+    model, x = Branches(), torch.ones(4, 3)
+    with torch.no_grad():
+        out = model(x)
+        with SopCounter(model) as counter:
+            assert torch.equal(model(x), out)
+    result = counter.result()
+    assert [(row.name, row.synops) for row in result.rows] == [("stem", 4 * 3 * 3)]
+    reason = "cond: a higher-order operator: what it runs is not seen, not counted"
+    assert ("Branches", reason) in result.not_counted

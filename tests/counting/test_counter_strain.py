@@ -17,6 +17,7 @@ from snnprof.counting import accumulator, row_order
 from snnprof.counting.counter import SopCounter
 from snnprof.counting.layer_tally import LayerTally
 from snnprof.counting.neuron_rates import NeuronTally
+from snnprof.counting.operation_mode import OperationMode
 from snnprof.results import CountResult
 from snnprof.spiking.lif import LIF
 
@@ -113,6 +114,21 @@ def test_a_fault_in_following_the_rows_is_listed(monkeypatch: pytest.MonkeyPatch
     assert result.not_counted == (("Exchanging", reason),)
     # 2 calls * 2 steps * 5 samples * 3 inputs * 2 outputs: all others are counted
     assert result.total("synops") == 120
+
+
+def test_a_fault_at_the_end_of_a_call_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(mode: OperationMode, *exc: object) -> None:
+        leave(mode, *exc)
+        raise KeyError("ours")
+
+    leave = OperationMode.__exit__
+    monkeypatch.setattr(OperationMode, "__exit__", fail)
+    model = small()
+    with SopCounter(model, layout="time-first") as counter:
+        assert torch.equal(model(X), model(X))
+    result = counter.result()
+    assert dict(result.not_counted)["Sequential"] == "counting it failed (KeyError: 'ours')"
+    assert result.rows[0].synops == 2 * 10 * 3 * 4  # calls, rows, inputs, outputs
 
 
 def test_a_fault_keeps_no_activation_alive(monkeypatch: pytest.MonkeyPatch) -> None:

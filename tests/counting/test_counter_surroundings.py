@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import threading
 from contextlib import nullcontext
 
@@ -415,3 +417,25 @@ def test_the_model_runs_no_second_convolution_once_its_fan_out_is_known():
             for seed in range(50):
                 model(images(seed=seed))
     assert sum("convolution" in name for name in recorder.names) == 50
+
+
+FIRST_COMPILED_INSIDE = """
+import sys, torch, snnprof
+from torch import nn
+places, model, x = list(sys.meta_path), nn.Sequential(nn.Linear(3, 2)), torch.ones(4, 3)
+with snnprof.SopCounter(model) as counter:
+    model(x)
+    assert "torch._dynamo" not in sys.modules  # which takes seconds to import
+    compiled = torch.compile(model, backend="eager")
+    compiled(x)
+assert counter.result().total("synops") == 2 * 4 * 3 * 2  # calls, rows, inputs, outputs
+assert sys.meta_path == places
+frames = torch._dynamo.utils.counters["frames"]
+assert frames["total"] == 0
+compiled(x)  # as it was asked to, behind the block
+assert frames["total"] == 1
+"""
+
+
+def test_the_first_compilation_of_a_process_may_stand_inside():
+    subprocess.run([sys.executable, "-c", FIRST_COMPILED_INSIDE], check=True, timeout=120)

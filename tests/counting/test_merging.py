@@ -147,6 +147,32 @@ def test_with_itself_all_sums_double() -> None:
     assert two.per_sample("synops") == one.per_sample("synops")
 
 
+def test_no_other_layer_becomes_the_stem_where_the_first_could_not_be_counted() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.stem(x).relu())
+
+    torch.manual_seed(0)
+    whole = count(Two(), torch.rand(2, 4))
+    behind = dataclasses.replace(whole, rows=whole.rows[1:])  # a fault: REAL, and no stem
+    assert [row.stem for row in whole.merge(behind).rows] == [True, False]
+    assert [row.stem for row in behind.merge(behind).rows] == [False]
+    nothing = dataclasses.replace(whole, rows=())
+    assert [row.stem for row in nothing.merge(whole).rows] == [True, False]
+    assert [row.stem for row in nothing.merge(behind).rows] == [False]
+
+
+def test_what_read_the_operands_is_said_of_both() -> None:
+    one = dataclasses.replace(count(weighted(), draw([0.0, 1.0], 2)), scan="torch")
+    other = dataclasses.replace(one, scan="c")
+    assert one.merge(other).scan == "c, torch"
+    assert one.merge(dataclasses.replace(one, scan=None)).scan == "torch"
+
+
 def test_an_empty_result_changes_nothing() -> None:
     one = count(weighted(), draw([0.0, 1.0], 3), timesteps=1)
     empty = CountResult((), 0)
@@ -157,7 +183,7 @@ def test_an_empty_result_changes_nothing() -> None:
 def test_another_T_is_refused() -> None:
     layer, x = weighted(), draw([0.0, 1.0], 4)
     one, two = count(layer, x, timesteps=1), count(layer, x, x, timesteps=2)
-    with pytest.raises(SnnprofError, match="T=1 and of T=2 have no samples in common"):
+    with pytest.raises(SnnprofError, match="T=1 and of T=2 cannot be merged"):
         one.merge(two)
 
 
@@ -180,7 +206,7 @@ def test_counts_without_values_are_refused_unless_they_are_real() -> None:
     bare = dataclasses.replace(result, rows=(dataclasses.replace(row, values=None),))
     with pytest.raises(SnnprofError, match="Linear: its counts do not say which values"):
         bare.merge(result)
-    real = dataclasses.replace(row, values=None, input_kind="REAL", unrolled_synops=None)
+    real = dataclasses.replace(row, values=None, input_kind="REAL", unrolled_synops=None, stem=True)
     merged = dataclasses.replace(result, rows=(real,)).merge(result)
     assert merged.rows[0].input_kind == "REAL" and merged.rows[0].stem
 

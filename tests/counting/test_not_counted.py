@@ -222,7 +222,9 @@ def test_time_steps_are_a_whole_number(timesteps):
     assert str(error.value) == f"timesteps={timesteps!r}: must be a whole number, at least 1"
 
 
-@pytest.mark.parametrize("model", [nn.Linear, 3, None, lambda x: x], ids=str)
+@pytest.mark.parametrize(
+    "model", [nn.Linear, 3, None, lambda x: x], ids=["class", "number", "None", "function"]
+)
 def test_what_is_no_module_is_refused(model):
     with pytest.raises(SnnprofError, match=r"^model is a \w+, not a torch.nn.Module$"):
         SopCounter(model)

@@ -171,7 +171,7 @@ def test_a_functional_call_with_a_nameless_weight_goes_by_its_module():
     model = nn.Sequential(nn.Identity(), nn.Sequential(Block()))
     row = count_row(model, torch.ones(2, 4))
     assert row.synops == 24
-    assert row.name == "1"  # its parent: a leaf without a weight has no hook
+    assert row.name == "1.0"  # a leaf without a parameter, which has no hook
 
 
 def test_several_nameless_weights_in_one_module_lose_no_event():

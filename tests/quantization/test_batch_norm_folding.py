@@ -221,8 +221,28 @@ def test_a_network_of_ours_counts_folded() -> None:
 
 
 def test_no_batch_norm_is_said() -> None:
-    with pytest.warns(UserWarning, match=r"Linear \(it has no batch norm"):
+    with pytest.warns(UserWarning, match=r"^Linear has no batch norm: the copy counts what"):
         fold_batch_norm(nn.Linear(2, 2))
+
+
+def test_the_advice_where_a_forward_cannot_be_traced_works() -> None:
+    class Loop(nn.Module):
+        def __init__(self, *layers: nn.Module) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(layers)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = layer(x) if bool(x.sum() > 0) else layer(-x)
+            return x
+
+    pair = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+    with pytest.warns(UserWarning, match="put layer and norm into an nn.Sequential"):
+        fold_batch_norm(Loop(*pair))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folded = fold_batch_norm(Loop(nn.Sequential(*pair)))
+    assert [type(m) for m in folded.modules()][-1] is nn.Identity
 
 
 def test_what_cannot_be_copied_is_refused_in_one_line() -> None:

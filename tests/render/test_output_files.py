@@ -71,7 +71,8 @@ def test_latex_escapes_what_latex_would_take_for_its_own(
     assert r"\toprule" in text
     snnprof.save(report, tmp_path / "report.tex")
     text = (tmp_path / "report.tex").read_text()
-    assert r"{mode} & {accuracy} & {firing rate} & {SOPs}" in text
+    assert r"{} & {} & {firing} & {} & {energy,} & {energy,} & {step} & {time}" in text
+    assert r"{mode} & {accuracy} & {rate} & {SOPs} & {operands} & {hd-lif} & {time}" in text
     assert r"(\unit{\pico\joule})" in text
     assert r"{\textbf{20.00}}" in text  # the median of 20.00 (15.00-25.00), the shorter of two
 

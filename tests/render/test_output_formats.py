@@ -20,7 +20,7 @@ def _as_before() -> Iterator[None]:
 
 
 def test_the_formats_of_the_package_tables_first() -> None:
-    assert list(FORMATS) == [".md", ".csv", ".tex", ".json", ".svg", ".png", ".pdf"]
+    assert list(FORMATS) == [".md", ".csv", ".tex", ".json", ".parquet", ".svg", ".png", ".pdf"]
 
 
 @pytest.mark.usefixtures("_as_before")
