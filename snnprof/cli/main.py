@@ -21,6 +21,7 @@ from snnprof.cli.sweep import sweep_command
 from snnprof.cli.train import train_command
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.core.processes import ProcessError, SaidElsewhereError, announced, leave
 from snnprof.core.termination import termination_raises
 
 
@@ -37,8 +38,17 @@ class _OneLineErrors(click.Group):
                 click.echo(traceback.format_exc(), err=True)
             raise
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name not in SHARED and announced().several:
+            raise click.UsageError(f"{name} runs in one process: start it without torchrun")
+        return name, command, rest
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
+        says = announced().first  # a mistake is every process's, and one of them says it
         try:
             return super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -46,10 +56,15 @@ class _OneLineErrors(click.Group):
             return None
         except click.ClickException as error:
             message = error.format_message()
+        except SaidElsewhereError:
+            sys.exit(2)
+        except ProcessError as error:
+            message, says = str(error), True
         except SnnprofError as error:
             message = str(error)
         except click.Abort:  # a RuntimeError too
-            click.echo("Stopped; what is written is whole.", err=True)
+            if says:
+                click.echo("Stopped; what is written is whole.", err=True)
             sys.exit(130)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -57,8 +72,9 @@ class _OneLineErrors(click.Group):
             message = "out of memory: try fewer time steps, smaller images or smaller batches"
         except OSError as error:
             message = f"{error.filename or 'standard output'}: {error.strerror or error}"
-        with suppress(OSError):  # standard error may be full too
-            echo_line(f"Error: {' '.join(message.split())}", err=True)
+        if says:
+            with suppress(OSError):  # standard error may be full too
+                echo_line(f"Error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 
 
@@ -89,6 +105,7 @@ def cli() -> None:
     """
 
 
+SHARED = ("run", "train")  # by several processes, under torchrun
 COMMANDS = (
     run_command,
     train_command,
@@ -112,4 +129,24 @@ cli.params.append(debug_option())
 def main() -> None:
     """Entry point of the ``snnprof`` command."""
     with standard_streams(), termination_raises():
+        _main()
+
+
+def _main() -> None:
+    try:
+        several = announced().several
+    except SnnprofError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    if not several:
         cli()
+        return
+    status: object = 0
+    try:
+        cli()
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    leave(status if isinstance(status, int) else int(status is not None))

@@ -12,6 +12,7 @@ import click
 
 from snnprof.core.environment import DEVICES
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import announced
 from snnprof.core.visible_text import visible
 from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.models import WEIGHTS
@@ -200,5 +201,7 @@ def warnings_once() -> Iterator[None]:
     """Print each warning of the block as one line on standard error, and each only once."""
     with warnings.catch_warnings(record=True) as caught:
         yield
+    if not announced().first:  # of several processes, all warn alike
+        return
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         echo_line(f"Warning: {message}", err=True)

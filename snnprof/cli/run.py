@@ -29,6 +29,7 @@ from snnprof.cli.options import (
 )
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import joined_processes
 from snnprof.energy.conventions import CONVENTIONS, at_precision, convention_names
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.model_source import find_builder
@@ -204,6 +205,11 @@ from snnprof.training.step_runner import AMP
     help="Also write every layer of every row, per sample, by suffix: layers.csv, .md, .tex; a "
     "picture has bars.",
 )
+@click.option(
+    "--sync-bn",
+    is_flag=True,
+    help="Batch norms over the samples of all processes, under torchrun (docs/many-devices.md).",
+)
 @table_options
 @click.option(
     "-o",
@@ -238,7 +244,6 @@ def run_command(
       snnprof run --timesteps 1,2,4,8,16 --epochs 0 --repeats 20 -o growth.svg
       snnprof run --model my_project.networks:build --checkpoint trained.pt --epochs 0
     """
-    from snnprof.render.terminal import ProgressBar
 
     settings |= {name: joined(settings[name]) for name in ("timesteps", "seed")}
     taken = _from_checkpoint(settings)
@@ -254,18 +259,29 @@ def run_command(
         settings["energy"] = at_precision(named, precision)
     settings["batch_size"] = _batch_size(settings["batch_size"])
     works = settings["epochs"] > 0 or settings["repeats"] is not None
-    with warnings_once(), ProgressBar("measuring", shown=works) as bar:
+    with joined_processes() as processes:
+        report = _run(settings, neurons, works and processes.first)
+        if not processes.first:
+            return
+        if taken is not None:
+            report = replace(report, notes=(*report.notes, taken))
+        unsaved = _write(report, table, files, of_layers, settings["trace"])
+        table.show(table.present(report))
+    if unsaved:
+        raise SnnprofError("; ".join(unsaved))
+    end(report)
+
+
+def _run(settings: dict[str, Any], neurons: Sequence[str], shown: bool) -> Report:
+    """The report; one line, where nothing was measured."""
+    from snnprof.render.terminal import ProgressBar
+
+    with warnings_once(), ProgressBar("measuring", shown=shown) as bar:
         progress = Progress(bar.expect, bar.step_done, failed=show_traceback)
         report = run(neuron=neurons, progress=progress, **settings)
         if all(row.failure and row.profile is None and row.counts is None for row in report.rows):
             raise _nothing_measured(report)  # one line: warnings are of what is in a table
-    if taken is not None:
-        report = replace(report, notes=(*report.notes, taken))
-    unsaved = _write(report, table, files, of_layers, settings["trace"])
-    table.show(table.present(report))
-    if unsaved:
-        raise SnnprofError("; ".join(unsaved))
-    end(report)
+    return report
 
 
 def _from_checkpoint(settings: dict[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ import click
 
 from snnprof.cli.options import listed, show_traceback, warnings_once
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import announced, joined_processes
 from snnprof.experiment.configuration import Configuration
 from snnprof.experiment.configuration_keys import KEYS, Key
 from snnprof.experiment.model_source import find_builder
@@ -90,6 +91,8 @@ def train_command(
         given["augmentation"] = _augmentation(given["augmentation"])
     if "model" in given:
         find_builder(given["model"])  # first: its module may register modes, data and the like
+    if (dry_run or show_batch is not None) and announced().several:
+        raise SnnprofError("--dry-run and --show-batch are of one process: start without torchrun")
     if dry_run or show_batch is not None or folder is None:
         configuration = configuration_of(preset, given, _COMMAND_LINE)
         if dry_run:
@@ -100,22 +103,30 @@ def train_command(
             return
     if folder is None:
         raise SnnprofError("name the folder of the training: -o DIR")
-    report = _train(preset, given, folder, resume)
     from snnprof.render.terminal import show
 
-    show(report)
+    with joined_processes() as processes:
+        report = _train(preset, given, folder, resume, processes.first)
+        if not processes.first:
+            return
+        show(report)
     _end(report, folder)
 
 
-def _train(preset: str | None, given: dict[str, Any], folder: str, resume: bool) -> Report:
+def _train(
+    preset: str | None, given: dict[str, Any], folder: str, resume: bool, shown: bool
+) -> Report:
+    """The report; progress is told where it is shown."""
     from snnprof.render.epoch_table import COLUMNS, epoch_cells
     from snnprof.render.number_format import percent
     from snnprof.render.terminal import ProgressBar, RunningTable
 
     table = RunningTable(COLUMNS)
-    with warnings_once(), ProgressBar("epoch 1") as bar:
+    with warnings_once(), ProgressBar("epoch 1", shown) as bar:
 
         def epoch_done(record: EpochRecord) -> None:
+            if not shown:
+                return
             table.row(epoch_cells(record))
             accuracy = percent(record.test_accuracy)
             bar.rename(f"epoch {record.epoch + 1}{accuracy and f', accuracy {accuracy} %'}")

@@ -62,6 +62,7 @@ KEYS: dict[str, Key] = {
     "amp": Key(str, "Mixed precision: bf16 or fp16."),
     "compile": Key(bool, "Training steps through torch.compile.", False),
     "channels_last": Key(bool, "Weights and images in that memory format.", False),
+    "sync_bn": Key(bool, "Batch norms over all processes, under torchrun.", False),
     "strict": Key(bool, "NaN or infinity in a layer's input ends the training.", False),
     "energy": Key(list, "Energy convention; repeat it.", ("operands",), alters=False),
     "device": Key(str, "auto, cpu or cuda.", "auto", alters=False),

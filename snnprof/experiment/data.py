@@ -73,6 +73,11 @@ class Data(ABC):
     def images(self) -> int | None:
         """Training samples; None if they were not counted."""
 
+    @property
+    def test_samples(self) -> int | None:
+        """Test samples; None if they were not counted."""
+        return None
+
     @abstractmethod
     def to(self, device: torch.device, layout: torch.memory_format) -> Data:
         """The same data, whose batches come on a device, images in a memory format."""

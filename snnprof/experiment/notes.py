@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from snnprof.experiment.metrics import ACCURACY
 from snnprof.experiment.settings import Settings
+from snnprof.experiment.shared_run import notes_on_processes
 from snnprof.experiment.training_run import WARMUP_STEPS
 from snnprof.profiling.profile import WARMUP
 from snnprof.results import ReportRow, quartiles
@@ -16,6 +17,7 @@ from snnprof.results.scaling import is_steady
 def notes_on(rows: Sequence[ReportRow], settings: Settings) -> Iterator[str]:
     """The sentences, in order."""
     yield f"Data: {settings.data.description}."
+    yield from notes_on_processes(settings)
     counted = next((row.counts.samples for row in rows if row.counts is not None), None)
     if counted is not None and settings.data.batch_size is not None:  # of the user's own
         yield f"Counted on {counted} test samples."

@@ -232,6 +232,10 @@ class OwnData(Data):
     def images(self) -> int | None:
         return self.train_part.samples
 
+    @property
+    def test_samples(self) -> int | None:
+        return self.test_part.samples
+
     def to(self, device: torch.device, layout: torch.memory_format) -> OwnData:
         return replace(self, device=device, layout=layout)
 

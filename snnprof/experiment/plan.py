@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import ALONE
 from snnprof.energy.dense_baseline import DENSE, is_of_spikes
 from snnprof.experiment.baseline import TIMESTEPS, Baseline
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
+from snnprof.experiment.shared_run import check_shared
 from snnprof.experiment.trainer import evaluate
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import MODELS, options_of
@@ -41,6 +43,7 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
             have, a model that does not do what it must, a checkpoint of another one.
     """
     _check_variants(settings)
+    check_shared(settings)
     runs = [
         run
         for neuron in settings.neurons
@@ -86,6 +89,8 @@ def _setup(
         compile=settings.compile,
         channels_last=settings.channels_last,
         layout=settings.layout,
+        processes=settings.processes,
+        sync_bn=settings.sync_bn,
     )
 
 
@@ -231,7 +236,8 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
     steps = setup.timesteps
     assert steps is not None, "every row has its T"
     with torch.random.fork_rng():
-        runner = StepRunner(setup, setup.make(), settings.device)
+        alone = replace(setup, processes=ALONE, sync_bn=False)
+        runner = StepRunner(alone, setup.make(), settings.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = partial(

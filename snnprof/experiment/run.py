@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from snnprof.core.environment import describe
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import current_processes, together
 from snnprof.experiment.gpu_stages import (
     check_snapshot_folder,
     mark_ranges,
@@ -28,6 +30,7 @@ from snnprof.experiment.settings import (
     check_settings,
     once_each,
 )
+from snnprof.experiment.shared_run import of_processes
 from snnprof.experiment.stages import (
     check_trace_folders,
     count,
@@ -83,6 +86,7 @@ def run(
     seed: int | Sequence[int] = 0,
     device: str = "auto",
     strict: bool = False,
+    sync_bn: bool = False,
     checkpoint: str | Path | None = None,
     progress: Progress = NO_PROGRESS,
     **variants: object,
@@ -145,6 +149,8 @@ def run(
             show mean and standard deviation.
         device: "auto", "cpu" or "cuda".
         strict: a row fails where a layer's input is not finite, instead of saying so.
+        sync_bn: batch norms over the samples of all processes, under torchrun
+            (docs/many-devices.md).
         checkpoint: file with the weights to start from: of ``save``, of the safetensors format,
             or of ``torch.save`` (a trainer's too).
         progress: told of every training step.
@@ -183,11 +189,7 @@ def run(
 def _run_one(arguments: Mapping[str, Any]) -> Report:
     """The rows of one model, one kind of weights and one seed: the same batches, in turn."""
     isolate = arguments["isolate"]
-    settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
-    rows = plan_rows(settings)
-    check_trace_folders(rows, settings)
-    check_weight_folder(rows, settings)
-    check_snapshot_folder(rows, settings)
+    settings, rows = together(partial(_planned, arguments), current_processes())
     settings = fit_batch(rows, settings)
     if isolate:
         return run_isolated(run, rows, arguments, settings)
@@ -205,6 +207,18 @@ def _run_one(arguments: Mapping[str, Any]) -> Report:
     return report_of(rows, settings, stages.interrupted)
 
 
+def _planned(arguments: Mapping[str, Any]) -> tuple[Settings, list[TrainingRun]]:
+    """Everything that can be wrong before any training is found here."""
+    settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
+    rows = plan_rows(settings)
+    check_trace_folders(rows, settings)
+    check_weight_folder(rows, settings)
+    check_snapshot_folder(rows, settings)
+    if arguments["isolate"] and settings.processes.several:
+        raise SnnprofError("isolate is of one process: leave it out, or start without torchrun")
+    return settings, rows
+
+
 def report_of(runs: Sequence[TrainingRun], settings: Settings, interrupted: bool) -> Report:
     """The report of rows that have been through the stages, as far as they came."""
     for run in runs:
@@ -214,7 +228,7 @@ def report_of(runs: Sequence[TrainingRun], settings: Settings, interrupted: bool
     of_rows = dict.fromkeys(note for run in runs for note in run.notes)
     return Report(
         rows=rows,
-        environment=describe(settings.device),
+        environment=describe(settings.device) | of_processes(settings),
         notes=(*notes_on(rows, settings), *of_rows, *settings.notes),
         growth=tuple(growth(rows)),
         interrupted=interrupted,

@@ -12,6 +12,7 @@ import torch
 
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import ALONE, Processes, current_processes
 from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
 from snnprof.experiment.baseline import Baseline, find_baseline
@@ -89,6 +90,8 @@ class Settings:
         nvtx: run a few steps of every row with NVTX ranges.
         strict: a row fails where a layer's input is not finite, instead of saying so.
         automatic_batch: the batch is to be the largest that fits.
+        processes: that share the run.
+        sync_bn: batch norms over the samples of all of them.
         device: where everything runs.
         progress: whom to tell.
         baseline: what makes the network of the dense row; None for no such row.
@@ -130,11 +133,13 @@ class Settings:
     strict: bool = False
     automatic_batch: bool = False
     baseline: Baseline | None = None
+    processes: Processes = ALONE
+    sync_bn: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int:
-        """Samples of a training step: no more than there are."""
+        """Samples of a training step, of all processes: no more than there are."""
         return samples_of(*self.batch, self.timesteps[0])
 
     def with_batch_size(self, size: int) -> Settings:
@@ -181,6 +186,7 @@ def check_settings(
     nvtx: bool = False,
     strict: bool = False,
     baseline: str | Callable[..., Any] | None = None,
+    sync_bn: bool = False,
     **of_recipe: Any,
 ) -> Settings:
     """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
@@ -245,6 +251,8 @@ def check_settings(
         memory_snapshot=None if memory_snapshot is None else Path(memory_snapshot),
         nvtx=nvtx,
         strict=strict,
+        processes=current_processes(),
+        sync_bn=sync_bn,
         automatic_batch=_is_automatic(batch_size, loaded),
         baseline=find_baseline(baseline, source, variants, named["timesteps"], prices),
         notes=loaded.notes,

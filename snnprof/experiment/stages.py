@@ -24,6 +24,12 @@ from snnprof.energy.pricing import price
 from snnprof.experiment.metrics import ACCURACY, Metric
 from snnprof.experiment.own_table import model_figures
 from snnprof.experiment.settings import Settings
+from snnprof.experiment.shared_figures import (
+    ForAll,
+    joined_inference,
+    joined_seconds,
+    joined_step,
+)
 from snnprof.experiment.trainer import Recipe, count_steps, evaluate, train_in_turn
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.batch_size import SHARE, free_bytes, largest_batch
@@ -79,7 +85,7 @@ def train(runs: Sequence[TrainingRun], settings: Settings) -> None:
     taken = partial(
         train_in_turn, runs, settings.data, recipe, settings.seed, settings.progress.advance
     )
-    trained = attempt_all(taken, settings.device)
+    trained = ForAll(settings.processes)(taken, settings.device)
     if isinstance(trained, Failure):  # the rows guard their own steps: it is the data
         for run in runs:
             run.end(f"{trained.reason} while loading a training batch", trained.traceback)
@@ -109,7 +115,7 @@ def profile(runs: Sequence[TrainingRun], settings: Settings) -> None:
     """Time and memory of a step: of the training itself, or of a pass of their own."""
     if settings.repeats is None:
         for run in runs:
-            run.record(profile=run.profile)
+            run.record(profile=joined_step(settings.processes, run.profile))
         return
     found = try_profiles(
         [run.setup for run in runs],
@@ -118,14 +124,14 @@ def profile(runs: Sequence[TrainingRun], settings: Settings) -> None:
         device=settings.device.type,
         seed=settings.seed,
         advance=settings.progress.advance,
-        attempt=attempt_all,
+        attempt=ForAll(settings.processes),
     )
     for run, profile in zip(runs, found, strict=True):
         if isinstance(profile, Failure):
             run.record(profile=profile.profile)
             run.fail(profile.reason, profile.traceback)
         else:
-            run.record(profile=profile)
+            run.record(profile=joined_step(settings.processes, profile))
 
 
 def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
@@ -151,13 +157,17 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
             run.timesteps,
             settings.data.test(settings.recipe.batch_size),
             settings.metric,
+            settings.processes,
         )
+    if settings.processes.several:
+        operations.all_reduce()
     if settings.strict and counts.non_finite:
         raise SnnprofError(f"NaN or infinity in the input of {', '.join(counts.non_finite)}")
     trained = settings.recipe.epochs > 0 or run.brings_weights
+    loading_s = statistics.median(run.loading_s) if run.loading_s else None
     run.record(
         **_merit(settings.metric, figure if trained else None),
-        loading_s=statistics.median(run.loading_s) if run.loading_s else None,
+        loading_s=joined_seconds(settings.processes, loading_s),
         counts=counts,
         energies=_priced(run.row, counts, settings),
         loss=run.loss,
@@ -215,7 +225,7 @@ def time_inference(runs: Sequence[TrainingRun], settings: Settings) -> None:
             timed = run.attempt(
                 partial(profile_sequences, stepped, sequence), settings.device, "timing inference"
             )
-            run.record(inference=timed)
+            run.record(inference=joined_inference(settings.processes, timed))
 
 
 def measure_joules(runs: Sequence[TrainingRun], settings: Settings) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import current_processes, together
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.settings import check_seed, check_settings
 from snnprof.results import Report, merge
@@ -33,8 +35,7 @@ def in_succession(run: Callable[[Arguments], Report], parts: Sequence[Arguments]
         )
     for part in parts:
         check_seed(part["seed"])
-    for part in _first_seeds(parts):
-        plan_rows(check_settings(**{k: v for k, v in part.items() if k != "isolate"}))
+    together(partial(_plan, _first_seeds(parts)), current_processes())
     reports: list[Report] = []
     for part in parts:
         reports.append(run(part))
@@ -47,6 +48,11 @@ def in_succession(run: Callable[[Arguments], Report], parts: Sequence[Arguments]
             "Models, weights and seeds ran one after another: their times are of different moments."
         )
     return replace(merged, notes=tuple(notes))
+
+
+def _plan(parts: Sequence[Arguments]) -> None:
+    for part in parts:
+        plan_rows(check_settings(**{k: v for k, v in part.items() if k != "isolate"}))
 
 
 def _first_seeds(parts: Sequence[Arguments]) -> list[Arguments]:

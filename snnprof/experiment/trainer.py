@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import ALONE, Processes
+from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.counter import SopCounter
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.learning_rate import warmed_up_cosine
@@ -25,6 +28,7 @@ from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CountResult
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.sequences import as_sequence
+from snnprof.training.shared_gradients import same_buffers
 from snnprof.training.stepped_model import SteppedModel
 
 MakeSchedule = Callable[[Optimizer, int], LRScheduler]
@@ -227,6 +231,7 @@ def evaluate(
     timesteps: int,
     batches: Iterable[Batch],
     metric: Metric | None,
+    processes: Processes = ALONE,
 ) -> tuple[CountResult, float | None]:
     """Count on test batches, and the metric's mean over them.
 
@@ -238,13 +243,17 @@ def evaluate(
         timesteps: T.
         batches: inputs and labels, on the model's device.
         metric: of the outputs summed over time; None for none.
+        processes: that take the batches in turn; the counts and the mean are of all of them.
     """
     stepped.model.eval()
+    if processes.several:
+        stepped.reset()
+        same_buffers(stepped.model)
     samples, total, counted = 0, 0.0, 0
     counter = _counter(stepped, found, timesteps)
     # Weights that a quantiser computes are the same for every batch: computed once.
     with counter, parametrize.cached():
-        for x, labels in batches:
+        for x, labels in islice(batches, processes.rank, None, processes.count):
             sequence = as_sequence(x, labels, timesteps, found.of_batches)
             stepped.reset()
             if found.name is None:  # by a way of the user's own, whose inputs tell nothing
@@ -255,7 +264,14 @@ def evaluate(
                 score, number = metric.score(outputs.sum(0), labels)
                 total, counted = total + score, counted + number
     stepped.model.train()
-    return counter.result(samples=samples), total / counted if counted else None
+    read = partial(counter.result, samples=samples)
+    if processes.several:
+        counts = of_all_processes(read, bool(samples), group=None)
+        parts = processes.gather((total, counted))
+        total, counted = sum(part for part, _ in parts), sum(number for _, number in parts)
+    else:
+        counts = read()
+    return counts, total / counted if counted else None
 
 
 def _counter(stepped: SteppedModel, found: FoundLayout, timesteps: int) -> SopCounter:

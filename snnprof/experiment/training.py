@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import current_processes, together
 from snnprof.experiment.checkpoint import CONFIGURATION
 from snnprof.experiment.configuration import (
     Configuration,
@@ -25,13 +27,14 @@ from snnprof.experiment.presets import Preset, find_preset
 from snnprof.experiment.random_state import random_state, seeded, set_random_state
 from snnprof.experiment.run import report_of
 from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
+from snnprof.experiment.shared_figures import ForAll, joined_step
 from snnprof.experiment.stages import count, make_models
 from snnprof.experiment.trainer import count_steps, train_epochs
 from snnprof.experiment.training_data import augmentations_of, label_smoothing, training_settings
 from snnprof.experiment.training_folder import BEST, LAST, TRAINING, State, TrainingFolder
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.experiment.weight_folder import saved_with_weights
-from snnprof.profiling.step_memory import Failure, attempt_all
+from snnprof.profiling.step_memory import Failure
 from snnprof.results import Report, StepProfile
 from snnprof.results.serialization import from_json, to_json
 from snnprof.results.training import EpochRecord, TrainingHistory
@@ -89,7 +92,7 @@ def run_training(
     origin: str = "given",
 ) -> Report:
     """:func:`train`, with the name of who gave the values."""
-    place = TrainingFolder(folder)
+    place = TrainingFolder(folder, current_processes())
     state = place.open(resume)
     stored = None if state is None else json.loads(state[CONFIGURATION])[TRAINING]
     configuration = configuration_of(preset, given, origin, stored, folder)
@@ -97,14 +100,20 @@ def run_training(
     if done == configuration.values["epochs"] and (finished := place.report()) is not None:
         return finished
     with seeded(configuration.values["seed"]):
-        settings = training_settings(configuration, progress)
-        (run,) = plan_rows(settings)
+        planned = partial(_planned, configuration, progress)
+        settings, run = together(planned, current_processes())
         training = Training(run, settings, configuration, place)
         training.begin(state)
         interrupted = training.run_epochs()
     report = report_of([run], settings, interrupted)
     place.write_report(report, configuration.to_toml())
     return report
+
+
+def _planned(configuration: Configuration, progress: Progress) -> tuple[Settings, TrainingRun]:
+    settings = training_settings(configuration, progress)
+    (run,) = plan_rows(settings)
+    return settings, run
 
 
 def configuration_of(
@@ -205,8 +214,11 @@ class Training:
         """
         run, interrupted = self._run, False
         try:
-            trained = attempt_all(self._epochs, self._settings.device)
+            attempt = ForAll(self._settings.processes, run.name)
+            trained = attempt(self._epochs, self._settings.device)
         except KeyboardInterrupt:
+            if self._settings.processes.several:  # each is somewhere else
+                raise
             interrupted = True
         else:
             if isinstance(trained, Failure):
@@ -273,7 +285,8 @@ class Training:
 
     def _measure(self) -> None:
         """Count and test the model as it is now."""
-        self._profile = self._run.profile or self._profile  # as many steps as were timed
+        found = joined_step(self._settings.processes, self._run.profile)
+        self._profile = found or self._profile  # as many steps as were timed
         self._run.record(profile=self._profile)
         count([self._run], self._settings)
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from snnprof.core.atomic_files import check_writable, write_whole
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import ALONE, Processes, together
 from snnprof.experiment.checkpoint import CONFIGURATION, read_file, saved_configuration
 from snnprof.experiment.weight_folder import weights_as_bytes
 from snnprof.render.epoch_table import epochs_csv
@@ -39,10 +41,12 @@ class TrainingFolder:
 
     Args:
         path: the folder; made if it is not there, its parent is.
+        processes: that share the training: the first alone writes, and the others wait for it.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, processes: Processes = ALONE) -> None:
         self.path = Path(path)
+        self._processes = processes
 
     def open(self, resume: bool) -> State | None:
         """The state that the training goes on from; None where it begins.
@@ -54,6 +58,9 @@ class TrainingFolder:
             SnnprofError: the folder cannot be made or written to, holds a training that is not
                 to be taken up, or a checkpoint that cannot be read.
         """
+        return together(partial(self._open, resume), self._processes)
+
+    def _open(self, resume: bool) -> State | None:
         shown = repr(str(self.path))
         if not str(self.path) or (self.path.exists() and not self.path.is_dir()):
             raise SnnprofError(f"training folder {shown} is a file: name a directory")
@@ -108,6 +115,11 @@ class TrainingFolder:
         Raises:
             SnnprofError: the state holds what no file can, or the system refuses to write.
         """
+        together(partial(self._write, state, history), self._processes)
+
+    def _write(self, state: State, history: TrainingHistory) -> None:
+        if not self._processes.first:
+            return
         content = io.BytesIO()
         torch.save(dict(state), content)
         write_whole(self.path / LAST, content.getvalue())
@@ -115,6 +127,8 @@ class TrainingFolder:
 
     def complete(self, state: State, history: TrainingHistory) -> None:
         """Make the other files agree with the last checkpoint."""
+        if not self._processes.first:
+            return
         if history.best is not None and history.best is history.epochs[-1]:
             configuration = state[CONFIGURATION]
             write_whole(self.path / BEST, weights_as_bytes(state["model"], configuration))
@@ -124,6 +138,11 @@ class TrainingFolder:
 
     def check_readable(self) -> None:
         """Raise SnnprofError where the checkpoint that was written cannot be read back."""
+        together(self._check_readable, self._processes)
+
+    def _check_readable(self) -> None:
+        if not self._processes.first:
+            return
         try:
             read_file(self.path / LAST)
         except SnnprofError as error:
@@ -141,6 +160,8 @@ class TrainingFolder:
 
     def write_report(self, report: Report, configuration: str) -> None:
         """Write the report, and the configuration as a preset's file."""
+        if not self._processes.first:
+            return
         write_whole(self.path / CONFIGURATION_FILE, configuration.encode())
         save(report, self.path / REPORT_TABLE)
         save(report, self.path / REPORT_JSON)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,8 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
+from snnprof.experiment.shared_figures import ForAll, joined_epoch
 from snnprof.profiling.phase_timer import PhaseTimer
-from snnprof.profiling.step_memory import Failure, attempt_all
+from snnprof.profiling.step_memory import Failure
 from snnprof.profiling.step_meter import Batch, StepMeter
 from snnprof.results import ReportRow, StepProfile
 from snnprof.training.batch_run import NO_RECORDER
@@ -87,7 +87,7 @@ class TrainingRun:
             device: whose memory is given back.
             doing: what failed, where it is not the training.
         """
-        done = attempt_all(action, device)
+        done = ForAll(self.setup.processes, self.name)(action, device)
         if not isinstance(done, Failure):
             return done
         self.end(f"{done.reason} while {doing}" if doing else done.reason, done.traceback)
@@ -121,7 +121,8 @@ class TrainingRun:
             schedule: makes what changes the learning rate at every step, or None.
             timed: take time and memory of the training itself.
         """
-        made = attempt_all(partial(self._make, device, seed, timed), device, SnnprofError)
+        attempt = ForAll(self.setup.processes, self.name)
+        made = attempt(partial(self._make, device, seed, timed), device, SnnprofError)
         if isinstance(made, Failure):
             self.fail(made.reason, made.traceback)
             return
@@ -156,8 +157,7 @@ class TrainingRun:
         """Note the mean loss of the epoch; a training that has diverged ends the row."""
         if self.meter is None:
             return
-        losses, what = self.meter.take_losses()
-        self.loss = statistics.fmean(losses)
+        self.loss, what = joined_epoch(self.setup.processes, *self.meter.take_losses())
         if what is not None:
             self.end(
                 f"diverged: {what} (epoch {epoch + 1}): look for NaN in the data, or try a lower "

@@ -73,7 +73,7 @@ def save_weights(runs: Sequence[TrainingRun], settings: Settings, given: Mapping
         settings: of all of them.
         given: the arguments of :func:`snnprof.run`.
     """
-    if settings.save is None:
+    if settings.save is None or not settings.processes.first:
         return
     for run in runs:
         if run.meter is not None:

@@ -25,6 +25,8 @@ Batch = tuple[Tensor, Any]  # inputs and labels, of the kind that the loss takes
 class StepMeter:
     """Runs training steps, keeps their losses, and takes their time or memory where asked to.
 
+    Of several processes each runs its share of the batch.
+
     Args:
         runner: the model in training; its recorder is the timer, where there is one.
         device: where it trains.
@@ -49,24 +51,26 @@ class StepMeter:
 
     def step(self, batch: Batch, watch: bool = False) -> None:
         """Run a step, neither timed nor measured; ``watch``: as :meth:`StepRunner.run`."""
-        self._keep(self.runner.warm(*batch, watch))
+        self._keep(self.runner.warm(*self.runner.share(*batch), watch))
 
     def time_step(self, batch: Batch) -> None:
         """Run a step and take its time."""
         assert self.timer is not None, "who asks for the time gave a timer"
+        share = self.runner.share(*batch)
         with self.timer.step():
-            loss = self.runner.run(*batch)
+            loss = self.runner.run(*share)
         self._keep(loss)
 
     def measure_memory(self, batch: Batch) -> None:
         """Run a step and take its memory."""
         self.runner.last = None  # it holds the batch before
+        share = self.runner.share(*batch)
         after_backward = AfterBackward(partial(allocated_and_reserved, self._device))
         self.memory, loss = step_memory(
-            lambda: self.runner.run(*batch, recorder=after_backward),
+            lambda: self.runner.run(*share, recorder=after_backward),
             self.runner.stepped,
             self.runner.optimizer,
-            batch,
+            (*share, *self.runner.gradient_buffers),
             self._device,
         )
         self._authors_bytes = after_backward.found

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
+from snnprof.core.processes import gathered
 from snnprof.spiking.neuron_equations import equations_of
 
 
@@ -69,6 +70,13 @@ class NeuronOperations:
     @property
     def total(self) -> int | None:
         return self._counted if self._ran and not self.unstated else None
+
+    def all_reduce(self) -> None:
+        """Join those of all processes of torch.distributed: every one of them must call it."""
+        parts = gathered((self._counted, self._ran, self.unstated))
+        self._counted = sum(counted for counted, _, _ in parts)
+        self._ran = any(ran for _, ran, _ in parts)
+        self.unstated = {name: why for _, _, unstated in parts for name, why in unstated.items()}
 
     def per_sample(self, samples: int) -> int | None:
         """NOPs of one sample; None as :attr:`total`, and where samples differ.

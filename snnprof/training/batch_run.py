@@ -63,6 +63,7 @@ class BatchRun:
         autocast: dtype of mixed precision; None for none.
         scaler: scales the loss in fp16.
         watch: look for graphs that pile up in the model, from the third time step on.
+        before_update: called before every step of the optimiser; it is timed as backward.
 
     Attributes:
         timesteps, batch_size: of the sequence.
@@ -86,6 +87,7 @@ class BatchRun:
         autocast: torch.dtype | None = None,
         scaler: torch.amp.GradScaler | None = None,
         watch: bool = False,
+        before_update: Callable[[], None] | None = None,
     ) -> None:
         if not len(sequence):
             raise SnnprofError("T = 0: a sequence needs at least one time step")
@@ -102,6 +104,7 @@ class BatchRun:
         self._autocast = autocast
         self._scaler = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
         self._watch = watch
+        self._before_update = before_update
         self._kept: dict[str, int] = {}
         self._around: Around = nullcontext
 
@@ -205,6 +208,9 @@ class BatchRun:
     def update(self) -> None:
         """One step of the optimiser."""
         self.optimizer_steps += 1
+        if self._before_update is not None:
+            with self._recorder.phase("backward"):
+                self._before_update()
         with self._recorder.phase("optimizer"):
             self._scaler.step(self._optimizer)
             self._scaler.update()

@@ -8,8 +8,10 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.processes import Processes
 from snnprof.training.layouts import LAYOUTS
 
 # Where T stands in a batch, by the layout that was asked for: it decides where shapes do not.
@@ -178,3 +180,37 @@ def batches_like(
     """
     as_sequence(x, labels, timesteps, layout)
     return Batches(time_dim(x, labels, timesteps, layout))
+
+
+def share_of(
+    x: Tensor, labels: Any, timesteps: int | None, layout: str | Batches, processes: Processes
+) -> tuple[Tensor, Any]:
+    """The samples of a joined batch that one of several processes trains on: views of it.
+
+    Args and errors: as :func:`as_sequence`; labels without samples in their first dimension are
+        left as they are.
+
+    Raises:
+        SnnprofError: the samples cannot be split evenly: a mean over shares is that of the batch
+            only if they are alike.
+    """
+    dim = 1 if time_dim(x, labels, timesteps, layout) == 0 else 0
+    samples = x.shape[dim]
+    if samples % processes.count:
+        raise uneven(samples, processes)
+    each = samples // processes.count
+    start = processes.rank * each
+
+    def of_share(value: Any) -> Any:
+        batched = isinstance(value, Tensor) and value.dim() and len(value) == samples
+        return value[start : start + each] if batched else value
+
+    return x.narrow(dim, start, each), tree_map(of_share, labels)
+
+
+def uneven(samples: int, processes: Processes) -> SnnprofError:
+    """The error for a joined batch that cannot be split evenly."""
+    return SnnprofError(
+        f"a joined batch of {samples} cannot be split evenly among {processes.count} processes: "
+        f"give a batch size that is a multiple of {processes.count}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from snnprof.core.errors import SnnprofError, known
+from snnprof.core.processes import ALONE, Processes
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import AUTO, LAYOUTS, laid_out
 from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
-from snnprof.training.modes import Mode, find_mode
-from snnprof.training.sequences import Batches, as_sequence
+from snnprof.training.modes import Mode, find_mode, stbp_checkpoint
+from snnprof.training.sequences import Batches, as_sequence, share_of
+from snnprof.training.shared_batch_norm import SharedBatchNorm
+from snnprof.training.shared_gradients import SharedGradients, same_start
 from snnprof.training.stepped_model import SteppedModel
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -46,9 +50,12 @@ class StepSetup:
         loss: a name of :data:`~snnprof.training.losses.LOSSES`, or a function of outputs
             [B, classes] (summed over time, or of one time step) and targets.
         layout: how the model takes its time steps; "auto" until it is found out.
+        processes: that share every step, each with its part of the batch.
+        sync_bn: batch norms over the samples of all of them.
 
     Raises:
-        SnnprofError: an unknown mode or amp, or too few time steps for the mode.
+        SnnprofError: an unknown mode or amp, or too few time steps for the mode; sync_bn with
+            what it does not run in.
     """
 
     build: Callable[[], nn.Module | SteppedModel] | nn.Module
@@ -60,9 +67,14 @@ class StepSetup:
     channels_last: bool = False
     loss: str | Loss | StepLoss = USUAL
     layout: str | FoundLayout = AUTO
+    processes: Processes = ALONE
+    sync_bn: bool = False
 
     def __post_init__(self) -> None:
-        find_mode(self.mode, self.timesteps)
+        mode = find_mode(self.mode, self.timesteps)
+        if self.sync_bn and (self.compile or mode.train is stbp_checkpoint):
+            what = "compile" if self.compile else f"mode {mode.name!r}"
+            raise SnnprofError(f"sync_bn does not run with {what}: leave one of them out")
         find_loss(self.loss)
         if self.amp is not None and self.amp not in AMP:
             raise known("amp", self.amp, AMP)
@@ -115,6 +127,7 @@ class StepSetup:
             f"amp {self.amp}" if self.amp else "",
             "compiled" if self.compile else "",
             "channels last" if self.channels_last else "",
+            "batch norms over all processes" if self.sync_bn and self.processes.several else "",
         )
         return ", ".join(part for part in parts if part)
 
@@ -171,6 +184,10 @@ class StepRunner:
         module.train()
         if next(module.parameters(), None) is None:
             raise SnnprofError(f"{type(module).__name__} has no parameters: nothing to train")
+        self._gradients: SharedGradients | None = None
+        if setup.processes.several:
+            same_start(module)
+            self._gradients = SharedGradients(module, setup.processes)
         self.optimizer = setup.optimizer(module.parameters())
         self.last: BatchRun | None = None
         self.updated = False
@@ -210,9 +227,28 @@ class StepRunner:
             autocast=None if amp is None else AMP[amp],
             scaler=self._scaler,
             watch=watch,
+            before_update=None if self._gradients is None else self._gradients.average,
         )
         self.mode.check(len(sequence))
-        return self.mode(self.last)
+        joined = self.setup.sync_bn and self._gradients is not None
+        with SharedBatchNorm() if joined else nullcontext():
+            return self.mode(self.last)
+
+    @property
+    def gradient_buffers(self) -> list[Tensor]:
+        """What is held to send gradients to other processes; empty without any."""
+        return [] if self._gradients is None else self._gradients.buffers
+
+    def share(self, images: Tensor, labels: Any) -> tuple[Tensor, Any]:
+        """The part of a joined batch that this process runs; the whole of it, if it is alone.
+
+        Raises:
+            SnnprofError: it cannot be split evenly.
+        """
+        if self._gradients is None:
+            return images, labels
+        of_batches = self.setup.of_batches
+        return share_of(images, labels, self._timesteps, of_batches, self.setup.processes)
 
     def warm(self, images: Tensor, labels: Any, watch: bool = False) -> Tensor:
         """One training step that notes whether there was an update.

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from snnprof.core.error_line import of_the_users, one_line
 from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.core.processes import ALONE
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.find_layout import OURS, find_layout
 from snnprof.training.found_layout import FoundLayout
@@ -57,7 +58,7 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         if setup.timesteps is None and isinstance(model, SpikingNetwork):
             setup = replace(setup, timesteps=model.timesteps)
         known = _is_known(setup, model)
-        asked, setup = setup, replace(setup, compile=False)
+        asked, setup = setup, replace(setup, compile=False, processes=ALONE, sync_bn=False)
         if isinstance(model, SpikingNetwork) and setup.layout == AUTO and built is model:
             setup = replace(setup, layout=OURS)
         batches = batches_like(*batch, setup.timesteps, setup.of_batches)
@@ -68,7 +69,7 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         if not known:
             setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
             _run_once(setup, x, y, device)
-    return replace(setup, compile=asked.compile)
+    return replace(setup, compile=asked.compile, processes=asked.processes, sync_bn=asked.sync_bn)
 
 
 def _is_known(setup: StepSetup, model: nn.Module) -> bool:

@@ -41,6 +41,10 @@ class AugmentedData(Data):
     def images(self) -> int | None:
         return self.data.images
 
+    @property
+    def test_samples(self) -> int | None:
+        return self.data.test_samples
+
     def to(self, device: torch.device, layout: torch.memory_format) -> AugmentedData:
         return replace(self, data=self.data.to(device, layout), layout=layout)
 

@@ -72,6 +72,10 @@ class Dataset(Data):
     def images(self) -> int:
         return len(self.train_labels)
 
+    @property
+    def test_samples(self) -> int:
+        return len(self.test_labels)
+
     def first(self, batch_size: int) -> Batch:
         return self._ready(self.train_images[:batch_size]), self.train_labels[:batch_size]
 
