@@ -65,6 +65,7 @@ def no_padded_taps(monkeypatch: pytest.MonkeyPatch) -> None:
 def the_divisor_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     def take(self, values):
         self._values = values  # the levels so far stay those of the unit before
+        self._unit, self._tier = scan._question(values)
 
     monkeypatch.setattr(scan.HostReading, "_take", take)
 
