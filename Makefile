@@ -52,7 +52,7 @@ reports: tab1 tab2 tab3
 tab1: $(READY)
 	mkdir -p reports/runs
 	$(RUN) $(SMALL) --neuron lif $(BOTH) --timesteps 1,2,4 -o $(RUNS)-$@-1.json
-	$(RUN) $(SMALL) --neuron hdlif --weights 1bit $(BOTH) --timesteps 1,2,4 -o $(RUNS)-$@-2.json
+	$(RUN) $(SMALL) --neuron hdlif --weights 1bit --mode online --timesteps 1,2,4 -o $(RUNS)-$@-2.json
 	$(TABLE) --columns model,neuron,weights,mode,timesteps,size,paper_size,accuracy
 
 tab2: $(READY)
