@@ -35,7 +35,7 @@ $(VENV)/dev: $(VENV)/dependencies
 	touch $@
 
 # The tables of the HD-LIF paper, on the digits; reports/README.md has the command for other data.
-# Tab. 1 and 3 train SMALL. Tab. 2 needs residual blocks: their second neurons are the parallel ones.
+# Tab. 1 and 3 train SMALL, Tab. 2 the paper's RESIDUAL network.
 NAME := digits
 DATA := --data digits
 SMALL := --model vgg5 --epochs 8

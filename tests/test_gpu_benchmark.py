@@ -16,7 +16,6 @@ from snnprof.profiling.step_memory import OutOfMemory
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 ARGUMENTS = ("--device=cpu", "--quick")
-pytestmark = pytest.mark.filterwarnings("ignore:parallel. no neuron:UserWarning")
 
 
 @pytest.fixture(scope="module")
