@@ -7,7 +7,8 @@ PEERS := .venv-peers
 OLDEST := .venv-oldest
 SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
-.PHONY: demo wheel test test-peers test-oldest check dev bench bench-peers reports clean
+.PHONY: demo wheel test test-peers test-oldest check dev bench bench-peers reports tab1 tab2 tab3 \
+	gpu clean
 
 # After `make dev` the checkout itself is what is installed.
 READY := $(if $(wildcard $(VENV)/dev),$(VENV)/dev,$(VENV)/installed)
@@ -41,15 +42,44 @@ $(VENV)/dev: $(VENV)/dependencies
 	rm -f $(VENV)/installed
 	touch $@
 
-TAB2 := --neuron lif --neuron hdlif --neuron hdlif+four_bit --neuron hdlif+parallel \
-	--neuron hdlif+four_bit+parallel
-ENERGIES := --energy operands --energy spikformer --energy hd-lif
+# The tables of the HD-LIF paper, on the digits; reports/README.md has the command for other data.
+# Tab. 1 and 3 train SMALL, Tab. 2 the paper's RESIDUAL network.
+NAME := digits
+DATA := --data digits
+SMALL := --model vgg5 --epochs 8
+RESIDUAL := --model resnet18 --epochs 2
+SEEDS := 0,1,2
+RUNS = reports/runs/$(NAME)
+RUN = $(BIN)/snnprof run $(DATA) --seed $(SEEDS) --energy hd-lif --energy operands
+TABLE = $(BIN)/snnprof merge -o reports/$(NAME)-$@.md -o reports/$(NAME)-$@.csv $(RUNS)-$@-*.json
+BOTH := --mode stbp --mode online
+COSTS := synops,nops,energy,size,paper_size,peak_memory,step_time
 
-reports: $(READY)
-	$(BIN)/snnprof run --model vgg5 --mode stbp --mode online --timesteps 4 $(ENERGIES) \
-		-o reports/digits-vgg5.md
-	$(BIN)/snnprof run --model resnet18 --weights 1.5bit --mode online --data digits --epochs 4 \
-		$(TAB2) $(ENERGIES) -o reports/digits-tab2.md
+reports: tab1 tab2 tab3
+
+tab1: $(READY)
+	mkdir -p reports/runs
+	$(RUN) $(SMALL) --neuron lif $(BOTH) --timesteps 1,2,4 -o $(RUNS)-$@-1.json
+	$(RUN) $(SMALL) --neuron hdlif --weights 1bit --mode online --timesteps 1,2,4 -o $(RUNS)-$@-2.json
+	$(TABLE) --columns model,neuron,weights,mode,timesteps,size,paper_size,accuracy
+
+tab2: $(READY)
+	mkdir -p reports/runs
+	$(RUN) $(RESIDUAL) --neuron lif $(BOTH) -o $(RUNS)-$@-1.json
+	$(RUN) $(RESIDUAL) --weights 1.5bit --neuron hdlif --neuron hdlif+four_bit \
+		--neuron hdlif+parallel --neuron hdlif+four_bit+parallel $(BOTH) -o $(RUNS)-$@-2.json
+	$(TABLE) --columns neuron,weights,mode,accuracy,$(COSTS)
+
+tab3: $(READY)
+	mkdir -p reports/runs
+	$(RUN) $(SMALL) --weights 1bit --mode online --neuron hdlif --neuron hdlif+seca \
+		--neuron hdlif+mem_bn --neuron hdlif+seca+mem_bn -o $(RUNS)-$@-1.json
+	$(TABLE) --columns neuron,mode,accuracy,firing_rate,$(COSTS)
+
+# Everything that needs an NVIDIA GPU; benchmarks/gpu.py says what that is.
+gpu: $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt 'nvidia-ml-py>=12'
+	$(BIN)/python benchmarks/gpu.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py

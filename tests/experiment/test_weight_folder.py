@@ -84,6 +84,22 @@ def test_counting_again_gives_the_counts_to_the_last_event(
     assert figures["accuracy"] == trained.accuracy
 
 
+def test_the_reports_counts_are_those_of_each_seeds_weights() -> None:
+    network = ["--neuron=hdlif", "--weights=1bit", "--mode=online", "--timesteps=2"]
+    assert call("run", *network, *FAST, "--seed=0,1", "--save=kept", "-oa.json").exit_code == 0
+    report = snnprof.load("a.json")
+    assert isinstance(report, snnprof.Report)
+    first, second = (row.counts for row in report.rows)
+    assert first != second  # a recount that took the other seed's weights would be seen
+    for row in report.rows:
+        (file,) = Path("kept").glob(f"*-seed{row.seed}.safetensors")
+        result = call("run", f"--checkpoint={file}", "--epochs=0", "-ob.json")
+        assert result.exit_code == 0, result.output
+        again = only_row("b.json")
+        assert again.counts == row.counts
+        assert (again.accuracy, again.seed) == (row.accuracy, row.seed)
+
+
 def test_a_file_says_what_it_is() -> None:
     run(
         "sew_resnet18", connect="iand", leak=0.9, modes="stbp", timesteps=1, epochs=0,
