@@ -25,7 +25,7 @@ wheel:
 
 # The built package, installed as its users have it; after `make dev` the checkout comes back.
 test: $(VENV)/installed
-	$(BIN)/pytest -q --cov; status=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --cov; status=$$?; \
 		if [ -e $(VENV)/was-dev ]; then rm $(VENV)/was-dev; $(MAKE) -s $(VENV)/dev; fi; \
 		exit $$status
 

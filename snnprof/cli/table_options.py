@@ -11,7 +11,8 @@ import click
 
 from snnprof.core.errors import SnnprofError
 from snnprof.render.figures import SUFFIXES as PICTURES
-from snnprof.render.output_formats import FORMATS, format_of
+from snnprof.render.output_files import content_of
+from snnprof.render.output_formats import FORMATS
 from snnprof.render.report_columns import columns_of
 from snnprof.render.report_table import EACH, MEAN, Presented
 from snnprof.results import Report, ReportRow, Result
@@ -46,7 +47,7 @@ class TableOptions:
         if self.format is None:
             show(result, explain=self.explain)
         else:
-            content = format_of(f"table{self.format}").write(result)
+            content = content_of(result, f"table{self.format}")
             click.echo(content if isinstance(content, str) else content.decode(), nl=False)
 
 

@@ -39,7 +39,7 @@ _TIMES = re.compile(r"(?<=[0-9])x(?= |$)")  # 1.25x
 _NUMBER = re.compile(r"[0-9][0-9,]*(\.[0-9]+)?(e[+-][0-9]+)?( ± [0-9.]+)?")
 
 
-@output_format(".tex")
+@output_format(".tex", table=True)
 def latex(result: object) -> str:
     """A tabular, with what it needs, its title and its notes as comments above it.
 

@@ -12,7 +12,6 @@ from snnprof.core.errors import SnnprofError
 from snnprof.energy.pricing import price
 from snnprof.render.figures import COLUMN_STYLE, COLUMN_WIDTH, drawn, label, picture
 from snnprof.render.quantities import COUNT, JOULES, Quantity
-from snnprof.render.report_table import Presented
 from snnprof.render.row_names import differing_names
 from snnprof.render.scaling_figure import draw_scaling, is_over_time
 from snnprof.results import CountResult, EnergyResult, NeuronRate, Report
@@ -91,11 +90,6 @@ def _(report: Report, suffix: str) -> bytes:
         if row.counts is not None
     ]
     return layer_picture(figures, suffix)
-
-
-@picture.register
-def _(presented: Presented, suffix: str) -> bytes:
-    return picture(presented.report, suffix)
 
 
 def _draw(rows: Sequence[LayerFigures], pyplot: Any) -> Any:

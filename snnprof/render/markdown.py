@@ -12,7 +12,7 @@ from snnprof.results import Result
 _LIVE = re.compile(r"[\\|`\[\]<*~$]|&(?=#?\w+;)|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 
 
-@output_format(".md")
+@output_format(".md", table=True)
 def markdown(result: Result) -> str:
     """The formatted table, its title as a heading."""
     table = view(result)

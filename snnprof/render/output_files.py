@@ -33,13 +33,25 @@ def save(result: Result | Presented | Layers, path: str | Path) -> None:
     Raises:
         SnnprofError: see :func:`check_output`, or the system refuses to write.
     """
-    content = format_of(path).write(result)
+    content = content_of(result, path)
+    write_whole(path, content.encode() if isinstance(content, str) else content)
+
+
+def content_of(result: Result | Presented | Layers, path: str | Path) -> str | bytes:
+    """What a file of that name would hold.
+
+    Raises:
+        SnnprofError: unknown suffix, or a format that gives something else than text or bytes.
+    """
+    chosen = format_of(path)
+    plain = result.report if isinstance(result, Presented) and not chosen.table else result
+    content = chosen.write(plain)
     if not isinstance(content, str | bytes):
         raise SnnprofError(
             f"output {str(path)!r}: its format gave a {type(content).__name__}: a function under "
             "output_format must return the file's text or bytes"
         )
-    write_whole(path, content.encode() if isinstance(content, str) else content)
+    return content
 
 
 def write_each(writers: Iterable[Callable[[], None]]) -> list[str]:

@@ -21,10 +21,13 @@ class OutputFormat:
         write: the content of the file; text becomes UTF-8.
         check: raises SnnprofError, before anything is measured, where the format cannot be
             written here; None where it always can.
+        table: True where it shows the table as it is presented (columns, rows of seeds): it is
+            given that; else the result alone.
     """
 
     write: Write
     check: Callable[[], None] | None = None
+    table: bool = False
 
 
 # In the order that messages and help list them.
@@ -32,13 +35,13 @@ FORMATS: Registry[OutputFormat] = Registry("output format")
 
 
 def output_format(
-    suffix: str, *, check: Callable[[], None] | None = None
+    suffix: str, *, check: Callable[[], None] | None = None, table: bool = False
 ) -> Callable[[Write], Write]:
     """Decorator that adds a format; files of that suffix are then written by it.
 
     Args:
         suffix: of the files, with its dot, in lower case: ``".md"``.
-        check: see :class:`OutputFormat`.
+        check, table: see :class:`OutputFormat`.
 
     Raises:
         ValueError: a suffix that is taken, or is none.
@@ -47,7 +50,7 @@ def output_format(
         raise ValueError(f"suffix {suffix!r}: must be a dot and lower-case letters, as '.md'")
 
     def add(write: Write) -> Write:
-        FORMATS.register(suffix)(OutputFormat(write, check))
+        FORMATS.register(suffix)(OutputFormat(write, check, table))
         return write
 
     return add

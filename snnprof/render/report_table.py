@@ -58,11 +58,6 @@ def _(result: Report) -> list[dict[str, Any]]:
     return [_row_record(row, result) | own | row.more for row in result.rows]
 
 
-@records.register
-def _(result: Presented) -> list[dict[str, Any]]:
-    return records(result.report)
-
-
 def our_columns() -> frozenset[str]:
     """Names of our columns, in tables and for programs; those of energies are not among them.
 

@@ -323,7 +323,10 @@ def test_pictures(tmp_path: Path) -> None:
         (["--learning-rate=nan"], "learning_rate=nan"),
         (["--during-training"], "during_training with epochs=0"),
         (["--device=tpu"], "unknown device 'tpu'"),
-        (["-otable.xls"], "unknown suffix '.xls'; known: .md, .csv, .tex, .json, .svg, .png, .pdf"),
+        (
+            ["-otable.xls"],
+            "unknown suffix '.xls'; known: .md, .csv, .tex, .json, .parquet",
+        ),
         (["-onowhere/table.md"], "there is no directory 'nowhere'"),
         (["-onowhere/table.svg"], "there is no directory"),
         (["--tensorboard=no/where"], "there is no directory 'no'"),

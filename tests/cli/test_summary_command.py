@@ -107,7 +107,7 @@ def test_narrow_screens_leave_columns_out_and_say_so(
         assert "…" not in text
         for words in ("SOPs", "firing", "energy,"):
             assert words in text
-        assert ("Left out at this width: nominal MACs" in text) is (width < 200)
+        assert ("so not shown: nominal MACs" in text) is (width < 200)
 
 
 def test_what_cannot_be_summarised(tmp_path: Path) -> None:

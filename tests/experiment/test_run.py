@@ -328,7 +328,6 @@ def test_an_automatic_batch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--timesteps="], "not a valid integer"),
         (["--repeats=0"], "repeats=0: must be at least 1"),
         (["--amp=fp8"], "unknown amp 'fp8'; known: bf16, fp16"),
-        (["-ox.svg"], "several --timesteps"),
         (["--trace=/nowhere/x"], "/nowhere"),
     ],
 )

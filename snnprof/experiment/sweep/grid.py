@@ -124,7 +124,7 @@ def _cells(
     telling = [k for k, values in choices.items() if len(values) > 1 and k not in _IN_COLUMNS]
     for chosen in product(product(*first), combined, product(*rest)):
         settings = dict((*chosen[0], *chosen[2]))
-        shown = {f"--{key.replace('_', '-')}": str(settings[key]) for key in telling}
+        shown = {f"option {key}": str(settings[key]) for key in telling}
         yield Cell({**settings, **({VARIANTS: chosen[1]} if chosen[1] else {})}, shown)
 
 
