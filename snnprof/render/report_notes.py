@@ -26,7 +26,7 @@ def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
 
 
 def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
-    named = (found.model, None if alone else found.neuron, found.mode)
+    named = (found.model, None if alone else found.neuron, found.weights, found.mode)
     who = " ".join(part for part in named if part) or "all rows"
     first, last = found.timesteps[0], found.timesteps[-1]
     change = f"{ratio(found.ratio)} from T={first} to T={last}"

@@ -13,7 +13,7 @@ from snnprof.results.scaling import series
 
 _MARKERS = "os^Dvpx*"
 _LETTERS = 64  # that fit in the width
-_MODE = (False, False, True, False, False)  # its place among the words of a series
+_MODE = (False, False, False, True, False, False)  # its place among the words of a series
 
 
 def is_over_time(report: Report) -> bool:

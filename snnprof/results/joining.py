@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from snnprof.core.errors import SnnprofError
 from snnprof.results.report import Report, ReportRow
 from snnprof.results.scaling import growth
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def merge(reports: Sequence[Report]) -> Report:
@@ -39,10 +42,20 @@ def merge(reports: Sequence[Report]) -> Report:
     return Report(
         rows=tuple(rows),
         environment=reports[0].environment if alike else dict(sorted(common)),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(_folded(dict.fromkeys(notes), tuple({f"{row.name}:" for row in rows}))),
         growth=tuple(growth(rows)) if alike else (),
         interrupted=any(report.interrupted for report in reports),
     )
+
+
+def _folded(notes: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
+    """The notes, those that differ in their numbers alone as one; not what is said of one row."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        key = note if note.startswith(names) else _NUMBER.sub("#", note)
+        alike.setdefault(key, []).append(note)
+    for first, *others in alike.values():
+        yield f"{first} ({len(others)} more like it, with other numbers.)" if others else first
 
 
 def _differing(reports: Sequence[Report]) -> list[str]:

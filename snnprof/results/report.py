@@ -142,7 +142,7 @@ class Growth:
             for two points.
         ratio: value at the largest T / at the smallest.
         spread: largest value / smallest.
-        model: of the rows, where the report has several.
+        model, weights: of the rows, where the report has several.
     """
 
     neuron: str | None
@@ -155,6 +155,7 @@ class Growth:
     ratio: float
     spread: float
     model: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)

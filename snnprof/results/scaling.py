@@ -25,6 +25,7 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
     seeds at one T are one point, their median.
     """
     several = len({row.model for row in rows}) > 1
+    several_weights = len({row.weights for row in rows}) > 1
     for of_series in series(rows).values():
         first = of_series[0]
         for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
@@ -41,6 +42,7 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
                     *found,
                     spread=max(values) / min(values),
                     model=first.model if several else None,
+                    weights=first.weights if several_weights else None,
                 )
 
 
@@ -59,11 +61,13 @@ def _medians(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def series(rows: Sequence[ReportRow]) -> dict[tuple[str | None, ...], list[ReportRow]]:
-    """The rows that differ in T alone, by model, neuron, mode, batch size and device, as words."""
+    """The rows that differ in T alone, by model, neuron, weights, mode, batch size and device."""
     found: dict[tuple[str | None, ...], list[ReportRow]] = {}
     for row in rows:
         batch = None if row.samples_per_step is None else f"batch {row.samples_per_step}"
-        found.setdefault((row.model, row.neuron, row.mode, batch, row.device), []).append(row)
+        found.setdefault(
+            (row.model, row.neuron, row.weights, row.mode, batch, row.device), []
+        ).append(row)
     return found
 
 

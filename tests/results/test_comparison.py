@@ -187,3 +187,16 @@ def test_merging_nothing_or_the_same_twice() -> None:
         snnprof.merge([])
     with pytest.raises(SnnprofError, match="net stbp T4 is in the reports twice"):
         snnprof.merge([report(row()), report(row())])
+
+
+def test_notes_of_seeds_that_differ_in_numbers_are_one() -> None:
+    reports = [
+        report(row(seed=n), notes=(f"Training: epochs 3, seed {n}.", f"net stbp T4: {n} of 5."))
+        for n in (0, 1, 2)
+    ]
+    assert snnprof.merge(reports).notes == (
+        "Training: epochs 3, seed 0. (2 more like it, with other numbers.)",
+        "net stbp T4: 0 of 5.",  # of a row: each is told
+        "net stbp T4: 1 of 5.",
+        "net stbp T4: 2 of 5.",
+    )

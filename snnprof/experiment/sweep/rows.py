@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,6 @@ LOGS = "logs"
 _ALONE = (
     "Every row ran in a process of its own: the ratios of their times are of different moments."
 )
-
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def row_file(folder: Path, cell: Cell) -> Path:
@@ -72,24 +69,12 @@ def joined(grid: Grid, interrupted: bool = False) -> Report:
         raise SnnprofError(f"no row is saved in {str(grid.folder)!r} yet: run the sweep first")
     merged = merge([*_with_environment(reports)])
     missing = [cell.name for cell, report in found if report is None]
-    names = tuple({f"{row.name}:" for row in merged.rows})
     notes = [
-        *_folded(merged.notes, names),
+        *merged.notes,
         *([_ALONE] if len(reports) > 1 else []),
         *_to_come(missing, grid),
     ]
     return replace(merged, notes=tuple(notes), interrupted=interrupted)
-
-
-def _folded(notes: Sequence[str], names: tuple[str, ...]) -> Iterator[str]:
-    """The notes, those that differ in their numbers alone as one; not what is said of one row."""
-    alike: dict[str, list[str]] = {}
-    for note in notes:
-        alike.setdefault(note if note.startswith(names) else _NUMBER.sub("#", note), []).append(
-            note
-        )
-    for first, *others in alike.values():
-        yield f"{first} ({len(others)} more like it, with other numbers.)" if others else first
 
 
 def _told_apart(cell: Cell, report: Report) -> Report:
