@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 SOURCES := $(shell find snnprof/ models/ -name '*.py' -o -name '*.toml')
 
 .PHONY: demo wheel test test-peers test-oldest check dev bench bench-peers reports tab1 tab2 tab3 \
-	gpu clean
+	paper gpu clean
 
 # After `make dev` the checkout itself is what is installed.
 READY := $(if $(wildcard $(VENV)/dev),$(VENV)/dev,$(VENV)/installed)
@@ -53,6 +53,7 @@ RUNS = reports/runs/$(NAME)
 RUN = $(BIN)/snnprof run $(DATA) --seed $(SEEDS) --energy hd-lif --energy operands
 TABLE = $(BIN)/snnprof merge -o reports/$(NAME)-$@.md -o reports/$(NAME)-$@.csv $(RUNS)-$@-*.json
 BOTH := --mode stbp --mode online
+OF_PAPER := neuron,weights,mode,timesteps,accuracy,firing_rate,synops,energy,dense_ratio_operands,peak_memory
 COSTS := synops,nops,energy,size,paper_size,peak_memory,step_time
 
 reports: tab1 tab2 tab3
@@ -75,6 +76,15 @@ tab3: $(READY)
 	$(RUN) $(SMALL) --weights 1bit --mode online --neuron hdlif --neuron hdlif+seca \
 		--neuron hdlif+mem_bn --neuron hdlif+seca+mem_bn -o $(RUNS)-$@-1.json
 	$(TABLE) --columns neuron,mode,accuracy,firing_rate,$(COSTS)
+
+# One table as a paper prints it: the dense network, LIF and HD-LIF beside each other, three seeds.
+paper: $(READY)
+	mkdir -p reports/runs
+	$(BIN)/snnprof run $(DATA) --seed $(SEEDS) $(SMALL) --neuron lif $(BOTH) --baseline dense \
+		-o $(RUNS)-$@-1.json
+	$(BIN)/snnprof run $(DATA) --seed $(SEEDS) $(SMALL) --neuron hdlif --weights 1.5bit --mode online \
+		-o $(RUNS)-$@-2.json
+	$(TABLE) -o reports/$(NAME)-$@.tex -o reports/$(NAME)-$@.svg --columns $(OF_PAPER)
 
 # Everything that needs an NVIDIA GPU; benchmarks/gpu.py says what that is.
 gpu: $(READY)
