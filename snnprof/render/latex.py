@@ -59,6 +59,7 @@ def latex(result: object) -> str:
         *table.explained,
     )
     body = [
+        r"\setlength{\tabcolsep}{3pt}",  # of the table environment that it stands in
         r"\begin{tabular}{@{}" + kinds + "@{}}",
         r"\toprule",
         *_header(table, kinds),

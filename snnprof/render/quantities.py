@@ -56,11 +56,15 @@ class Quantity:
         return text + self.sign
 
     def _decimals(self, mean: float, deviation: float) -> int:
-        """As many as show two digits of the deviation, or four of the mean where it is 0."""
+        """As many as show two digits of the deviation, but no more than four of the mean."""
         if self.decimals is not None:
             return self.decimals
-        digits, scale = (2, deviation) if deviation else (4, mean)
-        return max(0, digits - 1 - math.floor(math.log10(abs(scale)))) if scale else 0
+        wanted = [
+            digits - 1 - math.floor(math.log10(abs(value)))
+            for digits, value in ((2, deviation), (4, mean))
+            if value
+        ]
+        return max(0, min(wanted))
 
 
 NUMBER = Quantity()

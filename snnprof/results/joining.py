@@ -10,6 +10,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.results.report import Report, ReportRow
 from snnprof.results.scaling import growth
 
+_MORE = " (Others like it differ in their numbers.)"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -51,11 +52,14 @@ def merge(reports: Sequence[Report]) -> Report:
 def _folded(notes: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
     """The notes, those that differ in their numbers alone as one; not what is said of one row."""
     alike: dict[str, list[str]] = {}
+    folded: set[str] = set()
     for note in notes:
-        key = note if note.startswith(names) else _NUMBER.sub("#", note)
-        alike.setdefault(key, []).append(note)
-    for first, *others in alike.values():
-        yield f"{first} ({len(others)} more like it, with other numbers.)" if others else first
+        plain = note.removesuffix(_MORE)
+        key = note if note.startswith(names) else _NUMBER.sub("#", plain)
+        alike.setdefault(key, []).append(plain)
+        folded |= {key} if plain != note else set()
+    for key, (first, *others) in alike.items():
+        yield first + _MORE if others or key in folded else first
 
 
 def _differing(reports: Sequence[Report]) -> list[str]:

@@ -33,7 +33,8 @@ def test_units(quantity: Quantity, values: list[float], symbol: str) -> None:
         (RATIO, [1.5], 1, "1.50x"),
         # mean 2, deviation sqrt((1 + 0 + 1) / 2) = 1: two digits of it
         (COUNT, [1.0, 2.0, 3.0], 1, "2.0 ± 1.0"),
-        # mean 3.2432, deviation 0.031
+        # mean 3.2432, deviation 0.031; no more than four digits of the mean
+        (COUNT, [3.2354, 3.2432, 3.2510], 1, "3.243 ± 0.008"),
         (COUNT, [3.2122, 3.2432, 3.2742], 1, "3.243 ± 0.031"),
         (SHARE, [0.90, 0.92], 0.01, "91.00 ± 1.41"),  # sqrt(2)
         (RATIO, [1.0, 2.0], 1, "1.50x ± 0.71"),

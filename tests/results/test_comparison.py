@@ -194,8 +194,10 @@ def test_notes_of_seeds_that_differ_in_numbers_are_one() -> None:
         report(row(seed=n), notes=(f"Training: epochs 3, seed {n}.", f"net stbp T4: {n} of 5."))
         for n in (0, 1, 2)
     ]
-    assert snnprof.merge(reports).notes == (
-        "Training: epochs 3, seed 0. (2 more like it, with other numbers.)",
+    merged = snnprof.merge(reports)
+    assert snnprof.merge([merged, report(row(seed=3))]).notes == merged.notes  # folded once
+    assert merged.notes == (
+        "Training: epochs 3, seed 0. (Others like it differ in their numbers.)",
         "net stbp T4: 0 of 5.",  # of a row: each is told
         "net stbp T4: 1 of 5.",
         "net stbp T4: 2 of 5.",
