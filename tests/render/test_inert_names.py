@@ -138,7 +138,10 @@ def test_latex_has_no_command_of_the_names(make: Callable[[str], Any], name: str
     body = [line for line in text.splitlines() if not line.startswith("%")]
     usual = [line for line in plain.splitlines() if not line.startswith("%")]
     assert len(body) == len(usual)
-    ours = r"begin|end|setlength|tabcolsep|toprule|midrule|bottomrule|unit|percent|text\w+|pm|\w+(?=\\joule|\\second)"
+    ours = (
+        r"begin|end|setlength|tabcolsep|toprule|midrule|bottomrule|unit|percent|text\w+|pm|"
+        r"\w+(?=\\joule|\\second)"
+    )
     for line, other in zip(body, usual, strict=True):
         bare = re.sub(r"\\\\$|\\[%&_#${}]", "", line)
         assert not re.search(rf"\\(?!({ours}|joule|second)\b)", bare), line
