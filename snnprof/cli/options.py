@@ -14,8 +14,11 @@ from snnprof.core.environment import DEVICES
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import announced
 from snnprof.core.visible_text import visible
+from snnprof.energy.conventions import CONVENTIONS
 from snnprof.experiment.data_sets import DATA_SETS
 from snnprof.models import WEIGHTS
+from snnprof.render.output_formats import FORMATS
+from snnprof.training.layouts import AUTO, LAYOUTS
 
 TERMINAL = "-"
 # No longer: Python refuses to read a number of thousands of digits.
@@ -132,6 +135,40 @@ def weights_option(several: bool) -> Callable[[Command], Command]:
         default=("fp32",) if several else "fp32",
         show_default=True,
         help=f"One of: {listed([*WEIGHTS])}.{again}",
+    )
+
+
+def energy_option() -> Callable[[Command], Command]:
+    """``--energy``, several."""
+    return click.option(
+        "--energy",
+        multiple=True,
+        default=("operands",),
+        show_default=True,
+        help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}; or "
+        "a TOML file with prices of your own.",
+    )
+
+
+def layout_option() -> Callable[[Command], Command]:
+    """``--layout``."""
+    return click.option(
+        "--layout",
+        default=AUTO,
+        show_default=True,
+        help=f"How the network takes its time steps: {listed([*LAYOUTS])}; auto finds out by "
+        "trying.",
+    )
+
+
+def outputs_option() -> Callable[[Command], Command]:
+    """``-o``, several: of commands whose pictures need no word more."""
+    return click.option(
+        "-o",
+        "--output",
+        "outputs",
+        multiple=True,
+        help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Repeat it.",
     )
 
 

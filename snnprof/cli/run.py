@@ -18,7 +18,9 @@ from snnprof.cli.options import (
     WHOLE_NUMBERS,
     OnceOnly,
     echo_line,
+    energy_option,
     joined,
+    layout_option,
     listed,
     network_options,
     parse_variant,
@@ -30,7 +32,7 @@ from snnprof.cli.options import (
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import joined_processes
-from snnprof.energy.conventions import CONVENTIONS, at_precision, convention_names
+from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.run import run
@@ -47,7 +49,7 @@ from snnprof.render.output_files import check_output, save, write_each
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import Layers, Report
 from snnprof.spiking.neuron_registry import NEURONS
-from snnprof.training.layouts import AUTO, LAYOUTS
+from snnprof.training.layouts import AUTO
 from snnprof.training.losses import LOSSES
 from snnprof.training.modes import mode_names
 from snnprof.training.step_runner import AMP
@@ -100,14 +102,7 @@ from snnprof.training.step_runner import AMP
     type=float,
     help=f"Of SGD, at the start. [default: {LEARNING_RATE}]",
 )
-@click.option(
-    "--energy",
-    multiple=True,
-    default=("operands",),
-    show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}; or a "
-    "TOML file with prices of your own.",
-)
+@energy_option()
 @click.option(
     "--baseline",
     help="dense for a row of the same network with ReLU in the place of its neurons, T = 1; "
@@ -126,12 +121,7 @@ from snnprof.training.step_runner import AMP
     help="Time N steps of every row in a pass of their own, rows in turn, and take the memory "
     "in another, one row at a time. [default: time the training itself]",
 )
-@click.option(
-    "--layout",
-    default=AUTO,
-    show_default=True,
-    help=f"How the network takes its time steps: {listed([*LAYOUTS])}; auto finds out by trying.",
-)
+@layout_option()
 @click.option(
     "--loss",
     help=f"One of: {listed([*LOSSES])}; or package.module:function, of outputs and labels. "

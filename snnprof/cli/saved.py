@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from snnprof.cli.options import TERMINAL, OnceOnly, echo_line
+from snnprof.cli.options import TERMINAL, OnceOnly, echo_line, outputs_option
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.render.output_files import check_output, load, save, write_each
-from snnprof.render.output_formats import FORMATS
 from snnprof.results import Report, Result, compare, merge
 
 _PLAIN = TableOptions()
 BEYOND_LIMIT = 3  # exit status of compare --fail-if
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _outputs(command: Command) -> Command:
-    return click.option(
-        "-o",
-        "--output",
-        "outputs",
-        multiple=True,
-        help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Repeat it.",
-    )(command)
-
 
 @click.command("show", cls=OnceOnly)
 @click.argument("file", metavar="FILE.json")
 @table_options
-@_outputs
+@outputs_option()
 def show_command(file: str, outputs: tuple[str, ...], table: TableOptions) -> None:
     """Print the table of a saved result again, or write it in another format.
 
@@ -53,7 +39,7 @@ def show_command(file: str, outputs: tuple[str, ...], table: TableOptions) -> No
 @click.command("merge", cls=OnceOnly)
 @click.argument("files", nargs=-1, required=True, metavar="FILE.json ...")
 @table_options
-@_outputs
+@outputs_option()
 def merge_command(files: tuple[str, ...], outputs: tuple[str, ...], table: TableOptions) -> None:
     """Put the rows of several saved reports into one table.
 
@@ -73,7 +59,7 @@ def merge_command(files: tuple[str, ...], outputs: tuple[str, ...], table: Table
 )
 @click.option("--precision", help="fp32, fp16, int32 or int8, for 45 nm arithmetic.")
 @table_options
-@_outputs
+@outputs_option()
 def price_command(
     file: str,
     energy: tuple[str, ...],
@@ -113,7 +99,7 @@ def price_command(
     help="Exit with status 3 where a figure changed by more: 'energy>+5%', 'accuracy<-1%', "
     "'step time>+20%'. Repeat it.",
 )
-@_outputs
+@outputs_option()
 def compare_command(base: str, new: str, limits: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     """What changed from one saved report to another, row by row of the same name.
 

@@ -14,6 +14,8 @@ from click.core import ParameterSource
 from snnprof.cli.options import (
     TERMINAL,
     OnceOnly,
+    energy_option,
+    layout_option,
     listed,
     network_options,
     parse_variant,
@@ -22,7 +24,6 @@ from snnprof.cli.options import (
     weights_option,
 )
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import CONVENTIONS
 from snnprof.experiment.settings import NEURON
 from snnprof.experiment.summary import summary_by_name
 from snnprof.models import list_models
@@ -31,7 +32,6 @@ from snnprof.render.output_formats import FORMATS
 from snnprof.results import ModelSummary, Report
 from snnprof.results.summary import DEPTH, counted_rows, summary_of_row
 from snnprof.spiking.neuron_registry import NEURONS
-from snnprof.training.layouts import AUTO, LAYOUTS
 
 
 @click.command("summary", cls=OnceOnly)
@@ -57,20 +57,8 @@ from snnprof.training.layouts import AUTO, LAYOUTS
     type=int,
     help="Test samples that are counted. [default: 64, or what a loader of your own brings]",
 )
-@click.option(
-    "--layout",
-    default=AUTO,
-    show_default=True,
-    help=f"How the network takes its time steps: {listed([*LAYOUTS])}; auto finds out by trying.",
-)
-@click.option(
-    "--energy",
-    multiple=True,
-    default=("operands",),
-    show_default=True,
-    help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}; or a "
-    "TOML file with prices of your own.",
-)
+@layout_option()
+@energy_option()
 @click.option(
     "--depth",
     type=click.IntRange(min=0),

@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from snnprof.cli.options import TERMINAL, OnceOnly, warnings_once
+from snnprof.cli.options import TERMINAL, OnceOnly, outputs_option, warnings_once
 from snnprof.cli.run import end
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
@@ -15,7 +15,6 @@ from snnprof.experiment.settings import Progress
 from snnprof.experiment.sweep import Grid, joined, read_grid, states, sweep
 from snnprof.experiment.sweep.cluster import EXECUTORS, LOCAL
 from snnprof.render.output_files import check_output, save, write_each
-from snnprof.render.output_formats import FORMATS
 
 
 @click.command("sweep", cls=OnceOnly)
@@ -36,13 +35,7 @@ from snnprof.render.output_formats import FORMATS
 @click.option("--dry-run", is_flag=True, help="List the rows, and which are done; run nothing.")
 @click.option("--show", is_flag=True, help="Print the table of the rows so far; run nothing.")
 @table_options
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    help=f"Also write FILE, by its suffix: {', '.join(FORMATS)}. Repeat it.",
-)
+@outputs_option()
 def sweep_command(
     file: str,
     folder: str | None,

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import (
 )
 
 from snnprof.counting.call_site import running_modules
-from snnprof.counting.operation_mode import modes_above
+from snnprof.counting.operation_mode import others_left
 from snnprof.spiking.neuron_equations import equations_of
 
 # Operators of torch that sum products: by the parts of their names.
@@ -84,13 +84,9 @@ class Audit(TorchDispatchMode):
 
     def __exit__(self, *exc: Any) -> None:
         """Leave the modes that others have entered since where they are."""
-        above = modes_above(self, _get_current_dispatch_mode_stack())
-        for _ in above or ():
-            _pop_mode()
-        if above is not None:
-            super().__exit__(*exc)  # type: ignore[no-untyped-call]
-        for mode in above or ():
-            _push_mode(mode)
+        with others_left(self, _get_current_dispatch_mode_stack(), _pop_mode, _push_mode) as is_on:
+            if is_on:
+                super().__exit__(*exc)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self,

@@ -7,8 +7,8 @@ seen with the quantised weight, a functional call is seen like a module's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -138,13 +138,9 @@ class OperationMode(TorchFunctionMode):
 
         An interrupt skips the end of a call: its mode leaves with the counter, whenever that is.
         """
-        above = modes_above(self, _get_current_function_mode_stack())
-        for _ in above or ():
-            _pop_mode()
-        if above is not None:
-            super().__exit__(*exc)  # type: ignore[no-untyped-call]
-        for mode in above or ():
-            _push_mode(mode)
+        with others_left(self, _get_current_function_mode_stack(), _pop_mode, _push_mode) as is_on:
+            if is_on:
+                super().__exit__(*exc)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self,
@@ -210,6 +206,22 @@ def modes_above(mode: object, stack: Sequence[Mode]) -> Sequence[Mode] | None:
     """The modes that were entered after this one; None if it is on no more, or elsewhere."""
     places = [place for place, other in enumerate(stack) if other is mode]
     return stack[places[-1] + 1 :] if places else None
+
+
+@contextmanager
+def others_left(
+    mode: object,
+    stack: Sequence[Mode],
+    pop: Callable[[], object],
+    push: Callable[[Mode], object],
+) -> Iterator[bool]:
+    """Take the modes above this one off, and put them back; False if it is on no more."""
+    above = modes_above(mode, stack)
+    for _ in above or ():
+        pop()
+    yield above is not None
+    for other in above or ():
+        push(other)
 
 
 def unseen_by_others() -> AbstractContextManager[object]:

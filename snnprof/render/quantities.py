@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnprof.render.number_format import number, spread
+from snnprof.render.number_format import number
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,3 @@ JOULES = Quantity(
 SECONDS = Quantity(units=((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")))
 SIZE = Quantity(units=((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")))
 MEMORY = Quantity(units=((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB")))
-
-
-def spread_cell(values: Sequence[float], factor: float) -> str:
-    """Median and quartiles of every repetition, pooled."""
-    return spread(values, factor)

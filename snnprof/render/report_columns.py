@@ -14,7 +14,7 @@ from snnprof.render.dense_comparison import (
     energy_under,
     has_baseline,
 )
-from snnprof.render.number_format import relative
+from snnprof.render.number_format import relative, spread
 from snnprof.render.quantities import (
     COUNT,
     FACTOR,
@@ -27,7 +27,6 @@ from snnprof.render.quantities import (
     SIZE,
     WHOLE,
     Quantity,
-    spread_cell,
 )
 from snnprof.results import Cell, Report, ReportRow
 
@@ -73,7 +72,7 @@ class Column:
         numbers = [self._numbers(rows) for rows in lines]
         factor, symbol = quantity.unit([value for of_line in numbers for value in of_line])
         if self._repeated(lines):
-            return symbol, [spread_cell(of_line, factor) for of_line in numbers]
+            return symbol, [spread(of_line, factor) for of_line in numbers]
         return symbol, [quantity.cell(of_line, factor) for of_line in numbers]
 
     def merit(self, rows: Rows) -> float | None:
