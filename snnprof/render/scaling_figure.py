@@ -17,8 +17,12 @@ _MODE = (False, False, False, True, False, False)  # its place among the words o
 
 
 def is_over_time(report: Report) -> bool:
-    """Whether steps were measured at several T."""
-    return len({row.timesteps for row in _drawn(report)}) > 1
+    """Whether steps of one network and mode were measured at several T.
+
+    A dense row at T = 1 beside spiking ones at T = 4 is no growth.
+    """
+    lines = series(_drawn(report)).values()
+    return any(len({row.timesteps for row in rows}) > 1 for rows in lines)
 
 
 def draw_scaling(report: Report, pyplot: Any) -> Any:

@@ -1,5 +1,6 @@
 """Pictures, by suffix."""
 
+import dataclasses
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import snnprof
+from snnprof.render.scaling_figure import is_over_time
 from snnprof.results import (
     CoherenceResult,
     CoherenceSweep,
@@ -121,3 +123,10 @@ def test_time_and_memory_over_t(tmp_path: Path) -> None:
     assert profile is not None
     with pytest.raises(snnprof.SnnprofError, match="no picture of a StepProfile"):
         profile.save(tmp_path / "y.png")
+
+
+def test_a_dense_row_at_one_step_is_no_growth() -> None:
+    spiking, dense = sweep(1, 4).rows[-1], sweep(1, 4).rows[0]
+    assert is_over_time(sweep(1, 4))
+    beside = dataclasses.replace(dense, neuron="relu", mode="dense")
+    assert not is_over_time(Report((spiking, beside)))
