@@ -84,7 +84,7 @@ paper: $(READY)
 		-o $(RUNS)-$@-1.json
 	$(BIN)/snnprof run $(DATA) --seed $(SEEDS) $(SMALL) --neuron hdlif --weights 1.5bit --mode online \
 		-o $(RUNS)-$@-2.json
-	$(TABLE) -o reports/$(NAME)-$@.tex --columns $(OF_PAPER)
+	$(TABLE) -o reports/$(NAME)-$@.tex -o reports/$(NAME)-$@.svg --columns $(OF_PAPER)
 
 # Everything that needs an NVIDIA GPU; benchmarks/gpu.py says what that is.
 gpu: $(READY)

@@ -14,7 +14,8 @@ from snnprof.render.figures import SUFFIXES as PICTURES
 from snnprof.render.output_files import content_of
 from snnprof.render.output_formats import FORMATS
 from snnprof.render.report_columns import columns_of
-from snnprof.render.report_table import EACH, MEAN, Presented
+from snnprof.render.report_table import Presented
+from snnprof.render.table_lines import EACH, MEAN
 from snnprof.results import Report, ReportRow, Result
 
 Command = TypeVar("Command", bound=Callable[..., Any])

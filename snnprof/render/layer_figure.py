@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,46 +13,48 @@ from snnprof.core.errors import SnnprofError
 from snnprof.energy.pricing import price
 from snnprof.render.figures import COLUMN_STYLE, COLUMN_WIDTH, drawn, label, picture
 from snnprof.render.quantities import COUNT, JOULES, Quantity
-from snnprof.render.row_names import differing_names
 from snnprof.render.scaling_figure import draw_scaling, is_over_time
-from snnprof.results import CountResult, EnergyResult, NeuronRate, Report
+from snnprof.render.table_lines import line_names, table_lines
+from snnprof.results import CountResult, EnergyResult, NeuronRate, Report, ReportRow
+from snnprof.results.summary import counted_rows
 
 _INCH_PER_LAYER = 0.13
 _INCH_PER_BAR = 0.09
 _AROUND = 0.8  # inches of axes and labels around a panel
 _LONGEST = 22  # letters of a layer's name
 _USUAL_PRICE = "operands"
+_WHISKERS = {"elinewidth": 0.5}
 
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What is drawn of one row, per sample.
+    """What is drawn of one row, per sample; of several seeds, their mean and deviation.
 
     Attributes:
         name: of the row.
-        synops, energy_j: by layer.
-        convention: that the energy is of; empty without.
+        synops, energy_j: by layer, a figure for each seed.
+        convention: that the energy is of.
         neurons: firing rates.
     """
 
     name: str
-    synops: Mapping[str, float]
-    energy_j: Mapping[str, float]
+    synops: Mapping[str, Sequence[float]]
+    energy_j: Mapping[str, Sequence[float]]
     convention: str
     neurons: tuple[NeuronRate, ...] = ()
 
 
-def layer_figures(
-    name: str, counts: CountResult, energies: Sequence[EnergyResult] = ()
-) -> LayerFigures:
-    """The figures of counts, and of the first of their prices; without one, of ``operands``."""
-    energy = energies[0] if energies else price(counts, _USUAL_PRICE)
-    synops = {row.name: row.synops / counts.samples for row in counts.rows}
-    return LayerFigures(name, synops, _energies(energy), energy.table, counts.neurons)
-
-
-def _energies(energy: EnergyResult) -> dict[str, float]:
-    return {row.name: row.energy_j for row in energy.rows}
+def layer_figures(name: str, measured: Sequence[tuple[CountResult, EnergyResult]]) -> LayerFigures:
+    """The figures of counts and their price, of a row's seeds under one convention."""
+    synops: dict[str, list[float]] = {}
+    energies: dict[str, list[float]] = {}
+    for counts, energy in measured:
+        for layer in counts.rows:
+            synops.setdefault(layer.name, []).append(layer.synops / counts.samples)
+        for billed in energy.rows:
+            energies.setdefault(billed.name, []).append(billed.energy_j)
+    neurons = measured[0][0].neurons if len(measured) == 1 else ()
+    return LayerFigures(name, synops, energies, measured[0][1].table, neurons)
 
 
 def layer_picture(rows: Sequence[LayerFigures], suffix: str) -> bytes:
@@ -59,18 +62,63 @@ def layer_picture(rows: Sequence[LayerFigures], suffix: str) -> bytes:
     return drawn(partial(_draw, rows), suffix, COLUMN_STYLE)
 
 
+def counts_picture(
+    counts: CountResult, suffix: str, energies: Sequence[EnergyResult] = ()
+) -> bytes:
+    """The layers of one measurement, under the first of its prices; without one, ``operands``."""
+    energy = energies[0] if energies else price(counts, _USUAL_PRICE)
+    return layer_picture([layer_figures("", [(counts, energy)])], suffix)
+
+
+def rows_picture(rows: Sequence[ReportRow], suffix: str) -> bytes:
+    """Bars of counted rows by layer: a bar for rows that differ in their seed alone."""
+    return layer_picture(figures_of_rows(rows), suffix)
+
+
+def figures_of_rows(rows: Sequence[ReportRow]) -> list[LayerFigures]:
+    """What is drawn of counted rows, all under one convention.
+
+    It is the first that every row was priced by, else ``operands``.
+    """
+    lines = table_lines(rows)
+    convention = _shared_convention(rows)
+    return [
+        layer_figures(
+            name,
+            [(row.counts, _priced(row, convention)) for row in line if row.counts is not None],
+        )
+        for name, line in zip(line_names(lines), lines, strict=True)
+    ]
+
+
+def _shared_convention(rows: Sequence[ReportRow]) -> str:
+    shared = [energy.table for energy in rows[0].energies]
+    for row in rows[1:]:
+        of_row = {energy.table for energy in row.energies}
+        shared = [table for table in shared if table in of_row]
+    return shared[0] if shared else _USUAL_PRICE
+
+
+def _priced(row: ReportRow, convention: str) -> EnergyResult:
+    """The row's energy under the convention; priced here where the row does not have it."""
+    found = [energy for energy in row.energies if energy.table == convention]
+    assert row.counts is not None
+    return found[0] if found else price(row.counts, convention)
+
+
 @picture.register
 def _(result: CountResult, suffix: str) -> bytes:
     if not result.samples or not (result.rows or result.neurons):
         raise SnnprofError("no picture of these counts: no layer and no neuron was counted")
-    return layer_picture([layer_figures("", result)], suffix)
+    return counts_picture(result, suffix)
 
 
 @picture.register
 def _(result: EnergyResult, suffix: str) -> bytes:
     if not result.rows:
         raise SnnprofError(f"no picture of this energy: {result.table} bills no layer of it")
-    return layer_picture([LayerFigures("", {}, _energies(result), result.table)], suffix)
+    energies = {row.name: [row.energy_j] for row in result.rows}
+    return layer_picture([LayerFigures("", {}, energies, result.table)], suffix)
 
 
 @picture.register
@@ -78,18 +126,13 @@ def _(report: Report, suffix: str) -> bytes:
     """Time and memory over T, where steps were measured at several T; else the layers."""
     if is_over_time(report):
         return drawn(partial(draw_scaling, report), suffix, COLUMN_STYLE)
-    counted = [row for row in report.rows if row.counts is not None and row.counts.samples]
+    counted = counted_rows(report)
     if not any(row.counts and (row.counts.rows or row.counts.neurons) for row in counted):
         raise SnnprofError(
             "nothing to draw: no row has counts by layer, and a picture of time and memory over T "
             "needs steps measured at several T: --timesteps 1,2,4,8 --repeats 20"
         )
-    figures = [
-        layer_figures(name, row.counts, row.energies)
-        for name, row in zip(differing_names(counted), counted, strict=True)
-        if row.counts is not None
-    ]
-    return layer_picture(figures, suffix)
+    return rows_picture(counted, suffix)
 
 
 def _draw(rows: Sequence[LayerFigures], pyplot: Any) -> Any:
@@ -131,10 +174,9 @@ def _heat_map(figure: Any, axes: Any, neurons: Sequence[NeuronRate]) -> None:
 
 
 def _bars(figure: Any, place: Any, rows: Sequence[LayerFigures], layers: Sequence[str]) -> None:
-    conventions = ", ".join(dict.fromkeys(row.convention for row in rows))
     drawn_kinds = [
         ("SOPs", COUNT, [row.synops for row in rows]),
-        (f"energy, {_short(conventions)}", JOULES, [row.energy_j for row in rows]),
+        (f"energy, {_short(rows[0].convention)}", JOULES, [row.energy_j for row in rows]),
     ]
     panels = [panel for panel in drawn_kinds if any(panel[2])]
     grid = place.subgridspec(1, len(panels))
@@ -157,19 +199,26 @@ def _panel(
     axes: Any,
     heading: str,
     quantity: Quantity,
-    values: Sequence[Mapping[str, float]],
+    values: Sequence[Mapping[str, Sequence[float]]],
     layers: Sequence[str],
     names: Sequence[str],
 ) -> None:
-    factor, symbol = quantity.unit([value for of_row in values for value in of_row.values()])
+    means = [{layer: statistics.fmean(seeds) for layer, seeds in row.items()} for row in values]
+    factor, symbol = quantity.unit([value for of_row in means for value in of_row.values()])
     height = 0.8 / len(values)
-    for number, (of_row, name) in enumerate(zip(values, names, strict=True)):
+    for number, (of_row, of_seeds, name) in enumerate(zip(means, values, names, strict=True)):
         places = [place - 0.4 + height * (number + 0.5) for place in range(len(layers))]
         lengths = [of_row.get(layer, math.nan) / factor for layer in layers]  # nan: no bar
-        axes.barh(places, lengths, height=height, label=label(name))
+        spread = [_deviation(of_seeds.get(layer, ())) / factor for layer in layers]
+        whiskers = {"xerr": spread, "error_kw": _WHISKERS} if any(spread) else {}
+        axes.barh(places, lengths, height=height, label=label(name), **whiskers)
     axes.set_xlabel(f"{heading}\n{f'({symbol} per sample)' if symbol else 'per sample'}")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
+
+
+def _deviation(seeds: Sequence[float]) -> float:
+    return statistics.stdev(seeds) if len(seeds) > 1 else 0.0
 
 
 def _short(name: str) -> str:

@@ -28,10 +28,10 @@ from snnprof.render.quantities import (
     WHOLE,
     Quantity,
 )
+from snnprof.render.table_lines import Rows
 from snnprof.results import Cell, Report, ReportRow
 
 HIGHER, LOWER = "higher", "lower"
-Rows = Sequence[ReportRow]  # of one line of the table: one, or those of several seeds
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from snnprof.render.dense_comparison import break_even, energy_ratio, has_baseli
 from snnprof.render.report_columns import (
     HIGHER,
     Column,
-    Rows,
     chosen,
     columns_of,
     measured_j,
@@ -21,9 +20,9 @@ from snnprof.render.report_columns import (
 )
 from snnprof.render.report_notes import explanations, report_notes
 from snnprof.render.table import View, records, view
+from snnprof.render.table_lines import EACH, MEAN, Rows, table_lines
 from snnprof.results import InferenceProfile, Report, ReportRow, StepProfile, quartiles
 
-EACH, MEAN = "each", "mean"
 _UNIT = re.compile(r" \([^()]*\)$")
 _ON_CPU = ", CPU"
 
@@ -177,7 +176,7 @@ def _(result: Report) -> View:
 @view.register
 def _(result: Presented) -> View:
     report = result.report
-    lines = _lines(report.rows, result.rows)
+    lines = table_lines(report.rows, result.rows)
     columns = chosen(report, result.columns)
     folded = [] if result.columns else [c for c in columns if _is_folded(c, lines)]
     shown = [column for column in columns if column not in folded]
@@ -203,26 +202,6 @@ def _(result: Presented) -> View:
         best=frozenset(_best(shown, lines)),
         spare=tuple(headings[place] for place in _spared(shown)),
     )
-
-
-def _lines(rows: Rows, how: str) -> list[Rows]:
-    """The rows of each line: those that differ in their seed alone are one.
-
-    Numbers of the user's own are figures, and may differ too; words say what a row is.
-    """
-    lines: dict[tuple[object, ...], list[ReportRow]] = {}
-    for number, row in enumerate(rows):
-        alone = number if how == EACH or row.seed is None else None
-        where = tuple(sorted(row.environment.items()))
-        words = tuple(sorted((k, v) for k, v in row.more.items() if isinstance(v, str)))
-        key = (
-            row.name, row.data, row.epochs, row.samples_per_step, row.device, where, words, alone
-        )  # fmt: skip
-        of_line = lines.setdefault(key, [])
-        if any(other.seed == row.seed for other in of_line):
-            of_line = lines.setdefault((*key, number), [])
-        of_line.append(row)
-    return [*lines.values()]
 
 
 def _is_folded(column: Column, lines: Sequence[Rows]) -> bool:

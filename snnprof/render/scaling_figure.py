@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from itertools import groupby
 from typing import Any
 
 from snnprof.render.figures import COLUMN_WIDTH, label
@@ -26,7 +27,10 @@ def is_over_time(report: Report) -> bool:
 
 
 def draw_scaling(report: Report, pyplot: Any) -> Any:
-    """Peak memory and step time, one above the other, a line per network and mode."""
+    """Peak memory and step time, one above the other, a line per network and mode.
+
+    Seeds are taken together as in the table: all their steps, and the largest peak.
+    """
     figure, (memory, time) = pyplot.subplots(
         2, 1, figsize=(COLUMN_WIDTH, 4.2), sharex=True, layout="constrained"
     )
@@ -37,10 +41,14 @@ def draw_scaling(report: Report, pyplot: Any) -> Any:
             "markersize": 3,
             "label": label(name),
         }
-        steps = [row.timesteps for row in rows]
-        memory.plot(steps, [(row.peak_bytes or 0) / MIB for row in rows], **style)
+        by_steps = groupby(rows, key=lambda row: row.timesteps)
+        points = [(t, [*of_t]) for t, of_t in by_steps]  # of several seeds, one point
+        steps = [t for t, _ in points]
+        peaks = [max((row.peak_bytes or 0) / MIB for row in of_t) for _, of_t in points]
+        memory.plot(steps, peaks, **style)
         # A row that was not timed is a gap in its line.
-        spreads = [quartiles(row.step_s) or (math.nan,) * 3 for row in rows]
+        pooled = [[s for row in of_t for s in row.step_s] for _, of_t in points]
+        spreads = [quartiles(seconds) or (math.nan,) * 3 for seconds in pooled]
         low, middle, high = zip(*spreads, strict=True)
         (line,) = time.plot(steps, [m / MILLI for m in middle], **style)
         time.fill_between(

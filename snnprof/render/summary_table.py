@@ -9,7 +9,7 @@ from typing import Any
 from snnprof.render.count_table import not_counted_notes
 from snnprof.render.energy_table import energy_notes
 from snnprof.render.figures import picture
-from snnprof.render.layer_figure import layer_figures, layer_picture
+from snnprof.render.layer_figure import counts_picture, rows_picture
 from snnprof.render.number_format import integer, percent, relative
 from snnprof.render.quantities import COUNT, JOULES, Quantity
 from snnprof.render.row_names import differing_names
@@ -80,7 +80,7 @@ def _(result: ModelSummary) -> View:
 
 @picture.register
 def _(result: ModelSummary, suffix: str) -> bytes:
-    return layer_picture([layer_figures("", result.counts, result.energies)], suffix)
+    return counts_picture(result.counts, suffix, result.energies)
 
 
 def _shown(result: ModelSummary) -> Iterator[tuple[int, Node, Figures]]:
@@ -199,15 +199,7 @@ def _(result: Layers) -> View:
 
 @picture.register
 def _(result: Layers, suffix: str) -> bytes:
-    rows = counted_rows(result.report)
-    return layer_picture(
-        [
-            layer_figures(name, row.counts, row.energies)
-            for name, row in zip(differing_names(rows), rows, strict=True)
-            if row.counts is not None
-        ],
-        suffix,
-    )
+    return rows_picture(counted_rows(result.report), suffix)
 
 
 @dataclass(frozen=True)

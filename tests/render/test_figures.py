@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import snnprof
-from snnprof.render.scaling_figure import is_over_time
+from snnprof.render.scaling_figure import draw_scaling, is_over_time
 from snnprof.results import (
     CoherenceResult,
     CoherenceSweep,
@@ -130,3 +130,26 @@ def test_a_dense_row_at_one_step_is_no_growth() -> None:
     assert is_over_time(sweep(1, 4))
     beside = dataclasses.replace(dense, neuron="relu", mode="dense")
     assert not is_over_time(Report((spiking, beside)))
+
+
+def test_seeds_are_one_point_of_a_line() -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="pictures need the extra 'plots'")
+
+    def seeded(seed: int, peak: int, step_s: tuple[float, ...], row: ReportRow) -> ReportRow:
+        assert row.profile is not None
+        profile = dataclasses.replace(row.profile, peak_bytes=peak * 2**20, step_s=step_s)
+        return dataclasses.replace(row, seed=seed, profile=profile)
+
+    one, two = (row for row in sweep(1, 2).rows if row.mode == "stbp" and row.profile)
+    rows = (
+        seeded(0, 3, (0.001, 0.003), one),
+        seeded(0, 5, (0.004,), two),
+        seeded(1, 4, (0.005,), one),
+        seeded(1, 2, (0.006,), two),
+    )
+    figure = draw_scaling(Report(rows), pyplot)
+    memory, time = (axes.lines for axes in figure.axes)
+    pyplot.close(figure)
+    assert [line.get_xdata().tolist() for line in (*memory, *time)] == [[1, 2], [1, 2]]
+    assert memory[0].get_ydata().tolist() == [4, 5]  # the largest of both seeds, MiB
+    assert time[0].get_ydata().tolist() == [3, 5]  # medians of (1, 3, 5) and (4, 6) ms

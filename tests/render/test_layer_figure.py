@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import snnprof
+from snnprof.render.layer_figure import figures_of_rows
 from snnprof.results import CountResult, LayerCount, Layers, NeuronRate, Report, ReportRow
 
 pytest.importorskip("matplotlib", reason="pictures need the extra 'plots'")
@@ -100,3 +101,37 @@ def test_a_name_with_an_underscore_has_its_place_in_the_legend(
     rows = tuple(replace(row, model=f"_{row.mode}", mode=None) for row in report.rows)
     words = drawn(Report(rows), tmp_path / "x.svg")
     assert {"_stbp", "_online"} <= {word.strip() for word in words}
+
+
+def test_seeds_have_one_bar_of_their_mean(report: Report, tmp_path: Path) -> None:
+    first = report.rows[0]
+    assert first.counts is not None
+    stem, layer = first.counts.rows
+    other = replace(first.counts, rows=(stem, replace(layer, synops=300, unrolled_synops=300)))
+    energies = (snnprof.price(other, "operands"),)
+    rows = (
+        replace(first, seed=0),
+        replace(first, seed=1, counts=other, energies=energies),
+        replace(report.rows[1], seed=0),
+        replace(report.rows[1], seed=1),
+    )
+    stbp, online = figures_of_rows(rows)
+    assert (stbp.name, online.name) == ("stbp", "online")
+    # 100 and 300 SOPs over 2 samples; 0.9 pJ each
+    assert stbp.synops["fc_1"] == [50, 150]
+    assert stbp.energy_j["fc_1"] == pytest.approx([45e-12, 135e-12])
+    words = drawn(Report(rows), tmp_path / "x.svg")
+    assert not any("seed" in word for word in words)
+
+
+def test_bars_of_one_axis_have_one_convention(report: Report, tmp_path: Path) -> None:
+    spiking, other = report.rows
+    assert other.counts is not None
+    dense = replace(
+        other, energies=(snnprof.price(other.counts, "dense"), snnprof.price(other.counts))
+    )
+    assert "energy, operands" in drawn(Report((spiking, dense)), tmp_path / "x.svg")
+    # The first that all share, whatever else some have.
+    alone = replace(spiking, energies=(snnprof.price(other.counts, "hd-lif"),))
+    assert {row.convention for row in figures_of_rows((alone, dense))} == {"operands"}
+    assert {row.convention for row in figures_of_rows((alone, spiking))} == {"hd-lif"}
