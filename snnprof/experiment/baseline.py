@@ -105,18 +105,28 @@ def find_baseline(
                 "dense network, or 'dense'"
             )
         return Baseline(found)
-    if given not in BASELINES:
-        error = known("baseline", given, BASELINES)
-        raise SnnprofError(f"{error}; or a function of your own, package.module:function")
-    twin = BASELINES[given]
+    twin = find_twin(given, timesteps, energy)
     if source.ours and variants.get("connect", "add") != "add":
         raise SnnprofError(
             f"baseline {given!r}: connect={variants['connect']} joins spikes of 0 and 1 by logic, "
             "which a dense network has none of: give package.module:function"
         )
-    if twin.precision is not None:
-        _check_precision(given, twin.precision, timesteps, energy)
     return Baseline(source.remade(_maker(given, twin, source, timesteps[0])), twin)
+
+
+def find_twin(name: str, timesteps: Sequence[int], energy: Sequence[str]) -> Twin:
+    """The twin of that name.
+
+    Raises:
+        SnnprofError: an unknown name, several T or a precision that the twin is not of.
+    """
+    if name not in BASELINES:
+        error = known("baseline", name, BASELINES)
+        raise SnnprofError(f"{error}; or a function of your own, package.module:function")
+    twin = BASELINES[name]
+    if twin.precision is not None:
+        _check_precision(name, twin.precision, timesteps, energy)
+    return twin
 
 
 def _check_precision(

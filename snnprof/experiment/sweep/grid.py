@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError, known
 from snnprof.energy.conventions import at_precision, convention_names
+from snnprof.experiment.baseline import find_twin
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.settings import check_seed, once_each
 from snnprof.experiment.sweep.cell import USUAL, Cell
 from snnprof.experiment.sweep.cluster import Cluster, read_cluster
 from snnprof.experiment.sweep.keys import (
+    BASELINE,
     CLUSTER,
     SETTINGS,
     VARIANT,
@@ -32,6 +34,8 @@ from snnprof.training.modes import find_mode
 # From the slowest to the fastest; other axes stand between variants and time steps.
 _FIRST, _LAST = ("model", "neuron", "weights"), ("timesteps", "mode", "seed")
 _IN_COLUMNS = {*_FIRST, *_LAST, "data", "epochs", "batch_size"}
+# What the rows that are held against one dense row may differ in.
+_BESIDE_ONE_DENSE = {"neuron", "weights", "mode", "timesteps"}
 _SUFFIX = ".toml"
 
 
@@ -78,7 +82,8 @@ def read_grid(source: str | Path | Mapping[str, Any], folder: str | Path | None 
         for key, given in variants.items()
     }
     _check_values(where, axes)
-    cells = tuple(_cells(axes, of_variants))
+    baselines = axes.pop(BASELINE, [])
+    cells = _with_baseline(where, baselines, tuple(_cells(axes, of_variants)))
     for precision in axes.get("precision", ()):
         _in(where, "precision", _check_precision, (axes.get("energy", USUAL["energy"]), precision))
     place = Path(str(source)).with_suffix("") if folder is None else Path(folder)
@@ -126,6 +131,44 @@ def _cells(
         settings = dict((*chosen[0], *chosen[2]))
         shown = {f"option {key}": str(settings[key]) for key in telling}
         yield Cell({**settings, **({VARIANTS: chosen[1]} if chosen[1] else {})}, shown)
+
+
+def _with_baseline(
+    where: str, given: Sequence[object], cells: tuple[Cell, ...]
+) -> tuple[Cell, ...]:
+    """The cells; the first of each network, data and seed trains the dense network beside it.
+
+    Raises:
+        SnnprofError: several baselines, one that these cells cannot have, or rows that run in a
+            process of their own within the cell.
+    """
+    if not given:
+        return cells
+    if len(given) > 1:
+        raise SnnprofError(f"{where}: {BASELINE}: one for the whole grid, not {len(given)}")
+    name = str(given[0])
+    found: set[str] = set()
+    marked = []
+    for cell in cells:
+        if cell.settings.get("isolate"):
+            raise SnnprofError(
+                f"{where}: {BASELINE}: the dense network is trained beside a row: leave isolate "
+                "out, every row of a sweep has a process of its own"
+            )
+        alike = {k: v for k, v in cell.settings.items() if k not in _BESIDE_ONE_DENSE}
+        key = repr(sorted(alike.items()))
+        marked.append(
+            cell if key in found else replace(cell, settings={**cell.settings, BASELINE: name})
+        )
+        found.add(key)
+    if ":" not in name:
+        timesteps = [
+            *dict.fromkeys(cell.settings.get("timesteps", USUAL["timesteps"]) for cell in cells)
+        ]
+        for cell in marked:
+            energy = once_each(cell.arguments.get("energy", USUAL["energy"]))
+            _in(where, BASELINE, lambda given: find_twin(*given), (name, timesteps, energy))
+    return tuple(marked)
 
 
 def _check_values(where: str, axes: Mapping[str, Sequence[Any]]) -> None:

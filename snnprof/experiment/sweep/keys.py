@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from snnprof.core.errors import SnnprofError
 from snnprof.training.layouts import AUTO
 
-VARIANTS, CLUSTER = "variants", "cluster"
+VARIANTS, CLUSTER, BASELINE = "variants", "cluster", "baseline"
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ SETTINGS: dict[str, Key] = {
     "timesteps": WHOLE,
     "mode": TEXT,
     "seed": WHOLE,
+    BASELINE: TEXT,
 }
 VARIANT = Key((str, int, float, bool), "text, a number, or true or false")
 

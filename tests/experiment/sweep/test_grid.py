@@ -82,13 +82,26 @@ def test_precision_is_of_every_energy() -> None:
 def test_every_option_of_run_has_a_key() -> None:
     options = {option.opts[-1].lstrip("-").replace("-", "_") for option in options_of_run()}
     of_the_table = {"columns", "rows", "explain", "format", "layers", "output", "debug"}
-    # The dense row stands beside others, and a grid's rows are alone; torchrun runs one row.
-    of_one_run = {"baseline", "memory_snapshot", "nvtx", "sync_bn"}
+    # A snapshot and ranges are looked at row by row; torchrun runs one row.
+    of_one_run = {"memory_snapshot", "nvtx", "sync_bn"}
     assert options - of_the_table - of_one_run == {*SETTINGS, "variant"}  # [variants]
 
 
 def options_of_run() -> list[click.Option]:
     return [option for option in run_command.params if isinstance(option, click.Option)]
+
+
+def test_the_first_cell_of_a_network_and_seed_trains_the_dense_one() -> None:
+    table = {"model": ["vgg5", "vgg11"], "timesteps": [1, 2], "mode": ["stbp", "online"]}
+    cells = read_grid({**table, "seed": [0, 1], "baseline": "dense"}, "rows").cells
+    marked = [cell.settings for cell in cells if "baseline" in cell.settings]
+    assert [(of["model"], of["seed"], of["mode"], of["timesteps"]) for of in marked] == [
+        ("vgg5", 0, "stbp", 1), ("vgg5", 1, "stbp", 1),
+        ("vgg11", 0, "stbp", 1), ("vgg11", 1, "stbp", 1),
+    ]  # fmt: skip
+    # The others are the rows that they were without it.
+    plain = read_grid({**table, "seed": [0, 1]}, "rows").cells
+    assert len({cell.name for cell in cells} - {cell.name for cell in plain}) == 4
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -109,6 +122,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "energy": ({"energy": "odinn"}, "energy: unknown energy"),
     "precision": ({"energy": "odin", "precision": "int8"}, "precision: energy"),
     "device": ({"device": "gpu"}, "device: unknown device 'gpu'; known: "),
+    "baseline": ({"baseline": "densse"}, "baseline: unknown baseline 'densse'; known: "),
+    "two baselines": ({"baseline": ["dense", "quantised"]}, "baseline: one for the whole grid"),
+    "baseline apart": ({"baseline": "dense", "isolate": True}, "baseline: the dense network is"),
+    "baseline of bits": (
+        {"baseline": "quantised", "timesteps": [1, 2], "precision": "int8"},
+        "baseline: baseline 'quantised' has its bits by T: give one timesteps",
+    ),
+    "baseline's price": ({"baseline": "quantised"}, "baseline: baseline 'quantised' has a price"),
     "no table": ({"variants": 3}, "variants = 3: must be a table, [variants]"),
     "no variant": ({"variants": {"seed": 1}}, "variants.seed: this is no variant"),
     "empty variant": ({"variants": {"leak": []}}, "variants.leak is an empty list"),

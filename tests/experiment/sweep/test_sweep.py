@@ -124,6 +124,18 @@ def test_rows_are_those_of_run_and_none_is_run_twice(submitit: Submitit) -> None
     assert submitit.taken == ["vgg5-lif-fp32-stbp-T1-seed0"]
 
 
+def test_one_dense_row_for_all_rows_of_a_seed(submitit: Submitit) -> None:
+    report = quick(mode=["stbp", "online"], baseline="dense")
+    assert len(submitit.taken) == 2
+    assert [row.mode for row in report.rows] == ["stbp", "dense", "online"]
+    frame = report.to_frame()
+    ratios = frame["energy_operands_ratio_to_dense"]
+    assert ratios.notna().all()
+    # The row of the other process, over the dense row's price of every nominal MAC.
+    dense = frame["energy_dense_j"][1]
+    assert ratios[2] == pytest.approx(frame["energy_operands_j"][2] / dense, rel=1e-12)
+
+
 def test_one_that_fails_does_not_stop_the_rest(submitit: Submitit) -> None:
     grid = {"epochs": 1, "batch_size": [1, 64]}  # batch norm cannot train on one sample
     for retry, taken in ((False, 2), (False, 0), (True, 1)):
