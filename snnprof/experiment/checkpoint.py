@@ -28,7 +28,7 @@ _DEEPEST = 3
 _SETTINGS: dict[str, Any] = {
     **dict.fromkeys(("timesteps", "batch_size", "image_size", "epochs", "seed"), int),
     **dict.fromkeys(("model", "neuron", "weights", "modes", "data", "layout", "loss"), str),
-    **dict.fromkeys(("metric", "checkpoint"), str),
+    **dict.fromkeys(("metric", "checkpoint", "baseline"), str),
     "learning_rate": float,
     "variants": dict[str, str | int | float | bool],
 }

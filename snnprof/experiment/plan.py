@@ -287,10 +287,20 @@ def _weights(built: nn.Module | SteppedModel) -> set[Tensor]:
 def _trained_otherwise(
     settings: Settings, names: Mapping[str, object], timesteps: int
 ) -> Iterator[str]:
-    """A sentence where the checkpoint says that it was trained as something else."""
+    """A sentence where the checkpoint says that it was trained as something else.
+
+    Raises:
+        SnnprofError: it is of the dense twin, whose weights fit, and say nothing of spikes.
+    """
     if settings.checkpoint is None:
         return
     saved = (saved_configuration(settings.checkpoint) or {}).get("settings", {})
+    if "baseline" in saved:
+        raise SnnprofError(
+            f"checkpoint {settings.checkpoint!r} is of the dense network beside "
+            f"{saved.get('model')} (--baseline {saved['baseline']}), no spiking one: give the "
+            "weights of another row"
+        )
     here = {"neuron": names["neuron"], "weights": names["weights"], "timesteps": timesteps}
     differing = [key for key, value in here.items() if key in saved and saved[key] != value]
     if differing:

@@ -137,7 +137,8 @@ def _settings(row: ReportRow, settings: Settings, given: Mapping[str, Any]) -> d
         "variants": network_variants(settings),
     }
     if row.baseline_of is not None:  # what it has in the place of neurons is none of a network's
-        of_row |= {"model": row.model, "neuron": None, "modes": None}
+        twin = given["baseline"] if row.baseline_of == row.model else None
+        of_row |= {"model": row.model, "neuron": None, "modes": None, "baseline": twin}
     alike = ("data", "image_size", "layout", "loss", "metric", "epochs", "seed", "checkpoint")
     return {
         name: value

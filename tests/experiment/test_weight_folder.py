@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -203,6 +204,17 @@ def test_what_the_file_was_trained_as_is_said_where_it_differs() -> None:
     report = run(modes="stbp", timesteps=2, epochs=0, data="random", checkpoint=file, device="cpu")
     said = f"{file} was trained with neuron lif+leak=0.9, timesteps 1; here it runs with neuron "
     assert said + "lif, timesteps 2." in report.notes
+
+
+def test_weights_of_the_dense_twin_are_no_spiking_networks() -> None:
+    quick: dict[str, Any] = {"modes": "stbp", "timesteps": 1, "epochs": 0, "data": "random"}
+    run(**quick, baseline="dense", save="kept", device="cpu")
+    (dense,) = Path("kept").glob("*relu*")
+    assert f"'{dense}' is of the dense network beside vgg5 (--baseline dense)" in refused(
+        "run", f"--checkpoint={dense}"
+    )
+    (spiking,) = Path("kept").glob("*lif*")
+    assert run(**quick, checkpoint=spiking, device="cpu").rows[0].failure is None
 
 
 def test_a_file_does_not_decide_which_code_is_run() -> None:
