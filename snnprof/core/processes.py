@@ -24,7 +24,9 @@ from snnprof.core.errors import SnnprofError
 Kept = TypeVar("Kept")
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out")
+# What joins processes, and what it says of one that is gone: a user's own pipe may break too.
+_BY = ("gloo", "nccl", "tcpstore", "c10d", "torch.distributed")
+_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "timed out")
 _A_MOMENT_S = 2.0
 
 
@@ -127,7 +129,8 @@ def joined_processes() -> Iterator[Processes]:
 
 def is_lost(message: str) -> bool:
     """True if the message of an error says that another process cannot be reached."""
-    return any(sign in message for sign in _LOST)
+    found = message.lower()
+    return any(by in found for by in _BY) and any(sign in found for sign in _LOST)
 
 
 def lost_process(processes: Processes) -> ProcessError:

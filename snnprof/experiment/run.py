@@ -10,8 +10,8 @@ from typing import Any
 from snnprof.core.environment import describe
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import current_processes, together
+from snnprof.experiment.folders import check_folders
 from snnprof.experiment.gpu_stages import (
-    check_snapshot_folder,
     mark_ranges,
     record_snapshots,
     snapshots_when_out_of_memory,
@@ -32,7 +32,6 @@ from snnprof.experiment.settings import (
 )
 from snnprof.experiment.shared_run import of_processes
 from snnprof.experiment.stages import (
-    check_trace_folders,
     count,
     fit_batch,
     measure_joules,
@@ -43,7 +42,7 @@ from snnprof.experiment.stages import (
 )
 from snnprof.experiment.succession import in_succession
 from snnprof.experiment.training_run import TrainingRun
-from snnprof.experiment.weight_folder import check_weight_folder, save_weights
+from snnprof.experiment.weight_folder import save_weights
 from snnprof.results import Report
 from snnprof.results.scaling import growth
 from snnprof.training.layouts import AUTO
@@ -211,9 +210,7 @@ def _planned(arguments: Mapping[str, Any]) -> tuple[Settings, list[TrainingRun]]
     """Everything that can be wrong before any training is found here."""
     settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
     rows = plan_rows(settings)
-    check_trace_folders(rows, settings)
-    check_weight_folder(rows, settings)
-    check_snapshot_folder(rows, settings)
+    check_folders(rows, settings)
     if arguments["isolate"] and settings.processes.several:
         raise SnnprofError("isolate is of one process: leave it out, or start without torchrun")
     return settings, rows

@@ -9,6 +9,7 @@ from typing import Any
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import current_processes, together
+from snnprof.experiment.folders import check_folders
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.settings import check_seed, check_settings
 from snnprof.results import Report, merge
@@ -35,7 +36,7 @@ def in_succession(run: Callable[[Arguments], Report], parts: Sequence[Arguments]
         )
     for part in parts:
         check_seed(part["seed"])
-    together(partial(_plan, _first_seeds(parts)), current_processes())
+    together(partial(_plan, parts), current_processes())
     reports: list[Report] = []
     for part in parts:
         reports.append(run(part))
@@ -51,16 +52,18 @@ def in_succession(run: Callable[[Arguments], Report], parts: Sequence[Arguments]
 
 
 def _plan(parts: Sequence[Arguments]) -> None:
-    for part in parts:
-        plan_rows(check_settings(**{k: v for k, v in part.items() if k != "isolate"}))
+    """Plan a part of every model and kind of weights: no plan fails for one seed alone.
 
-
-def _first_seeds(parts: Sequence[Arguments]) -> list[Arguments]:
-    """A part of every model and kind of weights: no plan fails for one seed alone."""
-    firsts: dict[tuple[object, ...], Arguments] = {}
+    A folder may: it may hold what was saved with one of the seeds.
+    """
+    alike: dict[tuple[object, ...], list[Arguments]] = {}
     for part in parts:
-        firsts.setdefault((part["model"], part["weights"]), part)
-    return [*firsts.values()]
+        alike.setdefault((part["model"], part["weights"]), []).append(part)
+    for first, *others in alike.values():
+        settings = check_settings(**{k: v for k, v in first.items() if k != "isolate"})
+        rows = plan_rows(settings)
+        for part in (first, *others):
+            check_folders(rows, replace(settings, seed=part["seed"]))
 
 
 def _not_run(parts: Sequence[Arguments]) -> list[str]:

@@ -57,6 +57,15 @@ def test_all_are_checked_before_the_first_is_run() -> None:
     assert begun == []
 
 
+def test_a_folder_with_one_of_the_seeds_is_refused_before_any_training(tmp_path: Path) -> None:
+    quick(seed=1, save=tmp_path)
+    begun: list[int] = []
+    with pytest.raises(SnnprofError, match=r"seed1\.safetensors' is of another run"):
+        quick(seed=[0, 1], save=tmp_path, progress=Progress(start=begun.append))
+    assert begun == []
+    assert [file.name for file in tmp_path.iterdir()] == ["vgg5-lif-fp32-stbp-T1-seed1.safetensors"]
+
+
 def test_on_the_command_line(tmp_path: Path) -> None:
     quickly = ["--data=random", "--image-size=8", "--epochs=0", "--mode=stbp", "--batch-size=2"]
     file = tmp_path / "r.json"
