@@ -75,6 +75,24 @@ def records(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
+def test_the_loss_receives_labels_that_are_smoothed(tmp_path: Path) -> None:
+    received: list[torch.Tensor] = []
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        received.append(labels)
+        return torch.nn.functional.cross_entropy(outputs, labels)
+
+    train(tmp_path, label_smoothing=0.2, loss=loss, epochs=1)
+    # 4 classes: 0.8 + 0.2 / 4 of the label's own, 0.2 / 4 of each other
+    assert received
+    for labels in received[-6:]:  # those of an epoch
+        assert labels.shape == (8, 4)
+        assert set(labels.flatten().tolist()) == {
+            torch.tensor(0.85).item(),
+            torch.tensor(0.05).item(),
+        }
+
+
 def assert_alike(one: Any, other: Any, where: str = "") -> None:
     """Every tensor and every number of two states, bit for bit."""
     assert type(one) is type(other), where
