@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from snnprof.render.number_format import (
-    percent,
-    relative,
-    scaled,
-)
-from snnprof.render.table import MEGA, View, records, view
+from snnprof.render.number_format import percent, relative
+from snnprof.render.quantities import COUNT
+from snnprof.render.table import View, records, view
 from snnprof.results import COUNT_COLUMNS, CountResult, LayerCount, NeuronRate
 
 # What counts are merged by; for programs, in the JSON.
@@ -29,13 +26,22 @@ def _(result: CountResult) -> list[dict[str, Any]]:
     return rows
 
 
+_LAYER_HEADINGS = (
+    "layer",
+    "operation",
+    "input",
+    "weight",
+    "event",
+    "input density (%)",
+    "firing rate (%)",
+)
 _HEADINGS = {
-    "synops": "SOPs (M)",
-    "unrolled_synops": "unrolled SOPs (M)",
-    "nnz_synops": "nnz SOPs (M)",
-    "rate_synops": "rate SOPs (M)",
-    "nominal_macs": "nominal MACs (M)",
-    "dense_macs": "dense MACs (M)",
+    "synops": "SOPs",
+    "unrolled_synops": "unrolled SOPs",
+    "nnz_synops": "nnz SOPs",
+    "rate_synops": "rate SOPs",
+    "nominal_macs": "nominal MACs",
+    "dense_macs": "dense MACs",
 }
 
 
@@ -55,27 +61,31 @@ def _count_columns(result: CountResult) -> tuple[str, ...]:
 @view.register
 def _(result: CountResult) -> View:
     shown = _count_columns(result)
-    columns = (
-        "layer",
-        "operation",
-        "input",
-        "weight",
-        "event",
-        "input density (%)",
-        "firing rate (%)",
-        *(_HEADINGS[column] for column in shown),
-    )
-    rows = [_layer_cells(layer, result.samples, shown) for layer in result.rows]
-    rows += [_neuron_cells(neuron, len(shown)) for neuron in result.neurons]
-    totals = [scaled(result.per_sample(column), MEGA) for column in shown]
+    layers = [_layer_cells(layer) for layer in result.rows]
+    neurons = [_neuron_cells(neuron) for neuron in result.neurons]
     rates = percent(result.input_density), percent(result.firing_rate)
-    rows.append(("total", "", "", "", "", *rates, *totals))
+    named = [*layers, *neurons, ("total", "", "", "", "", *rates)]
+    figures = [
+        COUNT.column(_HEADINGS[name], [*_per_sample(result, name), result.per_sample(name)])
+        for name in shown
+    ]
+    rows = zip(*zip(*named, strict=True), *(cells for _, cells in figures), strict=True)
     steps = "" if result.timesteps is None else f", T = {result.timesteps}"
-    title = f"Synaptic operations per sample ({result.samples} samples{steps})"
-    return View(title, columns, tuple(rows), tuple(count_notes(result)))
+    return View(
+        title=f"Synaptic operations per sample ({result.samples} samples{steps})",
+        columns=(*_LAYER_HEADINGS, *(heading for heading, _ in figures)),
+        rows=tuple(rows),
+        notes=tuple(count_notes(result)),
+    )
 
 
-def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tuple[str, ...]:
+def _per_sample(result: CountResult, name: str) -> list[float | None]:
+    """The figure of every layer, and none of the layers of neurons, which have none."""
+    counted = [relative(getattr(layer, name), result.samples) for layer in result.rows]
+    return [*counted, *[None] * len(result.neurons)]
+
+
+def _layer_cells(layer: LayerCount) -> tuple[str, ...]:
     return (
         layer.name + (" (stem)" if layer.stem else ""),
         layer.op,
@@ -84,13 +94,12 @@ def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tup
         layer.operation,
         percent(layer.input_density),
         "",
-        *(scaled(relative(getattr(layer, column), samples), MEGA) for column in columns),
     )
 
 
-def _neuron_cells(neuron: NeuronRate, columns: int) -> tuple[str, ...]:
+def _neuron_cells(neuron: NeuronRate) -> tuple[str, ...]:
     """The row of a layer of neurons: its firing rate alone."""
-    return (neuron.name, "neuron", "", "", "", "", percent(neuron.firing_rate), *[""] * columns)
+    return (neuron.name, "neuron", "", "", "", "", percent(neuron.firing_rate))
 
 
 def count_notes(result: CountResult, *, dense: bool = False) -> Iterator[str]:
@@ -107,8 +116,8 @@ def count_notes(result: CountResult, *, dense: bool = False) -> Iterator[str]:
         yield f"No stem: the input of the first layer, {first.name}, is {first.input_kind}."
     if result.rows and result.firing_rate is None and not dense:
         yield (
-            "No firing rate: no layer of neurons is known in the model; "
-            "@snnprof.register_neuron(TheirNeuron) makes a class known."
+            "No firing rate: no layer of neurons is known in the model. If it has some, "
+            "@snnprof.register_neuron(TheirNeuron) makes their class known."
         )
     yield from not_counted_notes(result.not_counted)
     if not result.not_counted:

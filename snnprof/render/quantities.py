@@ -49,6 +49,12 @@ class Quantity:
         decimals = self._decimals(mean, deviation)
         return f"{mean:.{decimals}f}{self.sign} ± {deviation:.{decimals}f}"
 
+    def column(self, heading: str, values: Sequence[float | None]) -> tuple[str, list[str]]:
+        """A heading with its unit, and a cell of each value; None is an empty one."""
+        factor, symbol = self.unit([value for value in values if value is not None])
+        cells = [self.cell([] if value is None else [value], factor) for value in values]
+        return f"{heading} ({symbol})" if symbol else heading, cells
+
     def _one(self, value: float) -> str:
         if self.whole and value == int(value):
             return f"{int(value):,}"

@@ -20,8 +20,9 @@ def dense_twin(model: nn.Module) -> nn.Module:
     takes: run it at T = 1. An integrator, whose output is its membrane, becomes the identity.
 
     Args:
-        model: with neurons that snnprof knows: ours, those of SpikingJelly, snnTorch, Norse and
-            sinabs, and those of :func:`~snnprof.register_neuron`.
+        model: with neurons that snnprof knows: ours, those of SpikingJelly, snnTorch and sinabs,
+            and those of :func:`~snnprof.register_neuron`. Norse's return their state too, which a
+            ReLU has none of: they are refused.
 
     Raises:
         SnnprofError: no such neurons, or some whose call returns more than the spikes.
