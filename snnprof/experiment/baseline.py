@@ -98,7 +98,7 @@ def find_baseline(
     if given is None:
         return None
     if not isinstance(given, str) or ":" in given:
-        found = find_builder(given)
+        found = find_builder(given, "baseline")
         if found.name == source.name:
             raise SnnprofError(
                 f"baseline {found.name!r} is the model itself: give the function that makes a "

@@ -73,12 +73,13 @@ class ModelSource:
         return SnnprofError(f"model {self.name!r}: {what}: {one_line(error)}")
 
 
-def find_builder(model: str | Callable[..., Any]) -> ModelSource:
+def find_builder(model: str | Callable[..., Any], what: str = "model") -> ModelSource:
     """Where a model comes from.
 
     Args:
         model: a name of :func:`snnprof.models.list_models`, ``package.module:function``, or a
             function.
+        what: it is, in messages.
 
     Returns:
         What makes it from the keywords of :func:`snnprof.models.create`. Somebody's own
@@ -91,19 +92,18 @@ def find_builder(model: str | Callable[..., Any]) -> ModelSource:
     """
     if isinstance(model, nn.Module):
         raise SnnprofError(
-            f"model is a {type(model).__name__}: every row trains one of its own, so give the "
+            f"{what} is a {type(model).__name__}: every row trains one of its own, so give the "
             "function that makes it"
         )
     if isinstance(model, str) and ":" not in model:
         if model not in MODELS:
             raise SnnprofError(
-                f"{known('model', model, MODELS)}; or a function of your own, "
-                "package.module:function"
+                f"{known(what, model, MODELS)}; or a function of your own, package.module:function"
             )
         return ModelSource(model, partial(create, model), None, ours=True)
     if not isinstance(model, str) and not callable(model):
-        raise SnnprofError(f"model={model!r}: give a name, or package.module:function")
-    function = find_function("model", model) if isinstance(model, str) else model
+        raise SnnprofError(f"{what}={model!r}: give a name, or package.module:function")
+    function = find_function(what, model) if isinstance(model, str) else model
     # As the command line would name it.
     name = model if isinstance(model, str) else f"{model.__module__}:{name_of(model)}"
-    return ModelSource(name, function, keywords_of(f"model {name!r}", function), ours=False)
+    return ModelSource(name, function, keywords_of(f"{what} {name!r}", function), ours=False)

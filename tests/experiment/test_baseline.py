@@ -266,6 +266,8 @@ def build_repeating() -> nn.Module:
             "baseline: the data are sequences of time steps",
         ),
         ({"isolate": True}, "baseline: .*leave isolate out"),
+        ({"baseline": "nosuchmodule:f"}, "^baseline 'nosuchmodule:f': cannot import"),
+        ({"baseline": f"{__name__}:nosuch"}, "^baseline '.*:nosuch': .*no function 'nosuch'"),
     ],
 )
 def test_what_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
