@@ -14,6 +14,7 @@ from snnprof.results import CountResult, LayerCount
 
 # A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
 Bill = tuple[str, float, float]
+_OF_LAYERS = ("mac", "ac")  # prices that formulas multiply; neurons are billed beside them
 _PRECISION = "+"  # "operands+int8"
 
 
@@ -56,15 +57,44 @@ class Convention:
 
 # A layer's bill from its counts, the convention, the meaning of INTEGER spikes ("ac" or "mac",
 # see price), and the counts of the whole network; None where the layer is not billed.
-Formula = Callable[[LayerCount, Convention, str, CountResult], Bill | None]
+BillUnder = Callable[[LayerCount, Convention, str, CountResult], Bill | None]
 BillLayer = Callable[[LayerCount], Bill | None]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """How layers are billed, and what that takes.
+
+    Attributes:
+        bill: of one layer.
+        prices: those of "mac" and "ac" that it multiplies: a convention states these and no other.
+        of_spikes: it takes every event for a spike's: of a dense network's real numbers it says
+            nothing.
+    """
+
+    bill: BillUnder
+    prices: tuple[str, ...] = ()
+    of_spikes: bool = False
+
 
 FORMULAS: Registry[Formula] = Registry("energy formula")
 CONVENTIONS: Registry[Convention] = Registry("energy convention")
 
 
+def formula(
+    name: str, prices: tuple[str, ...], *, of_spikes: bool = False
+) -> Callable[[BillUnder], BillUnder]:
+    """Decorator that adds a formula; its arguments are those of :class:`Formula`."""
+
+    def add(bill: BillUnder) -> BillUnder:
+        FORMULAS.register(name)(Formula(bill, prices, of_spikes))
+        return bill
+
+    return add
+
+
 def energy_convention(
-    name: str, *, description: str, leaves_out: str, source: str
+    name: str, *, description: str, leaves_out: str, source: str, of_spikes: bool = False
 ) -> Callable[[BillLayer], BillLayer]:
     """Decorator that adds a convention; price(), run(energy=...) and ``--energy`` then know it.
 
@@ -77,6 +107,7 @@ def energy_convention(
         description: the convention in one line.
         leaves_out: costs that it does not bill.
         source: where its constants and its formula come from.
+        of_spikes: it takes every event for a spike's: a dense row is not priced under it.
 
     Raises:
         ValueError: a name that is taken, by a convention or a formula.
@@ -85,7 +116,7 @@ def energy_convention(
     def add(bill: BillLayer) -> BillLayer:
         made = Convention(name, name, None, None, description, leaves_out, source)
         CONVENTIONS.register(name)(made)
-        FORMULAS.register(name)(lambda row, convention, integer, counts: bill(row))
+        formula(name, (), of_spikes=of_spikes)(lambda row, convention, integer, counts: bill(row))
         return bill
 
     return add
@@ -182,7 +213,20 @@ def _read(path: str) -> list[PricedAs]:
         if each.formula not in FORMULAS:
             error = known("energy formula", each.formula, FORMULAS)
             raise SnnprofError(f"energy file {path!r}: conventions.{each.name}: {error}")
+        if (wrong := _wrong_prices(each)) is not None:
+            raise SnnprofError(f"energy file {path!r}: conventions.{each.name}{wrong}")
     return stated
+
+
+def _wrong_prices(stated: PricedAs) -> str | None:
+    """What the formula has no price of, or a price that it would not look at."""
+    needed = FORMULAS[stated.formula].prices
+    for use in _OF_LAYERS:
+        if use in needed and use not in stated.constants:
+            return f" has no {use!r}, which formula {stated.formula!r} bills: name a constant"
+        if use in stated.constants and use not in needed:
+            return f".{use}: formula {stated.formula!r} does not bill it: leave it out"
+    return None
 
 
 def _made(stated: PricedAs, file: str | None = None) -> Convention:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snnprof.energy.conventions import CONVENTIONS, find_convention
+from snnprof.energy.conventions import CONVENTIONS, FORMULAS, find_convention
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult, EnergyResult
 
 DENSE = "dense"
-# These take every event for a spike's: of a dense network's real numbers they say nothing.
-_OF_SPIKES = ("spikformer", "hd-lif", "events")
 
 
 def price_dense(counts: CountResult, names: Sequence[str]) -> tuple[EnergyResult, ...]:
@@ -30,7 +28,7 @@ def price_dense(counts: CountResult, names: Sequence[str]) -> tuple[EnergyResult
 
 def is_of_spikes(name: str) -> bool:
     """True for a convention that bills real-valued inputs as spikes."""
-    return find_convention(name).formula in _OF_SPIKES
+    return FORMULAS.find(find_convention(name).formula).of_spikes
 
 
 def dense_beside(name: str) -> str:
@@ -66,7 +64,7 @@ def break_even_rate(counts: CountResult, energy: EnergyResult, dense_j: float) -
     rate = counts.firing_rate
     driven = {row.name for row in counts.rows[1:] if row.nonzeros < row.inputs}
     joules = sum(row.energy_j for row in energy.rows if row.name in driven)
-    if not rate or not joules:
+    if not rate or not joules or energy.total_j is None:
         return None
     fixed = energy.total_j - joules
     return max(0.0, rate * (dense_j - fixed) / joules)

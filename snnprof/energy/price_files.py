@@ -14,9 +14,10 @@ SUFFIX = ".toml"
 ALL_IN = "all_in"  # the figure holds memory, neurons and all: nothing may be added to it
 _EVIDENCE = ("measured", "simulated", "assumed", "unstated")
 _SCOPE = ("per_op", ALL_IN)
-_PER = ("op", "event", "update", "bit", "byte")
+_BILLED_PER = {"mac": ("op",), "ac": ("op", "event"), "neuron": ("update",)}
+_PRICES = tuple(_BILLED_PER)
+_PER = ("op", "event", "update")
 _UNITS = {"value_j": 1.0, "value_nj": 1e-9, "value_pj": 1e-12, "value_fj": 1e-15}
-_PRICES = ("mac", "ac", "neuron")
 _LARGEST = 1e300  # of a number; above are infinity, and whole numbers that no float holds
 _LONGEST = 80  # letters of a wrong value in an error
 
@@ -30,7 +31,7 @@ class Constant:
     Attributes:
         name: as conventions refer to it.
         value_j: joules per ``per``.
-        per: "op", "event", "update" (of a neuron), "bit" or "byte".
+        per: "op", "event" or "update" (of a neuron).
         evidence: "measured", "simulated" or "assumed"; "unstated" where its source does not say.
         scope: "per_op"; "all_in" where memory and neurons are in the figure, or may be.
         leaves_out, source: printed with the convention.
@@ -129,9 +130,9 @@ def _rows(tables: Mapping[str, Any], kind: str) -> Mapping[str, Mapping[str, Any
 def _constant(name: str, row: Mapping[str, Any]) -> Constant:
     where = f"constants.{name}"
     texts = ("per", "evidence", "scope", "leaves_out", "source", "precision")
-    _only(row, (*_UNITS, *texts, "node_nm"), where)
     if "value" in row or not (units := [key for key in _UNITS if key in row]):
         raise SnnprofError(f"{where} has no value with its unit: one of {', '.join(_UNITS)}")
+    _only(row, (*_UNITS, *texts, "node_nm"), where)
     if len(units) > 1:
         raise SnnprofError(f"{where} has both {units[0]} and {units[1]}: leave one out")
     return Constant(
@@ -160,11 +161,15 @@ def _convention(name: str, row: Mapping[str, Any], known: Mapping[str, Constant]
             f"{where}: constant {whole[0].name!r} is {ALL_IN}: neurons are in it, and are not "
             "billed again: leave 'neuron' out"
         )
+    description = _text(row, "description", where)
+    for key in _PRICES:
+        if f"{{{key}}}" in description and key not in constants:
+            raise SnnprofError(f"{where}.description says {{{key}}}, and {key!r} has no price")
     return PricedAs(
         name=name,
         formula=_text(row, "formula", where),
         constants=constants,
-        description=_text(row, "description", where),
+        description=description,
         leaves_out=_text(row, "leaves_out", where),
         source=_text(row, "source", where),
         suited_to=_text(row, "suited_to", where) if "suited_to" in row else "",
@@ -182,11 +187,16 @@ def _constants(
                     f"{where}.{key}: there is no constant {named!r}; known: "
                     f"{', '.join(sorted(known))}"
                 )
+            if known[named].per not in _BILLED_PER[key]:
+                raise SnnprofError(
+                    f"{where}.{key}: constant {named!r} is per {known[named].per}, and {key!r} is "
+                    f"billed per {' or '.join(_BILLED_PER[key])}: name another"
+                )
             yield key, known[named]
 
 
 def _only(row: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
-    unknown = [key for key in row if key not in keys and key != "value"]
+    unknown = [key for key in row if key not in keys]
     if unknown:
         raise SnnprofError(f"{where} has an unknown key {unknown[0]!r}; known: {', '.join(keys)}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.energy.conventions import (
@@ -11,6 +13,7 @@ from snnprof.energy.conventions import (
     Convention,
     convention_names,
     find_convention,
+    formula,
 )
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
 from snnprof.results.kinds import Kind, Operation, is_unrolled, operation
@@ -20,7 +23,7 @@ from snnprof.results.kinds import Kind, Operation, is_unrolled, operation
 _FOUR_BIT_SHARE = 1 / 8
 
 
-@FORMULAS.register("operands")
+@formula("operands", ("mac", "ac"))
 def _operands(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
     """E = E_AC * events or E_MAC * events, by the kinds of the layer's operands."""
     if operation(row.input_kind, row.weight_kind, integer) == Operation.MAC:
@@ -31,7 +34,7 @@ def _operands(row: LayerCount, convention: Convention, integer: str, counts: Cou
     return Operation.AC, row.synops, _joules(convention, "ac_j")
 
 
-@FORMULAS.register("spikformer")
+@formula("spikformer", ("mac", "ac"), of_spikes=True)
 def _spikformer(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
     """E = E_MAC * FLOPs of the stem + E_AC * sum of (rate * FLOPs): Spikformer, Eq. 11-12."""
     if row.stem:
@@ -39,19 +42,23 @@ def _spikformer(row: LayerCount, convention: Convention, integer: str, counts: C
     return Operation.AC, row.rate_synops, _joules(convention, "ac_j")
 
 
-@FORMULAS.register("dense")
+@formula("dense", ("mac",))
 def _dense(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
     """E = E_MAC * nominal MACs: what a dense network of this architecture costs."""
     return Operation.MAC, row.nominal_macs, _joules(convention, "mac_j")
 
 
-@FORMULAS.register("events")
+@formula("events", ("ac",), of_spikes=True)
 def _events(row: LayerCount, convention: Convention, integer: str, counts: CountResult) -> Bill:
-    """E = E_event * exact SOPs of every layer, whatever its operands are."""
-    return "event", row.synops, _joules(convention, "ac_j")
+    """E = E_event * exact SOPs of every layer; a spike of value k is k events on any weights."""
+    events = row.synops
+    if row.input_kind == Kind.INTEGER:
+        assert row.unrolled_synops is not None
+        events = row.unrolled_synops
+    return "event", events, _joules(convention, "ac_j")
 
 
-@FORMULAS.register("hd-lif")
+@formula("hd-lif", ("ac",), of_spikes=True)
 def _hd_lif(
     row: LayerCount, convention: Convention, integer: str, counts: CountResult
 ) -> Bill | None:
@@ -102,11 +109,11 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
             value k is k accumulates) or ``"mac"`` (it is one multiply-accumulate).
 
     Returns:
-        Joules per sample, per layer and in total.
+        Joules per sample, per layer and in total; no total where no layer is billed.
 
     Raises:
-        SnnprofError: unknown convention, another ``integer``, no samples counted, or a
-            formula that bills what the convention has no energy of.
+        SnnprofError: unknown convention, another ``integer``, no samples counted, a formula
+            that bills what the convention has no energy of, or a bill that is none.
     """
     names = convention_names(table)
     if len(names) > 1:
@@ -124,7 +131,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
     return EnergyResult(
         table=chosen.name,
         rows=rows,
-        total_j=sum(row.energy_j for row in rows),
+        total_j=sum(row.energy_j for row in rows) if rows else None,
         description=chosen.description,
         source=chosen.source,
         leaves_out=chosen.leaves_out,
@@ -135,11 +142,23 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
 
 def _rows(counts: CountResult, chosen: Convention, integer: str) -> Iterator[EnergyRow]:
     for row in counts.rows:
-        bill = FORMULAS.find(chosen.formula)(row, chosen, integer, counts)
+        bill = FORMULAS.find(chosen.formula).bill(row, chosen, integer, counts)
         if bill is not None:
-            kind, events, joules = bill
+            kind, events, joules = _checked(bill, chosen, row)
             per_sample = events / counts.samples
             yield EnergyRow(row.name, kind, per_sample, per_sample * joules)
+
+
+def _checked(bill: Bill, chosen: Convention, row: LayerCount) -> Bill:
+    """The bill, which may be of somebody's own function."""
+    named = isinstance(bill, tuple) and len(bill) == 3 and isinstance(bill[0], str)
+    if named and all(isinstance(x, Real) and 0 <= x < math.inf for x in bill[1:]):
+        return bill
+    raise SnnprofError(
+        f"energy convention {chosen.name!r} bills {bill!r} for layer {row.name!r}: its function "
+        "must give an operation, the number of events and the joules of each (both finite, none "
+        "below 0), or None"
+    )
 
 
 def _neuron_rows(counts: CountResult, chosen: Convention) -> Iterator[EnergyRow]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from snnprof.render.number_format import number, percent
+from snnprof.render.number_format import integer, number, percent
 from snnprof.render.table import View, records, view
 from snnprof.results import CoherenceResult, CoherenceSweep, LayerCoherence
 
@@ -152,8 +152,8 @@ class Summary:
     def cells(self) -> tuple[str, ...]:
         """The line under :data:`EPOCH_COLUMNS`."""
         return (
-            str(self.timesteps),
-            "" if self.epoch is None else str(self.epoch),
+            integer(self.timesteps),
+            integer(self.epoch),
             number(self.training_loss),
             number(self.cosine_membrane),
             number(self.least_membrane),
@@ -204,7 +204,9 @@ def _(result: CoherenceSweep) -> View:
     else:
         columns = ("T", *LAYER_COLUMNS)
         rows = tuple(
-            (str(one.timesteps), *_layer_cells(row)) for one in result.results for row in one.rows
+            (integer(one.timesteps), *_layer_cells(row))
+            for one in result.results
+            for row in one.rows
         )
     return View(_title(result), columns, rows, tuple(sweep_notes(result)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from snnprof.render.number_format import number, percent
+from snnprof.render.number_format import Figure, number, percent
 from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
 from snnprof.results import Comparison
 from snnprof.results.comparison import Compared
@@ -34,7 +34,7 @@ def _(result: Comparison) -> View:
             each.figure,
             _value(each.figure, each.base),
             _value(each.figure, each.new),
-            "" if each.ratio is None else f"{each.ratio:.4g}x",
+            "" if each.ratio is None else Figure(f"{each.ratio:.4g}x", f"{each.ratio:.4g}"),
             _interval(each),
             each.verdict,
         )

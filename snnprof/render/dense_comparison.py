@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside
+from snnprof.render.number_format import relative
 from snnprof.results import EnergyResult, Report, ReportRow
 
 
@@ -26,7 +27,7 @@ def energy_ratio(row: ReportRow, report: Report, table: str) -> float | None:
     against its own. None without a dense row of the network, or without counts.
     """
     energy, dense_j = energy_under(row, table), _dense_j(row, report, table)
-    return None if energy is None or not dense_j else energy.total_j / dense_j
+    return None if energy is None else relative(energy.total_j, dense_j)
 
 
 def break_even(row: ReportRow, report: Report, table: str) -> float | None:

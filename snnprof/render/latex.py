@@ -3,7 +3,9 @@ r"""Tables in LaTeX, for a paper: booktabs' rules, siunitx' units."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from snnprof.render.number_format import Figure
 from snnprof.render.output_formats import output_format
 from snnprof.render.table import View, view
 
@@ -34,9 +36,7 @@ _UNITS = {
     "ms": r"\milli\second",
     "s": r"\second",
 }
-_SPREAD = re.compile(r"(\S+) \(\S+-\S+\)")  # median (quartiles): a paper's cell is the median
-_TIMES = re.compile(r"(?<=[0-9])x(?= |$)")  # 1.25x
-_NUMBER = re.compile(r"[0-9][0-9,]*(\.[0-9]+)?(e[+-][0-9]+)?( ± [0-9.]+)?")
+_DIGITS = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?")  # what an S column lines up
 
 
 @output_format(".tex", table=True)
@@ -94,36 +94,38 @@ def _unit(symbol: str) -> str:
 
 
 def _column(table: View, place: int, cells: tuple[str, ...]) -> tuple[str, list[str]]:
-    """A column's letter, and its cells."""
-    shown = [_TIMES.sub("", _SPREAD.sub(r"\1", cell)) for cell in cells]
-    if not all(not cell or _NUMBER.fullmatch(cell) for cell in shown):
+    """A column's letter, and its cells: of a column of numbers their values alone."""
+    figures = [cell for cell in cells if isinstance(cell, Figure)]
+    if len(figures) < sum(map(bool, cells)):
         return "l", [_escape(cell) for cell in cells]
     best = {line for line, column in table.best if column == place}
-    return _digits(shown), [
-        _bold(cell) if line in best else _plain(cell) for line, cell in enumerate(shown)
+    letter = _letter(figures)
+    return letter, [
+        _number(cell, letter, line in best) if isinstance(cell, Figure) else ""
+        for line, cell in enumerate(cells)
     ]
 
 
-def _digits(cells: list[str]) -> str:
-    """``S[table-format=3.2]``: digits before and after the point."""
-    if any("e" in cell or "±" in cell for cell in cells):
+def _letter(figures: Sequence[Figure]) -> str:
+    """``S[table-format=3.2]``: digits before and after the point; c where they do not line up."""
+    found = [_DIGITS.fullmatch(figure.value) for figure in figures if not figure.deviation]
+    parts = [digits for digits in found if digits is not None]
+    if len(parts) < len(figures):
         return "c"
-    parts = [cell.replace(",", "").partition(".") for cell in cells if cell]
-    before = max((len(whole) for whole, _, _ in parts), default=1)
-    after = max((len(rest) for _, _, rest in parts), default=0)
-    return f"S[table-format={before}.{after}]"
+    sign = "-" if any(digits[0].startswith("-") for digits in parts) else ""
+    before = max((len(digits[1]) for digits in parts), default=1)
+    after = max((len(digits[2] or "") for digits in parts), default=0)
+    return f"S[table-format={sign}{before}.{after}]"
 
 
-def _plain(cell: str) -> str:
-    if "±" in cell or "e" in cell:
-        return _escape(cell)
-    return cell.replace(",", "")
-
-
-def _bold(cell: str) -> str:
-    mean, sign, deviation = cell.partition(" ± ")
-    text = f"\\textbf{{{_escape(mean)}}}"
-    return f"{{{text}}}" if not sign else f"{text} $\\pm$ {deviation}"
+def _number(figure: Figure, letter: str, is_best: bool) -> str:
+    """The same digits in bold as without; an S column takes what it does not parse in braces."""
+    if not is_best and letter != "c":
+        return figure.value
+    value = figure.value if figure.value[0] != "-" or letter != "c" else f"$-${figure.value[1:]}"
+    bold = f"\\textbf{{{value}}}" if is_best else value
+    shown = bold if letter == "c" else _braced(bold)
+    return f"{shown} $\\pm$ {figure.deviation}" if figure.deviation else shown
 
 
 def _braced(text: str) -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnprof.render.number_format import number
+from snnprof.render.number_format import Figure, number
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Quantity:
         if not deviation:
             return self._one(scaled[0])
         decimals = self._decimals(mean, deviation)
-        return f"{mean:.{decimals}f}{self.sign} ± {deviation:.{decimals}f}"
+        shown, around = f"{mean:.{decimals}f}", f"{deviation:.{decimals}f}"
+        return Figure(f"{shown}{self.sign} ± {around}", shown, around)
 
     def column(self, heading: str, values: Sequence[float | None]) -> tuple[str, list[str]]:
         """A heading with its unit, and a cell of each value; None is an empty one."""
@@ -57,9 +58,9 @@ class Quantity:
 
     def _one(self, value: float) -> str:
         if self.whole and value == int(value):
-            return f"{int(value):,}"
+            return Figure(f"{int(value):,}", str(int(value)))
         text = number(value) if self.decimals is None else f"{value:.{self.decimals}f}"
-        return text + self.sign
+        return Figure(text + self.sign, text)
 
     def _decimals(self, mean: float, deviation: float) -> int:
         """As many as show two digits of the deviation, but no more than four of the mean."""

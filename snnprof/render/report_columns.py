@@ -14,7 +14,7 @@ from snnprof.render.dense_comparison import (
     energy_under,
     has_baseline,
 )
-from snnprof.render.number_format import relative, spread
+from snnprof.render.number_format import integer, relative, spread
 from snnprof.render.quantities import (
     COUNT,
     FACTOR,
@@ -238,7 +238,7 @@ class _Own(Quantity):
         if any(isinstance(value, str) for value in values):
             return ", ".join(dict.fromkeys(map(str, values)))
         if len(values) == 1 and isinstance(values[0], int):
-            return f"{values[0]:,}"
+            return integer(values[0])
         return super().cell(values, factor)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from snnprof.render.number_format import (
+    integer,
     number,
     scaled,
     spread,
@@ -22,10 +23,6 @@ _AUTHORS_FIGURES = (
     "Reserved is what SLTT's authors print; HD-LIF's print allocated + reserved after the backward "
     "pass: neither is a peak"
 )
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 @records.register
@@ -60,9 +57,9 @@ def _(result: StepProfile) -> list[dict[str, Any]]:
 @view.register
 def _(result: StepProfile) -> View:
     cells = {
-        "mode": _text(result.mode),
-        "T": _text(result.timesteps),
-        "batch": _text(result.batch_size),
+        "mode": result.mode or "",
+        "T": integer(result.timesteps),
+        "batch": integer(result.batch_size),
         "forward (ms)": spread(result.forward_s, MILLI),
         "backward (ms)": spread(result.backward_s, MILLI),
         "optimiser (ms)": spread(result.optimizer_s, MILLI),
@@ -73,8 +70,8 @@ def _(result: StepProfile) -> View:
         "as HD-LIF's authors print it (MiB)": scaled(result.hdlif_authors_bytes, MIB),
         "static (MiB)": scaled(result.static_bytes, MIB),
         "activation (MiB)": scaled(result.activation_bytes, MIB),
-        "backward passes": _text(result.backward_passes),
-        "optimiser steps": _text(result.optimizer_steps),
+        "backward passes": integer(result.backward_passes),
+        "optimiser steps": integer(result.optimizer_steps),
     }
     notes = (
         f"Time: median (first-third quartile) of {len(result.step_s)} steps, {result.device}.",
@@ -108,7 +105,7 @@ def _(result: InferenceProfile) -> list[dict[str, Any]]:
 @view.register
 def _(result: InferenceProfile) -> View:
     cells = {
-        "batch": str(result.batch_size),
+        "batch": integer(result.batch_size),
         "latency (ms)": spread(result.latency_s, MILLI),
         "samples/s": number(result.samples_per_s),
         "peak (MiB)": scaled(result.peak_bytes, MIB),

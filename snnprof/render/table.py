@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from snnprof.core.visible_text import visible
+from snnprof.render.number_format import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ class View:
     Attributes:
         title: one line.
         columns: headings.
-        rows: cells, as text.
+        rows: cells, as text; those that are numbers are a :class:`Figure`.
         notes: sentences to print under it.
         explained: more of them, on what the columns mean.
         caption: one more line, of what is alike in every row; empty without.
@@ -51,7 +52,10 @@ class View:
             object.__setattr__(self, name, visible(getattr(self, name)))
         for name in ("columns", "notes", "explained", "units", "names", "spare"):
             object.__setattr__(self, name, tuple(map(visible, getattr(self, name))))
-        rows = tuple(tuple(map(visible, cells)) for cells in self.rows)
+        rows = tuple(
+            tuple(cell if isinstance(cell, Figure) else visible(cell) for cell in cells)
+            for cells in self.rows
+        )
         object.__setattr__(self, "rows", rows)
 
     def without(self, headings: Collection[str]) -> View:

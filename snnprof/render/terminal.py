@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from snnprof.core.visible_text import visible
-from snnprof.render.number_format import number
+from snnprof.render.number_format import Figure, number
 from snnprof.render.report_table import Presented
 from snnprof.render.table import View, view
 from snnprof.results import Layers, Result
@@ -212,5 +212,5 @@ def _folded(heading: str) -> Text:
 
 
 def _side(cells: Sequence[str]) -> Literal["left", "right"]:
-    numeric = all(not cell or cell[0].isdigit() for cell in cells)
+    numeric = all(not cell or isinstance(cell, Figure) or cell[0].isdigit() for cell in cells)
     return "right" if numeric else "left"

@@ -15,7 +15,8 @@ class EnergyRow:
 
     Attributes:
         name: the layer.
-        operation: AC or MAC, whichever was billed.
+        operation: what was billed: AC, MAC, a synaptic event or a neuron's update; or the words
+            of a convention of one's own.
         events: how many of them per sample.
         energy_j: joules per sample.
     """
@@ -33,7 +34,7 @@ class EnergyResult(Numbered):
     Attributes:
         table: the convention's name.
         rows: one per billed layer.
-        total_j: joules per sample.
+        total_j: joules per sample; None where the convention bills no layer of the network.
         description: the convention in one line.
         source: where its constants and its formula come from.
         leaves_out: costs that it does not bill.
@@ -43,7 +44,7 @@ class EnergyResult(Numbered):
 
     table: str
     rows: tuple[EnergyRow, ...]
-    total_j: float
+    total_j: float | None
     description: str
     source: str
     leaves_out: str

@@ -138,7 +138,7 @@ def _energies(result: EnergyResult | ReportRow, of: str) -> Iterator[_Figure]:
         yield _Figure(
             of,
             f"energy per sample (J, {energy.table})",
-            energy.total_j if energy.rows else None,
+            energy.total_j,
             tuple((row.name, row.energy_j) for row in energy.rows),
             tuple(name for name, _ in energy.not_counted),
         )

@@ -14,6 +14,7 @@ from snnprof.energy.conventions import (
     Convention,
     energy_convention,
 )
+from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult, LayerCount
 
@@ -92,6 +93,46 @@ def test_a_convention_from_outside() -> None:
     assert result.total_j == pytest.approx(20e-12, rel=1e-12)  # 5 spikes / 2 samples * 8 pJ
     assert result.not_billed == ("b",)
     assert (result.table, result.description, result.source) == ("reads", "one read per spike", "s")
+
+
+@pytest.mark.parametrize(
+    "bill",
+    [
+        ("AC", float("nan"), 1e-12),
+        ("AC", 10, -1e-12),
+        ("AC", -1, 1e-12),
+        ("AC", 10, float("inf")),
+        ("AC", "10", 1e-12),
+        (3, 10, 1e-12),
+        ("AC", 10),
+        5e-12,
+    ],
+)
+def test_a_bill_that_is_none_is_named(bill: Any) -> None:
+    @energy_convention("odd", description="d", leaves_out="l", source="s")
+    def odd(row: LayerCount) -> Any:
+        return bill
+
+    message = r"'odd' bills .* for layer 'a': its function must give"
+    with pytest.raises(snnprof.SnnprofError, match=message):
+        price(COUNTS, "odd")
+
+
+def test_a_convention_from_outside_may_be_of_spikes_alone() -> None:
+    for name, of_spikes in (("reads", False), ("spike-reads", True)):
+
+        @energy_convention(name, description="d", leaves_out="l", source="s", of_spikes=of_spikes)
+        def bill(row: LayerCount) -> tuple[str, float, float]:
+            return "AC", row.nonzeros, 8e-12
+
+    tables = [energy.table for energy in price_dense(COUNTS, ("reads", "spike-reads"))]
+    assert tables == ["dense", "reads"]
+
+
+@pytest.mark.parametrize("name", list(CONVENTIONS))
+def test_what_is_shipped_states_the_prices_that_its_formula_bills(name: str) -> None:
+    stated = CONVENTIONS[name].constants.keys() - {"neuron"}
+    assert stated == set(FORMULAS[CONVENTIONS[name].formula].prices)
 
 
 def test_a_run_and_the_command_line_know_it() -> None:

@@ -125,6 +125,16 @@ def test_several_in_one_file(tmp_path: Path) -> None:
         ('mac = "mac-7nm"', 'mul = "mac-7nm"', "ours-7nm has an unknown key 'mul'; known: mac"),
         ('suited_to = "our chip"', "suited_to = 3", "suited_to is 3: must be a text"),
         ('ac = "ac-45nm-int8"', 'ac = "event-odin"', "'event-odin' is all_in: neurons are in it"),
+        ('per = "op"', 'per = "byte"', "per is 'byte': must be one of op, event, update"),
+        ('per = "op"', 'per = "event"', "'mac-7nm' is per event, and 'mac' is billed per op: name"),
+        ('per = "update"', 'per = "op"', "is per op, and 'neuron' is billed per update"),
+        ('ac = "ac-45nm-int8"', 'ac = "update-7nm"', "is per update, and 'ac' is billed per op or"),
+        ('suited_to = "our chip"', "value = 3", "ours-7nm has an unknown key 'value'"),
+        ("\n[constants.mac-7nm]", "value = 3\n[constants.mac-7nm]", "unknown key 'value'"),
+        ('mac = "mac-7nm"', "", "description says {mac}, and 'mac' has no price"),
+        ('formula = "operands"', 'formula = "dense"', "ours-7nm.ac: formula 'dense' does not bill"),
+        ('ac = "ac-45nm-int8"', "", "ours-7nm has no 'ac', which formula 'operands' bills"),
+        ("value_pj = 1.5", "value_fj = 1e-320", "value_fj is 1e-320: must be a positive number"),
         ("constants.mac-7nm", "constants.ac-45nm-fp32", "the name is one of ours"),
         ("conventions.ours-7nm", "conventions.operands", "operands is taken, by one of ours"),
         ("conventions.ours-7nm", 'conventions."a+b"', "has no '\\+'"),
@@ -202,6 +212,12 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "event-loihi: 23.6 pJ per event (14 nm, simulated, per_op)" in listed
     assert "spinnaker: event 13.3 nJ, neuron update 26 nJ" in command("energy-tables").output
     assert "mac-7nm: 1.5 pJ per op (7 nm" in command("energy-tables", written(tmp_path)).output
+
+
+def test_a_missing_price_is_found_before_anything_runs(tmp_path: Path) -> None:
+    text = FILE.replace('ac = "ac-45nm-int8"', "")
+    with pytest.raises(SnnprofError, match="has no 'ac', which formula 'operands' bills"):
+        snnprof.run(energy=(written(tmp_path, text),), progress=None, data="no such data")
 
 
 def test_a_run_priced_by_a_file(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from torch import nn
 import snnprof
 from snnprof.energy.conventions import CONVENTIONS
 from snnprof.energy.pricing import price
+from snnprof.render.markdown import markdown
+from snnprof.render.report_columns import columns_of
 from snnprof.results import CountResult, LayerCount
 
 
@@ -109,8 +111,9 @@ def test_spikformer_bills_nominal_macs_of_the_stem_and_rates_elsewhere(
 
 
 def test_hd_lif_bills_convolutions_but_the_stem(two_layers: CountResult) -> None:
-    assert price(two_layers, "hd-lif").total_j == 0
-    assert price(two_layers, "hd-lif").not_billed == ("0", "3")
+    without = price(two_layers, "hd-lif")  # its one convolution is the stem
+    assert without.total_j is None
+    assert without.not_billed == ("0", "3")
     counts = CountResult((count("c", "conv2d"), count("f", "linear")), samples=1)
     result = price(counts, "hd-lif")
     assert [row.name for row in result.rows] == ["c"]
@@ -171,6 +174,32 @@ def test_a_shortcut_of_a_current_is_priced_as_what_it_is(
     assert price(counts, "hd-lif").total_j == pytest.approx(450e-12, rel=1e-12)
 
 
+def test_a_network_without_a_billed_layer_has_no_energy_in_the_table(
+    two_layers: CountResult,
+) -> None:
+    spiking = snnprof.ReportRow("a", counts=two_layers, energies=(price(two_layers, "hd-lif"),))
+    dense = snnprof.ReportRow(
+        "a", counts=two_layers, energies=(price(two_layers, "dense"),), baseline_of="a"
+    )
+    report = snnprof.Report((spiking, dense))
+    columns = {column.key: column for column in columns_of(report)}
+    for key in ("energy_hd-lif", "dense_ratio_hd-lif", "break_even_hd-lif"):
+        assert columns[key].values(report.rows) == [], key
+    assert columns["energy_dense"].values(report.rows) == [price(two_layers, "dense").total_j]
+    assert "| total | | | |" in " ".join(markdown(spiking.energies[0]).split())
+
+
+def test_events_of_an_integer_spike_are_as_many_as_it_is_worth() -> None:
+    # 30 events of value 4 on average: 120 of a chip that sends spikes one by one; on ternary
+    # weights too, which make an accumulate of k spikes at once no cheaper to send.
+    for weight in ("REAL", "TERNARY"):
+        row = count(
+            "a", "conv2d", input_kind="INTEGER", weight_kind=weight, synops=30, unrolled_synops=120
+        )
+        # 120 * 12.7 pJ = 1524 pJ
+        assert price(CountResult((row,), 1), "odin").total_j == pytest.approx(1524e-12, rel=1e-12)
+
+
 def test_spikformer_reproduces_the_paper() -> None:
     # Spikformer-8-512: 4.6 pJ * 4 * 86.7 M + 0.9 pJ * 11.09 G = 11.577 mJ
     rows = (
@@ -184,7 +213,8 @@ def test_spikformer_reproduces_the_paper() -> None:
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_energy_per_layer_adds_up(two_layers: CountResult, name: str) -> None:
     result = price(two_layers, name)
-    assert sum(row.energy_j for row in result.rows) == result.total_j
+    joules = [row.energy_j for row in result.rows]
+    assert result.total_j == (sum(joules) if joules else None)
     updates = "updates of neurons (no neuron layer was seen)"
     named = {row.name for row in result.rows} | set(result.not_billed)
     assert named - {updates} == {"0", "3"}

@@ -6,12 +6,14 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import snnprof
+from snnprof.render.latex import latex
 from snnprof.render.output_files import check_output
-from snnprof.results import CountResult, Report
+from snnprof.results import CountResult, Report, ReportRow, StepProfile
 
 
 def test_markdown_has_the_stated_columns_and_the_notes(report: Report, tmp_path: Path) -> None:
@@ -200,3 +202,51 @@ def test_a_file_gets_the_users_permissions(report: Report, tmp_path: Path) -> No
     finally:
         os.umask(umask)
     assert (tmp_path / "table.md").stat().st_mode & 0o777 == 0o644
+
+
+def body(result: Any) -> list[list[str]]:
+    """The cells of a tabular, line by line."""
+    text = latex(result)
+    lines = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    return [[cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in lines]
+
+
+def test_latex_keeps_words_that_look_like_numbers() -> None:
+    words = {"lr": "0,1", "zoom": "2x", "range": "10 (5-20)", "when": "3 ± 1"}
+    (cells,) = body(snnprof.report([snnprof.row("a", **words)]))
+    assert cells == ["a", "0,1", "2x", "10 (5-20)", r"3 $\pm$ 1"]
+    assert r"{@{}lllll@{}}" in latex(snnprof.report([snnprof.row("a", **words)]))
+
+
+def test_latex_writes_a_bold_number_like_the_others() -> None:
+    rows = tuple(ReportRow(name, parameters=n) for name, n in (("a", 1234), ("b", 123456)))
+    assert body(Report(rows)) == [["a", r"{\textbf{1234}}"], ["b", "123456"]]
+
+
+def test_latex_lines_up_what_is_below_zero() -> None:
+    rows = [snnprof.row(name, gain=gain) for name, gain in (("a", -12.5), ("b", 3.25))]
+    report = snnprof.report(rows)
+    assert body(report) == [["a", "-12.50"], ["b", "3.250"]]
+    assert "S[table-format=-2.3]" in latex(report)
+
+
+def test_latex_shows_medians_and_factors_alone() -> None:
+    steps = [StepProfile(
+        "stbp", "cpu", 8, 2, s, s, s, s, 5, None, 5, 6, 1, 1
+    ) for s in ((0.02, 0.01, 0.03), (0.04, 0.04, 0.04))]  # fmt: skip
+    rows = [snnprof.row(name, step=step) for name, step in zip("ab", steps, strict=True)]
+    first, second = body(snnprof.report(rows))
+    assert r"{\textbf{20.00}}" in first
+    assert {"40.00", "2.00"} <= set(second)  # ms, and twice the first's
+
+
+def test_latex_shows_mean_and_deviation_of_seeds() -> None:
+    rows = [
+        ReportRow("vgg5", accuracy=share, seed=seed, mode=mode)
+        for mode, shares in (("stbp", (0.5, 0.6)), ("online", (0.3, 0.4)))
+        for seed, share in enumerate(shares)
+    ]
+    # 55 and 35 %, each +- 10 / sqrt(2) = 7.07
+    stbp, online = body(Report(tuple(rows)))
+    assert r"\textbf{55.00} $\pm$ 7.07" in stbp
+    assert r"35.00 $\pm$ 7.07" in online

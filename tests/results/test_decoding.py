@@ -37,7 +37,7 @@ def test_there_and_back() -> None:
     [
         ({"total_j": "12"}, "result.total_j is a str, and must be a number"),
         ({"total_j": True}, "result.total_j is a bool, and must be a number"),
-        ({"total_j": None}, "result.total_j is null, and must be a number"),
+        ({"table": None}, "result.table is null, and must be a text"),
         ({"table": 1}, "result.table is a int, and must be a text"),
         ({"table": "\ud800"}, "result.table is a str, and must be a text"),
         ({"rows": {}}, "result.rows is a dict, and must be a list"),
