@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from snnprof.cli.options import listed, show_traceback, warnings_once
+from snnprof.cli.options import echo_line, listed, show_traceback, warnings_once
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import announced, joined_processes
-from snnprof.experiment.configuration import Configuration
 from snnprof.experiment.configuration_keys import KEYS, Key
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.presets import preset_names
 from snnprof.experiment.settings import Progress
-from snnprof.experiment.training import USUAL_PRESET, configuration_of, run_training
+from snnprof.experiment.training import run_training
 from snnprof.experiment.training_data import picture_of_batch
+from snnprof.experiment.training_start import USUAL_PRESET, TrainingStart, find_start
 from snnprof.results import Report
 from snnprof.results.training import EpochRecord
 
@@ -91,31 +90,29 @@ def train_command(
         given["augmentation"] = _augmentation(given["augmentation"])
     if "model" in given:
         find_builder(given["model"])  # first: its module may register modes, data and the like
-    if (dry_run or show_batch is not None) and announced().several:
+    looks = dry_run or show_batch is not None
+    if looks and announced().several:
         raise SnnprofError("--dry-run and --show-batch are of one process: start without torchrun")
-    if dry_run or show_batch is not None or folder is None:
-        configuration = configuration_of(preset, given, _COMMAND_LINE)
-        if dry_run:
-            _show(configuration)
-        if show_batch is not None:
-            picture_of_batch(configuration, show_batch)
-        if dry_run or show_batch is not None:
-            return
-    if folder is None:
-        raise SnnprofError("name the folder of the training: -o DIR")
     from snnprof.render.terminal import show
 
     with joined_processes() as processes:
-        report = _train(preset, given, folder, resume, processes.first)
+        start = find_start(preset, given, folder, resume, _COMMAND_LINE)
+        if dry_run:
+            _show(start)
+        if show_batch is not None:
+            picture_of_batch(start.configuration, show_batch)
+        if looks:
+            return
+        if start.place is None:
+            raise SnnprofError("name the folder of the training: -o DIR")
+        report = _train(start, processes.first)
         if not processes.first:
             return
         show(report)
-    _end(report, folder)
+    _end(report, start)
 
 
-def _train(
-    preset: str | None, given: dict[str, Any], folder: str, resume: bool, shown: bool
-) -> Report:
+def _train(start: TrainingStart, shown: bool) -> Report:
     """The report; progress is told where it is shown."""
     from snnprof.render.epoch_table import COLUMNS, epoch_cells
     from snnprof.render.number_format import percent
@@ -131,21 +128,28 @@ def _train(
             accuracy = percent(record.test_accuracy)
             bar.rename(f"epoch {record.epoch + 1}{accuracy and f', accuracy {accuracy} %'}")
 
+        def say(sentence: str) -> None:
+            if shown:
+                echo_line(sentence, err=True)
+
         progress = Progress(
             bar.expect,
             bar.step_done,
             failed=show_traceback,
             status=bar.describe,
             epoch=epoch_done,
+            say=say,
         )
-        return run_training(preset, given, folder, resume, progress, _COMMAND_LINE)
+        return run_training(start, progress)
 
 
-def _show(configuration: Configuration) -> None:
+def _show(start: TrainingStart) -> None:
     from snnprof.render.terminal import show_table
 
-    show_table(("key", "value", "from", "source"), configuration.rows())
-    click.echo(f"\n{configuration.to_toml()}", nl=False)
+    if start.words:
+        echo_line(start.words, err=True)
+    show_table(("key", "value", "from", "source"), start.configuration.rows())
+    click.echo(f"\n{start.configuration.to_toml()}", nl=False)
 
 
 def _augmentation(texts: tuple[str, ...]) -> list[dict[str, object]]:
@@ -173,11 +177,11 @@ def _number(text: str) -> object:
     return text
 
 
-def _end(report: Report, folder: str) -> None:
+def _end(report: Report, start: TrainingStart) -> None:
     """The exit status where there is a report: 130 after Ctrl-C, 1 if the training failed."""
     (row,) = report.rows
     if report.interrupted:
-        click.echo(f"Interrupted: snnprof train --resume -o {Path(folder)} goes on.", err=True)
+        echo_line(f"Interrupted: {start.resumption} goes on.", err=True)
         sys.exit(130)
     if row.failure:
         click.echo(f"Error: {row.name}: {row.failure}", err=True)

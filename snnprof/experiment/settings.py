@@ -49,6 +49,7 @@ class Progress:
         failed: given the name of a row that failed, and the traceback of its error.
         status: of a training, about once a second: the last loss and images per second.
         epoch: of a training, every epoch's record.
+        say: given a sentence that is to be read before the work begins.
     """
 
     start: Callable[[int], None] = lambda total: None
@@ -57,6 +58,7 @@ class Progress:
     failed: Callable[[str, str], None] = lambda name, traceback: None
     status: Callable[[float | None, float], None] = lambda loss, images_per_s: None
     epoch: Callable[[EpochRecord], None] = lambda record: None
+    say: Callable[[str], None] = lambda sentence: None
 
 
 NO_PROGRESS = Progress()

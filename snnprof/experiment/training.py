@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,18 +11,11 @@ from typing import Any
 
 import torch
 
-from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import current_processes, together
 from snnprof.experiment.checkpoint import CONFIGURATION
-from snnprof.experiment.configuration import (
-    Configuration,
-    check_without_data,
-    configure,
-    differences,
-)
+from snnprof.experiment.configuration import Configuration
 from snnprof.experiment.configuration_keys import KEYS
 from snnprof.experiment.plan import plan_rows
-from snnprof.experiment.presets import Preset, find_preset
 from snnprof.experiment.random_state import random_state, seeded, set_random_state
 from snnprof.experiment.run import report_of
 from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
@@ -33,15 +25,14 @@ from snnprof.experiment.trainer import count_steps, train_epochs
 from snnprof.experiment.training_data import augmentations_of, label_smoothing, training_settings
 from snnprof.experiment.training_folder import BEST, LAST, TRAINING, State, TrainingFolder
 from snnprof.experiment.training_run import TrainingRun
+from snnprof.experiment.training_start import TrainingStart, find_start
 from snnprof.experiment.weight_folder import saved_with_weights
 from snnprof.profiling.step_memory import Failure
 from snnprof.results import Report, StepProfile
 from snnprof.results.serialization import from_json, to_json
 from snnprof.results.training import EpochRecord, TrainingHistory
 
-USUAL_PRESET = "digits"
 _STATUS_S = 1.0  # reading the loss waits for the GPU: no more often than so
-_IN_TOML = "checkpoint"
 
 
 def train(
@@ -66,7 +57,8 @@ def train(
             ``digits``, or for what a training that is taken up was begun with.
         mode: the training mode; None for that of the preset.
         folder: made if it is not there.
-        resume: take up the training that is in the folder; where there is none, begin it.
+        resume: take up the training that is in the folder; where there is none, begin it, if
+            a preset, a mode or another setting says what.
         progress: told of every training step and every epoch.
         **overrides: values in place of the preset's, by
             :data:`~snnprof.experiment.configuration_keys.KEYS`; where a name of the user's own
@@ -80,30 +72,23 @@ def train(
             any training.
     """
     given = overrides if mode is None else {"mode": mode, **overrides}
-    return run_training(preset, given, folder, resume, progress)
+    return run_training(find_start(preset, given, folder, resume), progress)
 
 
-def run_training(
-    preset: str | Path | None,
-    given: Mapping[str, Any],
-    folder: str | Path,
-    resume: bool,
-    progress: Progress,
-    origin: str = "given",
-) -> Report:
-    """:func:`train`, with the name of who gave the values."""
-    place = TrainingFolder(folder, current_processes())
-    state = place.open(resume)
-    stored = None if state is None else json.loads(state[CONFIGURATION])[TRAINING]
-    configuration = configuration_of(preset, given, origin, stored, folder)
-    done = 0 if stored is None else len(stored["epochs"])
-    if done == configuration.values["epochs"] and (finished := place.report()) is not None:
+def run_training(start: TrainingStart, progress: Progress) -> Report:
+    """Train from where it starts; see :func:`train`."""
+    place, configuration = start.place, start.configuration
+    assert place is not None, "a training has a folder"
+    if start.done == configuration.values["epochs"] and (finished := place.report()) is not None:
         return finished
+    if start.words:
+        progress.say(start.words)
+    place.make()
     with seeded(configuration.values["seed"]):
         planned = partial(_planned, configuration, progress)
         settings, run = together(planned, current_processes())
-        training = Training(run, settings, configuration, place)
-        training.begin(state)
+        training = Training(run, settings, start, place)
+        training.begin()
         interrupted = training.run_epochs()
     report = report_of([run], settings, interrupted)
     place.write_report(report, configuration.to_toml())
@@ -116,47 +101,13 @@ def _planned(configuration: Configuration, progress: Progress) -> tuple[Settings
     return settings, run
 
 
-def configuration_of(
-    preset: str | Path | None,
-    given: Mapping[str, Any],
-    origin: str,
-    stored: Mapping[str, Any] | None = None,
-    folder: str | Path = "",
-) -> Configuration:
-    """The configuration that was asked for, of a training that begins or is taken up again.
-
-    Raises:
-        SnnprofError: a wrong key or value, or another configuration than the stored one.
-    """
-    if stored is None:
-        configuration = configure(find_preset(preset or USUAL_PRESET), given, origin)
-        check_without_data(configuration)
-        return configuration
-    values = stored["configuration"]
-    if preset is None:
-        for key in KEYS:
-            own = KEYS[key].code and ":" in str(values.get(key)) and given.get(key) is None
-            if own:  # no file decides what code is run
-                raise SnnprofError(f"{folder}: trained with {key} {values[key]}: give it too")
-        found = Preset(stored["preset"], values, {}, dict.fromkeys(values, _IN_TOML))
-    else:
-        found = find_preset(preset)
-    configuration = configure(found, given, origin)
-    differing = list(differences(values, configuration))
-    if differing:
-        raise SnnprofError(
-            f"{str(Path(folder) / LAST)!r} is of another configuration: {'; '.join(differing)}"
-        )
-    return configuration
-
-
 class Training:
     """A row that trains epoch by epoch, and what was saved of it.
 
     Args:
         run: the row.
         settings: of it.
-        configuration: that the settings are from.
+        start: with the configuration that the settings are from.
         place: its folder.
 
     Attributes:
@@ -167,17 +118,18 @@ class Training:
         self,
         run: TrainingRun,
         settings: Settings,
-        configuration: Configuration,
+        start: TrainingStart,
         place: TrainingFolder,
     ) -> None:
         self.history = TrainingHistory(())
         self._run = run
         self._settings = settings
-        self._configuration = configuration
+        self._start = start
+        self._configuration = start.configuration
         self._place = place
         self._order = torch.Generator().manual_seed(settings.seed)
         self._augmentations = augmentations_of(settings.data)
-        self._prepare = label_smoothing(configuration, settings)
+        self._prepare = label_smoothing(start.configuration, settings)
         self._resumed: list[int] = []
         self._profile: StepProfile | None = None
         self._begun = self._told = 0.0
@@ -185,8 +137,8 @@ class Training:
         # By epochs in a checkpoint: Ctrl-C may come while the next one is being written.
         self._rows = {0: run.row}
 
-    def begin(self, state: State | None) -> None:
-        """Make the model, and go on from a state; without one, write the first checkpoint.
+    def begin(self) -> None:
+        """Make the model, and go on from the checkpoint; without one, write the first.
 
         Raises:
             SnnprofError: the model cannot be made, or its state not be saved.
@@ -195,11 +147,11 @@ class Training:
         make_models([self._run], self._settings)
         if self._run.meter is None:
             return
-        if state is None:
+        if self._start.state is None:
             self._save(self.history)
             self._place.check_readable()
         else:
-            self._load(state)
+            self._load(self._start.state)
         done = len(self.history.epochs)
         left = count_steps(data, recipe) * (recipe.epochs - done) // max(1, recipe.epochs)
         self._settings.progress.start(left)
@@ -232,7 +184,7 @@ class Training:
 
     def _take_row_of_checkpoint(self, interrupted: bool) -> None:
         """Make the row, and every file, that of the last checkpoint; it is read where unsure."""
-        run, state = self._run, self._place.open(resume=True)
+        run, state = self._run, self._place.find(resume=True)
         if state is None:
             return
         self.history = _history(state)
@@ -352,10 +304,12 @@ class Training:
     def _notes(self) -> list[str]:
         done, recipe = len(self.history.epochs), self._settings.recipe
         notes = [self._configuration.words]
+        if self._start.state is None and self._start.words:
+            notes.append(self._start.words)
         if done < recipe.epochs:
             notes.append(
                 f"{done} of {recipe.epochs} epochs are trained, and the figures are of the last of "
-                f"them: snnprof train --resume -o {self._place.path} goes on."
+                f"them: {self._start.resumption} goes on."
             )
         if smoothing := self._configuration.values["label_smoothing"]:
             notes.append(f"Training labels: smoothed by {smoothing:g}; the loss is of these.")

@@ -48,19 +48,19 @@ class TrainingFolder:
         self.path = Path(path)
         self._processes = processes
 
-    def open(self, resume: bool) -> State | None:
-        """The state that the training goes on from; None where it begins.
+    def find(self, resume: bool) -> State | None:
+        """The state that the training goes on from; None where it begins. Nothing is written.
 
         Args:
             resume: whether a training that is in the folder is taken up again.
 
         Raises:
-            SnnprofError: the folder cannot be made or written to, holds a training that is not
-                to be taken up, or a checkpoint that cannot be read.
+            SnnprofError: the folder cannot be made, holds a training that is not to be taken up,
+                or a checkpoint that cannot be read.
         """
-        return together(partial(self._open, resume), self._processes)
+        return together(partial(self._find, resume), self._processes)
 
-    def _open(self, resume: bool) -> State | None:
+    def _find(self, resume: bool) -> State | None:
         shown = repr(str(self.path))
         if not str(self.path) or (self.path.exists() and not self.path.is_dir()):
             raise SnnprofError(f"training folder {shown} is a file: name a directory")
@@ -74,15 +74,28 @@ class TrainingFolder:
                 f"training folder {shown} holds a training: take it up with resume=True "
                 "(--resume), or name another folder"
             )
+        return self._read() if exists else None
+
+    def make(self) -> None:
+        """Make the folder, and see that everything can be written there.
+
+        Raises:
+            SnnprofError: it cannot be made or written to.
+        """
+        together(self._make, self._processes)
+
+    def _make(self) -> None:
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
-            raise SnnprofError(f"training folder {shown}: {error.strerror or error}") from error
+            why = error.strerror or error
+            raise SnnprofError(
+                f"training folder {str(self.path)!r} cannot be made: {why}; name another one"
+            ) from error
         for name in _FILES:
             check_writable(self.path / name)
         check_folder(self.path / SCALARS)
         self._sweep()
-        return self._read() if exists else None
 
     def _sweep(self) -> None:
         """Remove what a killed process has left half-written."""

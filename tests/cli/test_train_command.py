@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import snnprof
 from snnprof.experiment import training
 
 from ..support.commands import call, refused
 
+HERE = "tests.cli.test_train_command"
 SHORT = ("--timesteps=1", "--epochs=1", "--batch-size=256")
 
 
@@ -94,5 +99,73 @@ def test_ctrl_c_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(training, "train_epochs", interrupted)
     result = call("train", *SHORT, f"-o{tmp_path}")
     assert result.exit_code == 130
-    assert f"snnprof train --resume -o {tmp_path} goes on" in result.stderr
+    assert result.stderr == f"Interrupted: snnprof train --resume -o {tmp_path} goes on.\n"
     assert snnprof.load(tmp_path / "report.json").interrupted
+
+
+def test_ctrl_c_names_the_command_that_goes_on_with_code_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    own = f"--data={HERE}:small", f"--optimizer={HERE}:plain_sgd"
+    folder = tmp_path / "it's mine"
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train_epochs", interrupted)
+        result = call("train", "--timesteps=1", "--epochs=1", *own, f"-o{folder}")
+    assert result.exit_code == 130
+    _, told, end = result.stderr.partition("Interrupted: snnprof ")
+    command = end.removesuffix(" goes on.\n")
+    assert (told, f"--optimizer {HERE}:plain_sgd" in command) == ("Interrupted: snnprof ", True)
+    notes = " ".join(snnprof.load(folder / "report.json").notes)
+    assert f"snnprof {command} goes on." in notes
+    assert f"(--data {HERE}:small --optimizer {HERE}:plain_sgd)" in refused(
+        "train", "--resume", f"-o{folder}"
+    )
+    again = call(*shlex.split(command))  # the command that was named, as it was named
+    assert again.exit_code == 0, again.output
+    assert snnprof.load(folder / "report.json").rows[0].epochs == 1
+
+
+def small() -> tuple[list[Any], list[Any]]:
+    """One batch of two images in two classes."""
+    batch = torch.zeros(2, 1, 8, 8), torch.tensor([0, 1])
+    return [batch], [batch]
+
+
+def plain_sgd(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, 0.1)
+
+
+def test_nothing_to_take_up_and_nothing_to_begin_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    message = refused("train", "--resume", f"-o{folder}")  # on the CPU: says nothing of what
+    assert f"no checkpoint in {str(folder)!r} to take up" in message
+    assert "--preset" in message
+    assert not folder.exists()
+    assert "-o DIR" in refused("train", "--resume", "--dry-run")
+    begun = call("train", "--resume", *SHORT, f"-o{folder}")
+    assert begun.exit_code == 0, begun.output
+    said = f"No checkpoint in {folder}: the training is begun anew."
+    assert said in begun.stderr
+    assert said in snnprof.load(folder / "report.json").notes
+
+
+def test_a_dry_run_shows_the_configuration_that_is_taken_up(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    trained = call("train", "--preset=digits", "--mode=stbp", *SHORT, f"-o{folder}")
+    assert trained.exit_code == 0, trained.output
+    files = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    result = call("train", "--resume", f"-o{folder}", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert f"{folder} goes on after epoch 1." in result.stderr
+    values = tomllib.loads(result.stdout.partition("# From preset digits")[2].partition("\n")[2])
+    assert (values["mode"], values["timesteps"], values["epochs"]) == ("stbp", 1, 1)
+    assert "mode stbp there, online here" in refused(
+        "train", "--resume", "--mode=online", f"-o{folder}", "--dry-run"
+    )
+    assert "holds a training" in refused("train", "--dry-run", f"-o{folder}")
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == files
+    result = call("train", "--dry-run", f"-o{tmp_path / 'new'}")
+    assert (result.exit_code, (tmp_path / "new").exists()) == (0, False)

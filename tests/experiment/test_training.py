@@ -262,7 +262,9 @@ def test_ctrl_c_ends_with_the_report_of_the_last_checkpoint(tmp_path: Path) -> N
         modes="online", timesteps=2, epochs=0, data=small, checkpoint=tmp_path / "last.pt"
     )
     assert again.rows[0].counts == row.counts
-    assert any("2 of 4 epochs are trained" in note for note in report.notes)
+    (unfinished,) = [note for note in report.notes if "2 of 4 epochs are trained" in note]
+    call = f"snnprof.train(folder={str(tmp_path)!r}, resume=True, data=small)"
+    assert unfinished.endswith(f"the last of them: {call} goes on.")
 
 
 def test_a_finished_training_gives_its_report_again(
