@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # Inputs, and labels of the kind that the loss takes.
 Batch = tuple[torch.Tensor, Any]
+# From a picture's width and height to left, top, right and bottom of a part of it.
+Part = Callable[[int, int, np.random.Generator], tuple[int, int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Data(ABC):
         notes: what was guessed or assumed of them.
         generators: random generators that its epochs draw from, beside the one they are given.
         normalization: of their pixels; None for what are no pixels, or not known.
+        cropped: the same data, of whose training files parts are read; None if they are no image
+            files.
     """
 
     description: str
@@ -62,6 +67,7 @@ class Data(ABC):
     notes: tuple[str, ...] = ()
     generators: tuple[torch.Generator, ...] = ()
     normalization: Normalization | None = None
+    cropped: Callable[[Part], Data] | None = None
 
     @property
     @abstractmethod

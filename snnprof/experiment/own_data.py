@@ -17,9 +17,10 @@ from torch.utils.data import Dataset as MapStyle
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.class_labels import number_of_classes
-from snnprof.experiment.data import Batch, Data, Normalization
+from snnprof.experiment.data import Batch, Data, Normalization, Part
 from snnprof.experiment.own_function import keywords_of, name_of
 from snnprof.experiment.random_state import loader_generators
+from snnprof.experiment.sample_order import SampleOrder
 from snnprof.training.sequences import as_pair, samples_in, samples_of
 
 Prepare = Callable[[Any], Any]
@@ -140,14 +141,15 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
     batch_size = loading.batch_size
     if isinstance(given, MapStyle) and not isinstance(given, IterableDataset):
         samples = len(given) if isinstance(given, Sized) else None
+        order = torch.Generator().manual_seed(loading.seed)
         loader: Any = DataLoader(
             given,
             batch_size or USUAL_BATCH,
-            shuffle=shuffled,
+            sampler=SampleOrder(given, samples or 0, order) if shuffled else None,
             drop_last=shuffled,
             num_workers=loading.workers,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(loading.seed),
+            generator=order,
         )
         if shuffled and not len(loader):
             raise SnnprofError(
@@ -217,6 +219,7 @@ class OwnData(Data):
     batch_size: int | None = None
     notes: tuple[str, ...] = ()
     normalization: Normalization | None = None
+    cropped: Callable[[Part], Data] | None = None
     device: torch.device | None = None
     layout: torch.memory_format = torch.preserve_format
 

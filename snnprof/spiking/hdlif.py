@@ -6,6 +6,8 @@ Model (arXiv 2410.07547).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -261,6 +263,8 @@ class HDLIF(Neuron):
         if mem_bn and not parallel:
             self.membrane_norm = MembraneNorm(timesteps, channels)
         self.channel_attention = ChannelAttention() if seca else None
+        self._watching = False
+        self._taken_off: Tensor | None = None  # by the last reset, while somebody watches
 
     def run(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor | None]:
         self.check_steps_left(len(currents))
@@ -296,7 +300,25 @@ class HDLIF(Neuron):
         spikes: Tensor
         operands = (currents, membrane, leak, threshold, self.literal, self.four_bit, keep)
         spikes, left = run_kernel(_HDLIFSequence, *operands)
+        if self._watching and len(currents) == 1:
+            with torch.no_grad():
+                charged = currents[0] if membrane is None else membrane * leak[0] + currents[0]
+                self._taken_off = charged - left
         return spikes, left
+
+    @contextmanager
+    def _watched_reset(self) -> Iterator[Callable[[], Tensor]]:
+        """A block in which calls of one time step keep what their reset takes off."""
+
+        def taken_off() -> Tensor:
+            assert self._taken_off is not None, "a call of one time step came before"
+            return self._taken_off
+
+        self._watching = True
+        try:
+            yield taken_off
+        finally:
+            self._watching, self._taken_off = False, None
 
     def threshold(self, steps: slice) -> Tensor:
         """The thresholds of these time steps, [K]."""
@@ -343,6 +365,7 @@ class HDLIF(Neuron):
             threshold=self.threshold,
             leak=0.0 if self.parallel else self.leak,
             identity=not normed,
+            watch_reset=self._watched_reset if self.four_bit and not self.parallel else None,
             reason=MEMBRANE_NORM if normed else None,
             name="+".join(["hdlif", *(variant for variant, on in variants.items() if on)]),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -75,6 +76,8 @@ class NeuronEquations:
         reset_per_spike: what a soft reset takes off the membrane for a spike of 1, for
             ``ndot-code``: a number, or a function as ``leak``; None: the threshold, for spikes of
             0 and 1.
+        watch_reset: a block that gives a function to what the last time step's reset took off,
+            where spikes do not tell it, being rounded behind it; None where they do.
         passes: from the membrane before the reset to where ds/dm is 1, booleans; None: where
             it fires.
         reason: why the identity is not claimed; None for no reason given.
@@ -94,6 +97,7 @@ class NeuronEquations:
     operations_per_step: int | None = None
     membrane: Tensor | Callable[[Any], Tensor] | None = None
     reset_per_spike: StepParameter | None = None
+    watch_reset: Callable[[], AbstractContextManager[Callable[[], Tensor]]] | None = None
     passes: Callable[[Tensor], Tensor] | None = None
     reason: str | None = None
     spiking: bool = True

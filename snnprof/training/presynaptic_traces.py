@@ -108,7 +108,8 @@ def traces(run: BatchRun, rule: TraceRule) -> Iterator[None]:
         raise SnnprofError(f"{TRACED} do not run compiled: drop compile")
     with ExitStack() as stack:
         for neuron in neurons:
-            trace = PresynapticTrace(rule)
+            watch = _stated(neuron).watch_reset if rule.reset_again else None
+            trace = PresynapticTrace(rule, watch and stack.enter_context(watch()))
             stack.callback(neuron.register_forward_pre_hook(_without_tangents).remove)
             stack.callback(neuron.register_forward_hook(trace.after).remove)
         stack.enter_context(run.around_forward(_seeing_traces))
@@ -131,10 +132,12 @@ class PresynapticTrace:
 
     Args:
         rule: says its factor.
+        taken_off: gives what the last reset took off; None where spikes tell it.
     """
 
-    def __init__(self, rule: TraceRule) -> None:
+    def __init__(self, rule: TraceRule, taken_off: Callable[[], Tensor] | None = None) -> None:
         self._rule = rule
+        self._watched = taken_off
         self._values: Tensor | None = None
         self._left: list[Tensor] = []
         self._steps = 0
@@ -165,7 +168,9 @@ class PresynapticTrace:
         if left is None:
             return
         if self._rule.reset_again:
-            yield left - _taken_off(module, self._steps, spikes).view_as(left)
+            watched = self._watched
+            fell = watched() if watched else _taken_off(module, self._steps, spikes)
+            yield left - fell.view_as(left)
         else:
             yield left.clone()  # the neuron may go on in its place
 

@@ -68,8 +68,15 @@ def factor(mode: str, left: list[float], fell: list[float], t: int, leak: float)
     return max(-leak, min(leak, now / before)) or leak
 
 
-def traces(mode: str, neuron: Neuron, spikes: Tensor, left: Tensor) -> list[Tensor]:
-    """The definition, on recorded spikes and membranes after the reset, [T, B, features]."""
+def traces(
+    mode: str, neuron: Neuron, spikes: Tensor, left: Tensor, taken_off: Tensor | None = None
+) -> list[Tensor]:
+    """The definition, on recorded spikes and membranes after the reset, [T, B, features].
+
+    Args:
+        taken_off: by the reset; None for the spikes.
+    """
+    taken_off = spikes if taken_off is None else taken_off
     found = [spikes[0]]
     for t in range(1, len(spikes)):
         if isinstance(neuron, HDLIF):
@@ -79,7 +86,7 @@ def traces(mode: str, neuron: Neuron, spikes: Tensor, left: Tensor) -> list[Tens
             leak = neuron.settings.leak
         factors = torch.empty_like(spikes[t])
         for place in [(b, i) for b in range(len(factors)) for i in range(factors.shape[1])]:
-            was, fell = (x[:, place[0], place[1]].tolist() for x in (left, spikes))
+            was, fell = (x[:, place[0], place[1]].tolist() for x in (left, taken_off))
             factors[place] = factor(mode, was, fell, t, leak)
         found.append(factors * found[-1] + spikes[t])
     return found
@@ -123,6 +130,34 @@ def test_two_layers_by_hand(make: Callable[[float], Neuron], mode: str) -> None:
     for p, before in zip(model.parameters(), online, strict=True):
         assert p.grad is not None
         assert torch.equal(p.grad, before) == (p is not second.weight)
+
+
+@pytest.mark.parametrize("mode", ["ottt", "ndot", "ndot-code"])
+def test_four_bit_spikes_by_hand(mode: str) -> None:
+    """As two layers by hand: the membrane is that of unrounded spikes, the trace sums rounded ones.
+
+    The reset takes off s' = m - min(m, threshold), and ``ndot-code`` that once more, not what is
+    sent on: s = clamp(round(4 s'), 0, 15) / 4.
+    """
+    torch.manual_seed(0)
+    first, second, neuron = nn.Linear(4, 6), nn.Linear(6, 3), HDLIF(STEPS, four_bit=True)
+    model = nn.Sequential(PerStep(first), neuron, PerStep(second)).double()
+    x, target = 4 * torch.randn(STEPS, BATCH, 4, dtype=torch.float64), torch.tensor([0, 2, 1])
+    spikes, left, fell, membrane = [], [], [], torch.zeros(BATCH, 6, dtype=torch.float64)
+    for current in x:
+        charged = 0.5 * membrane + first(current).detach()
+        membrane = charged.clamp(max=0.5)
+        left.append(membrane)
+        fell.append(charged - membrane)
+        spikes.append((4 * fell[-1]).round().clamp(0, 15) / 4)
+    assert any((s != s.round()).any() for s in spikes)
+    expected = torch.zeros_like(second.weight)
+    found = traces(mode, neuron, torch.stack(spikes), torch.stack(left), torch.stack(fell))
+    for s, a in zip(spikes, found, strict=True):
+        delta = (second(s).softmax(1) - F.one_hot(target, 3)) / (BATCH * STEPS)
+        expected += (delta.T @ a).detach()
+    train(model, x, target, mode)
+    torch.testing.assert_close(second.weight.grad, expected, rtol=1e-12, atol=1e-14)
 
 
 CONVOLUTIONS = {

@@ -2,7 +2,9 @@
 
 An :class:`Augmentation` is a list of steps by name (:data:`STEPS`), each with its strengths.
 Nothing is drawn from torch's generators: what is drawn comes from one generator of its own, on the
-CPU, so that every device sees the same, and a training that is resumed goes on where it was.
+CPU, so that every device sees the same, and a training that is resumed goes on where it was. Which
+part of a file is read follows from a seed that comes with the order of the samples, and its index,
+whichever process reads it.
 """
 
 from snnprof.experiment.augmentation.augmentation import Augmentation
@@ -11,6 +13,7 @@ from snnprof.experiment.augmentation.auto_augment import AutoAugment
 from snnprof.experiment.augmentation.mixing import CutMix, Mixup, MixupOrCutMix
 from snnprof.experiment.augmentation.picture import save_batch_picture
 from snnprof.experiment.augmentation.placing import Cutout, Flip, RandomCrop, Roll, Rotate
+from snnprof.experiment.augmentation.reading import RandomResizedCrop
 from snnprof.experiment.augmentation.step import STEPS, Draws, Step
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Mixup",
     "MixupOrCutMix",
     "RandomCrop",
+    "RandomResizedCrop",
     "Roll",
     "Rotate",
     "Step",

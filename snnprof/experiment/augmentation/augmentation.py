@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,12 @@ class Augmentation:
         if self._normalization is not None:
             pixels = self._normalization.apply(pixels)
         return pixels.contiguous(), y
+
+    def without_first(self) -> Augmentation:
+        """The other steps, which draw from the same generator."""
+        others = copy(self)
+        others.steps = self.steps[1:]
+        return others
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.steps)) or "none"

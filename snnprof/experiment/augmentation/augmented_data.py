@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from snnprof.core.errors import SnnprofError
 from snnprof.experiment.augmentation.augmentation import Augmentation
+from snnprof.experiment.augmentation.reading import RandomResizedCrop
 from snnprof.experiment.data import Batch, Data, Normalization
 
 
@@ -66,11 +68,31 @@ class AugmentedData(Data):
 
 
 def augmented(data: Data, augmentation: Augmentation) -> AugmentedData:
-    """The data, whose training batches go through an augmentation; a note says which."""
+    """The data, whose training batches go through an augmentation; a note says which.
+
+    A random resized crop comes first, and is left to those who read the files.
+
+    Raises:
+        SnnprofError: a random resized crop of what are no image files, or behind another step.
+    """
+    of_batches = augmentation
+    if augmentation.steps and isinstance(augmentation.steps[0], RandomResizedCrop):
+        if data.cropped is None:
+            raise SnnprofError(
+                "random-resized-crop takes parts of image files while they are read (data "
+                f"imagenet); these data are {data.description}: leave it out, or use random-crop"
+            )
+        data = data.cropped(augmentation.steps[0].part)
+        of_batches = augmentation.without_first()
+    if any(isinstance(step, RandomResizedCrop) for step in of_batches.steps):
+        raise SnnprofError(
+            "random-resized-crop takes parts of image files while they are read, before all other "
+            "steps: give it once, and first"
+        )
     note = f"Training images were augmented: {augmentation}."
     return AugmentedData(
         data,
-        augmentation,
+        of_batches,
         data.description,
         data.labelled,
         data.batch_size,

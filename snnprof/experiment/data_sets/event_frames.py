@@ -1,10 +1,10 @@
-"""DVS-CIFAR10 and DVS128 Gesture: events, read and cut into frames by tonic."""
+"""DVS-CIFAR10 and DVS128 Gesture: events, as tonic lays their files out, cut into frames."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from snnprof.experiment.own_data import Loading, OwnData, own_data
 SENSOR = 128
 SIZE = 48
 TEST_PER_CLASS = 100
-# What tonic cuts into frames: microseconds, place, polarity.
-EVENTS = np.dtype([("t", np.int64), ("x", np.int64), ("y", np.int64), ("p", np.int64)])
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -33,30 +31,36 @@ GESTURES = (
     "air drums", "air guitar", "other gestures",
 )  # fmt: skip
 
+# From a file to the times, columns, rows and polarities of its events: [4, N], whole numbers.
 Read = Callable[[Path], np.ndarray]
 
 
-def _tonic() -> Any:
-    try:
-        import tonic
-    except ImportError as error:
-        raise SnnprofError(
-            f"event data need tonic ({error}): pip install 'snnprof[dvs]'"
-        ) from error
-    return tonic
+@dataclass(frozen=True)
+class Recordings:
+    """A data set of recordings.
+
+    Attributes:
+        name, title: its name here, and in papers.
+        classes: their names.
+        read: reads one of its files.
+        split: which recordings train and which test, in words.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    read: Read
+    split: str
 
 
 class EventFrames(MapStyle[tuple[Tensor, int]]):
     """Recordings as frames [T, 2, H, W] of event counts, and their classes.
 
-    A recording's time is cut into T equal parts. Events of the sensor's 128x128 pixels are counted
-    where they fall on H x W, so that no event is lost and frames hold whole numbers.
-
     Args:
         files: of one recording each.
         targets: their classes.
         classes: names of the classes.
-        read: from a file to its events, as ``EVENTS``.
+        read: from a file to its events.
         timesteps: T.
         size: H and W.
     """
@@ -74,9 +78,8 @@ class EventFrames(MapStyle[tuple[Tensor, int]]):
         self.targets = targets
         self.classes = classes
         self._read = read
+        self._timesteps = timesteps
         self._size = size
-        sensor = (size, size, 2)
-        self._to_frames = _tonic().transforms.ToFrame(sensor_size=sensor, n_time_bins=timesteps)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -85,39 +88,88 @@ class EventFrames(MapStyle[tuple[Tensor, int]]):
         """The frames and the class.
 
         Raises:
-            SnnprofError: a file that cannot be read, or holds no events.
+            SnnprofError: a file that cannot be read, or whose events are none or no events of
+                the sensor.
         """
         file = self.files[index]
         try:
-            events = self._read(file)
+            events = np.asarray(self._read(file), np.int64)
+            frames = cut(events, self._timesteps, self._size)
         except Exception as error:  # the readers raise anything
             raise SnnprofError(f"{file} is broken: {error}; get it anew") from error
-        if not len(events):
-            raise SnnprofError(f"{file} holds no events: get it anew")
-        events["x"] = events["x"] * self._size // SENSOR
-        events["y"] = events["y"] * self._size // SENSOR
-        frames = np.asarray(self._to_frames(events), np.float32)
         return torch.from_numpy(frames), self.targets[index]
 
 
-def read_aedat4(file: Path) -> np.ndarray:
-    """Events of a file of DVS-CIFAR10, in microseconds."""
-    from tonic.io import read_aedat4 as read
+def cut(events: np.ndarray, timesteps: int, size: int) -> np.ndarray:
+    """Numbers of events [T, 2, size, size] in T equal parts of the time from first to last.
 
-    found = read(str(file))
-    return _events(*(found[name] for name in found.dtype.names))
+    Part k of the duration D holds the times from k * D / T on and before (k + 1) * D / T; the last
+    part holds the last time too, so that every event is counted once. Pixels of the sensor are
+    scaled down: x falls on x * size / 128, rounded down.
+
+    Args:
+        events: times, columns, rows and polarities, [4, N] in int64; in any order.
+        timesteps: T.
+        size: of the frames, in pixels.
+
+    Raises:
+        SnnprofError: no events, or some that the sensor has no pixel or polarity for.
+    """
+    if not events.size:
+        raise SnnprofError("it holds no events")
+    times, columns, rows, polarities = events
+    for name, values, most in (("x", columns, SENSOR), ("y", rows, SENSOR), ("p", polarities, 2)):
+        if not 0 <= values.min() <= values.max() < most:
+            raise SnnprofError(
+                f"{name} goes from {values.min()} to {values.max()}, not from 0 to {most - 1}"
+            )
+    since = times - times.min()
+    part = np.minimum(since * timesteps // max(since.max(), 1), timesteps - 1)
+    shape = (timesteps, 2, size, size)
+    places = (part, polarities, rows * size // SENSOR, columns * size // SENSOR)
+    counts = np.bincount(np.ravel_multi_index(places, shape), minlength=np.prod(shape))
+    return counts.reshape(shape).astype(np.float32)
+
+
+def _aedat() -> Any:
+    try:
+        import aedat
+    except ImportError as error:
+        raise SnnprofError(
+            f"DVS-CIFAR10 needs aedat ({error}): pip install 'snnprof[dvs]'"
+        ) from error
+    return aedat
+
+
+def read_aedat4(file: Path) -> np.ndarray:
+    """Events of the first event stream of an AEDAT 4 file, in microseconds."""
+    decoder = _aedat().Decoder(str(file))
+    streams = decoder.id_to_stream().items()
+    events_of = (number for number, stream in streams if stream["type"] == "events")
+    first = min(events_of, default=None)
+    packets = [packet["events"] for packet in decoder if packet["stream_id"] == first]
+    if not packets:
+        raise SnnprofError("it holds no events")
+    events = np.concatenate(packets)
+    return np.stack([events[name] for name in ("t", "x", "y", "on")]).astype(np.int64)
 
 
 def read_gesture(file: Path) -> np.ndarray:
     """Events of a file of tonic's DVS128 Gesture: [N, 4] of x, y, polarity and milliseconds."""
     x, y, p, ms = np.load(file, allow_pickle=False).T
-    return _events(ms * 1000, x, y, p)
+    return np.stack([ms, x, y, p])
 
 
-def _events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    events = np.empty(len(t), EVENTS)
-    events["t"], events["x"], events["y"], events["p"] = t, x, y, p
-    return events
+DVS_CIFAR10 = Recordings(
+    "dvs-cifar10",
+    "DVS-CIFAR10",
+    CLASSES,
+    read_aedat4,
+    f"of each class the last {TEST_PER_CLASS} recordings are for testing, the others train",
+)
+DVS128_GESTURE = Recordings(
+    "dvs128-gesture", "DVS128 Gesture", GESTURES, read_gesture, "its own split, by user"
+)
 
 
 @DATA_SETS.register("dvs-cifar10")
@@ -133,8 +185,9 @@ def dvs_cifar10(
     It has no split of its own: of each class the last 100 by number are for testing.
 
     Raises:
-        SnnprofError: not there, tonic is missing, or a class with too few recordings.
+        SnnprofError: not there, aedat is missing, or a class with too few recordings.
     """
+    _aedat()
     root = find(
         "dvs-cifar10",
         data_dir,
@@ -156,11 +209,7 @@ def dvs_cifar10(
         ):
             paths += part
             targets += [number] * len(part)
-    split = f"of each class the last {TEST_PER_CLASS} recordings are for testing, the others train"
-    return _streamed(
-        "dvs-cifar10", "DVS-CIFAR10", train, test, CLASSES, read_aedat4, split,
-        timesteps, image_size, loading or Loading(seed=seed),
-    )  # fmt: skip
+    return _streamed(DVS_CIFAR10, train, test, timesteps, image_size, loading or Loading(seed=seed))
 
 
 @DATA_SETS.register("dvs128-gesture")
@@ -174,7 +223,7 @@ def dvs128_gesture(
     """DVS128 Gesture (Amir et al., 2017) as tonic distributes it, cut into single gestures.
 
     Raises:
-        SnnprofError: not there, tonic is missing, or a part without recordings.
+        SnnprofError: not there, or a part without recordings.
     """
     root = find(
         "dvs128-gesture",
@@ -191,10 +240,9 @@ def dvs128_gesture(
             if not file.stem.isdigit() or int(file.stem) >= len(GESTURES):
                 raise SnnprofError(f"{file}: its name is no class from 0 to 10: get it anew")
         parts.append((files, [int(file.stem) for file in files]))
-    return _streamed(
-        "dvs128-gesture", "DVS128 Gesture", parts[0], parts[1], GESTURES, read_gesture,
-        "its own split, by user", timesteps, image_size, loading or Loading(seed=seed),
-    )  # fmt: skip
+    train, test = parts
+    loading = loading or Loading(seed=seed)
+    return _streamed(DVS128_GESTURE, train, test, timesteps, image_size, loading)
 
 
 def _number(path: Path) -> int:
@@ -204,35 +252,31 @@ def _number(path: Path) -> int:
 
 
 def _streamed(
-    name: str,
-    title: str,
+    what: Recordings,
     train: tuple[list[Path], list[int]],
     test: tuple[list[Path], list[int]],
-    classes: tuple[str, ...],
-    read: Read,
-    split: str,
     timesteps: int,
     image_size: int | None,
     loading: Loading,
 ) -> Data:
     size = image_size or SIZE
-    parts = [EventFrames(*part, classes, read, timesteps, size) for part in (train, test)]
+    parts = [EventFrames(*part, what.classes, what.read, timesteps, size) for part in (train, test)]
     given = {
         "train": parts[0],
         "test": parts[1],
-        "num_classes": len(classes),
+        "num_classes": len(what.classes),
         "prepare": time_first,
         "description": (
-            f"{title}, {len(parts[0]):,} training and {len(parts[1]):,} test recordings of "
-            f"{len(classes)} classes; {split}"
+            f"{what.title}, {len(parts[0]):,} training and {len(parts[1]):,} test recordings of "
+            f"{len(what.classes)} classes; {what.split}"
         ),
     }
-    data = own_data(given, loading, name, timesteps=timesteps)
+    data = own_data(given, loading, what.name, timesteps=timesteps)
     assert isinstance(data, OwnData)
     note = (
-        f"{title}: a recording's time is cut into {timesteps} equal parts; frames of {size}x{size} "
-        f"hold the number of events of the {SENSOR}x{SENSOR} sensor that fall on each pixel; "
-        f"{split}."
+        f"{what.title}: a recording's time is cut into {timesteps} equal parts; frames of "
+        f"{size}x{size} hold the number of events of the {SENSOR}x{SENSOR} sensor that fall on "
+        f"each pixel; {what.split}."
     )
     return replace(data, notes=(*data.notes, note))
 

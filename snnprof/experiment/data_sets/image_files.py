@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,28 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as MapStyle
 
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data import Normalization
+from snnprof.experiment.data import Normalization, Part
+from snnprof.experiment.sample_order import DrawnSamples
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp"})
 # Mean and deviation of ImageNet's training pixels.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-# From a Pillow image to one of the size that is trained on.
-Fit = Callable[[Any], Any]
+
+class Fit(ABC):
+    """Makes every image a square of one size.
+
+    Attributes:
+        size: of the square, in pixels.
+    """
+
+    size: int
+
+    @abstractmethod
+    def __call__(self, image: Any) -> Any:
+        """From a Pillow image to the square."""
 
 
 def pillow() -> Any:
@@ -39,7 +49,7 @@ def pillow() -> Any:
     return Image
 
 
-class ImageFiles(MapStyle[tuple[Tensor, int]]):
+class ImageFiles(DrawnSamples):
     """Image files as normalised tensors [3, H, W] and classes: a map-style data set.
 
     Args:
@@ -47,29 +57,44 @@ class ImageFiles(MapStyle[tuple[Tensor, int]]):
         targets: their classes.
         classes: names of the classes.
         fit: makes every image the same size.
+        part: draws which part of an image is read and resized, where a seed is given.
     """
 
     def __init__(
-        self, files: list[Path], targets: list[int], classes: tuple[str, ...], fit: Fit
+        self,
+        files: list[Path],
+        targets: list[int],
+        classes: tuple[str, ...],
+        fit: Fit,
+        part: Part | None = None,
     ) -> None:
         self.files = files
         self.targets = targets
         self.classes = classes
         self._fit = fit
+        self._part = part
+
+    def cropped(self, part: Part) -> ImageFiles:
+        """The same files, of which parts are read."""
+        return ImageFiles(self.files, self.targets, self.classes, self._fit, part)
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, int]:
         """The image and its class; grey and transparent ones become RGB.
+
+        Args:
+            place: the index; or the index and a seed, of the part that is read.
 
         Raises:
             SnnprofError: a file that is no image.
         """
+        index, seed = place if isinstance(place, tuple) else (place, None)
         file = self.files[index]
         try:
             with pillow().open(file) as image:
-                pixels = np.asarray(self._fit(image.convert("RGB")))
+                pixels = np.asarray(self._fitted(image.convert("RGB"), index, seed))
         except (OSError, SyntaxError, ValueError) as error:
             if isinstance(error, SnnprofError):
                 raise
@@ -77,21 +102,27 @@ class ImageFiles(MapStyle[tuple[Tensor, int]]):
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         return IMAGENET.apply(image.float() / 255), self.targets[index]
 
+    def _fitted(self, image: Any, index: int, seed: int | None) -> Any:
+        if self._part is None or seed is None:
+            return self._fit(image)
+        width, height = image.size
+        box = self._part(width, height, np.random.default_rng((seed, index)))
+        square = (self._fit.size, self._fit.size)
+        return image.resize(square, pillow().Resampling.BILINEAR, box=box)
+
 
 @dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(Fit):
     """The shorter side resized, and a square cut out of the middle.
 
     Attributes:
-        size: of the square, in pixels.
-        resize: of the shorter side before; None for 256 / 224 of the size.
+        size: of the square, in pixels; the shorter side is 256 / 224 of it before.
     """
 
     size: int
-    resize: int | None = None
 
     def __call__(self, image: Any) -> Any:
-        shorter = self.resize or round(self.size * 256 / 224)
+        shorter = round(self.size * 256 / 224)
         scale = shorter / min(image.size)
         width, height = (max(shorter, round(side * scale)) for side in image.size)
         resized = image.resize((width, height), pillow().Resampling.BILINEAR)
@@ -100,40 +131,7 @@ class CenterCrop:
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop:
-    """A random part of the image, resized to a square, as Inception's authors crop.
-
-    The part has 8 to 100 % of the image's area, and a ratio of sides from 3/4 to 4/3, uniform in
-    its logarithm; where ten draws do not fit, the middle is taken. Drawn from torch's generator:
-    in a loader's worker that of the worker, which follows from the loader's seed.
-
-    Attributes:
-        size: of the square, in pixels.
-    """
-
-    size: int
-
-    def __call__(self, image: Any) -> Any:
-        box = self._box(*image.size)
-        square = (self.size, self.size)
-        return image.resize(square, pillow().Resampling.BILINEAR, box=box)
-
-    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        for _ in range(10):
-            share, ratio, x, y = torch.rand(4).tolist()
-            area = width * height * (0.08 + 0.92 * share)
-            sides = math.exp((2 * ratio - 1) * math.log(4 / 3))
-            w, h = round(math.sqrt(area * sides)), round(math.sqrt(area / sides))
-            if 0 < w <= width and 0 < h <= height:
-                left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
-                return left, top, left + w, top + h
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return left, top, left + side, top + side
-
-
-@dataclass(frozen=True)
-class Resized:
+class Resized(Fit):
     """The image as it is, or resized to a square.
 
     Attributes:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from snnprof.core.errors import SnnprofError
-from snnprof.experiment.data import Data
+from snnprof.experiment.data import Data, Part
 from snnprof.experiment.data_sets.image_files import (
     IMAGENET,
     SUFFIXES,
     CenterCrop,
+    Fit,
     ImageFiles,
-    RandomResizedCrop,
     Resized,
     pillow,
 )
@@ -34,8 +34,8 @@ def imagenet(
 ) -> Data:
     """ImageNet-1k, or any images in folders ``train/CLASS`` and ``val/CLASS``.
 
-    Training images are random parts, resized to ``image_size`` (224); of test images the shorter
-    side is resized to 256 / 224 of it, and the middle taken. Flips are left to the augmentation.
+    The shorter side is resized to 256 / 224 of ``image_size`` (224), and the middle taken; random
+    parts of training images, and flips, are left to the augmentation.
 
     Raises:
         SnnprofError: not there, a class without images, or classes that differ.
@@ -49,12 +49,9 @@ def imagenet(
         raise SnnprofError(
             f"{root}: train and val have different classes, as {differ[0]!r}: give both the same"
         )
-    train = _in_folders(root / "train", classes, RandomResizedCrop(size))
+    train = _in_folders(root / "train", classes, CenterCrop(size))
     test = _in_folders(root / "val", classes, CenterCrop(size))
-    how = (
-        f"random parts of 8 to 100 % resized to {size}x{size} for training, the middle "
-        f"{size}x{size} for testing"
-    )
+    how = f"the middle {size}x{size}"
     return _streamed("imagenet", "ImageNet", train, test, how, loading or Loading(seed=seed))
 
 
@@ -90,7 +87,8 @@ def imagenet200(
         targets.append(number[wnid])
     test = ImageFiles(files, targets, classes, Resized(size))
     how = f"3x{size}x{size}; its validation images are the test images"
-    return _streamed("imagenet200", "Tiny-ImageNet-200", train, test, how, loading or Loading())
+    loading = loading or Loading(seed=seed)
+    return _streamed("imagenet200", "Tiny-ImageNet-200", train, test, how, loading)
 
 
 def _streamed(
@@ -110,7 +108,12 @@ def _streamed(
         name,
     )
     assert isinstance(data, OwnData)
-    return replace(data, normalization=IMAGENET)
+
+    def cropped(part: Part) -> Data:
+        how_read = f"random parts of training images resized; of test images {how}"
+        return _streamed(name, title, train.cropped(part), test, how_read, loading)
+
+    return replace(data, normalization=IMAGENET, cropped=cropped)
 
 
 def _with_folders(name: str, data_dir: str | Path | None) -> Path:
@@ -133,7 +136,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 def _in_folders(
     folder: Path,
     classes: tuple[str, ...],
-    fit: RandomResizedCrop | CenterCrop | Resized,
+    fit: Fit,
     below: str = "",
 ) -> ImageFiles:
     """The images in a folder per class, in the order of their names."""

@@ -10,8 +10,14 @@ import pytest
 import torch
 
 import snnprof
+from snnprof.experiment.augmentation import (
+    Augmentation,
+    AugmentedData,
+    RandomResizedCrop,
+    augmented,
+)
 from snnprof.experiment.data_sets import load
-from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop, RandomResizedCrop
+from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop
 from snnprof.experiment.own_data import Loading
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -62,19 +68,93 @@ def test_folders_of_classes_are_streamed(tmp_path: Path, workers: int) -> None:
 
 
 def test_of_test_images_the_middle_is_taken() -> None:
-    # The shorter side, 40, becomes 16 * 256 / 224 = 18.29, so 18; the longer 80 * 18 / 40 = 36.
-    # The middle 16 columns of 36 are 10 to 25: all of the right half from 18 on are white.
-    picture = np.zeros((40, 80, 3), np.uint8)
-    picture[:, 40:] = 255
-    cropped = np.asarray(CenterCrop(16)(Image.fromarray(picture)))
-    assert cropped.shape == (16, 16, 3)
-    assert (cropped[:, :7] == 0).all() and (cropped[:, 9:] == 255).all()
+    # The shorter side becomes 56 * 256 / 224 = 64: this picture stays as it is. The middle 56 of 64
+    # rows are 4 to 59, of 128 columns 36 to 91.
+    rows, columns = np.mgrid[:64, :128].astype(np.uint8)
+    picture = np.stack([rows, columns, rows], 2)
+    cropped = np.asarray(CenterCrop(56)(Image.fromarray(picture)))
+    assert cropped.shape == (56, 56, 3)
+    assert cropped[:, 0, 0].tolist() == [*range(4, 60)]
+    assert cropped[0, :, 1].tolist() == [*range(36, 92)]
+
+
+def gradients(root: Path) -> Path:
+    """Two classes of four training images and one of validation, 64x128: red the row, green the
+    column; no JPEG, which would blur them."""
+    rows, columns = np.mgrid[:64, :128].astype(np.uint8)
+    picture = Image.fromarray(np.stack([rows, columns, rows], 2))
+    for name in ("n01440764", "n01443537"):
+        for part, count in (("train", 4), ("val", 1)):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                picture.save(root / part / name / f"{number}.png")
+    return root
+
+
+def pixels(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Of normalised images, by the mean and deviation of torchvision's documentation."""
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    return (batch[0] * deviation + mean) * 255
+
+
+def cropped(folder: Path, workers: int) -> AugmentedData:
+    data = load("imagenet", 56, data_dir=folder, loading=Loading(2, workers, seed=3))
+    return augmented(data, Augmentation(["random-resized-crop"]))
+
+
+def epochs(data: AugmentedData, count: int) -> list[list[torch.Tensor]]:
+    order = torch.Generator()
+    return [[x for x, _ in data.epoch(2, order)] for _ in range(count)]
+
+
+def test_training_images_are_cropped_at_random_only_where_the_augmentation_says_so(
+    tmp_path: Path,
+) -> None:
+    gradients(tmp_path / "imagenet")
+    data = load("imagenet", 56, data_dir=tmp_path, loading=Loading(2))
+    for part in (data.epoch(2, torch.Generator()), data.test(2), cropped(tmp_path, 0).test(2)):
+        found = pixels(next(part))
+        assert torch.allclose(found[:, 0, :, 0], torch.arange(4.0, 60).expand(2, -1), atol=1e-3)
+        assert torch.allclose(found[:, 1, 0], torch.arange(36.0, 92).expand(2, -1), atol=1e-3)
+    for batch in cropped(tmp_path, 0).epoch(2, torch.Generator()):
+        red, green = pixels(batch)[0, :2]
+        # Of a part of h x w pixels, 56x56 are made: 53 h / 56 between rows 1 and 54.
+        height, width = 56 / 53 * (red[54, 9] - red[1, 9]), 56 / 53 * (green[9, 54] - green[9, 1])
+        assert 0.07 < height * width / (64 * 128) < 0.8  # all of a square of 64x64 is half of it
+        assert 0.7 < width / height < 1.4
+
+
+def test_workers_alter_neither_the_order_nor_the_parts(tmp_path: Path) -> None:
+    gradients(tmp_path / "imagenet")
+    here = cropped(tmp_path, 0)
+    torch.manual_seed(5)  # torch's own generator says nothing
+    first, second = epochs(here, 2)
+    assert not any(torch.equal(a, b) for a in first for b in second)
+    there = cropped(tmp_path, 2)
+    for a, b in zip((*first, *second), (x for e in epochs(there, 2) for x in e), strict=True):
+        assert torch.equal(a, b)
+    states = [[g.get_state() for g in data.generators] for data in (here, there)]
+    for a, b in zip(*states, strict=True):
+        assert torch.equal(a, b)  # so what is resumed goes on alike
+
+
+def test_a_random_resized_crop_is_refused_where_no_files_are_read(tmp_path: Path) -> None:
+    digits = load("digits")
+    crop = Augmentation(["random-resized-crop"])
+    with pytest.raises(snnprof.SnnprofError, match=r"these data are scikit-learn d.*: leave it"):
+        augmented(digits, crop)
+    with pytest.raises(snnprof.SnnprofError, match="these images are read already: give it first"):
+        crop(*digits.first(2))
+    gradients(tmp_path / "imagenet")
+    data = load("imagenet", 56, data_dir=tmp_path, loading=Loading(2))
+    with pytest.raises(snnprof.SnnprofError, match="before all other steps: give it once"):
+        augmented(data, Augmentation(["flip", "random-resized-crop"]))
 
 
 def test_random_parts_have_the_areas_and_ratios_of_their_bounds() -> None:
-    torch.manual_seed(0)
-    crop = RandomResizedCrop(8)
-    boxes = torch.tensor([crop._box(400, 300) for _ in range(2000)]).float()
+    generator, crop = np.random.default_rng(0), RandomResizedCrop()
+    boxes = torch.tensor([crop.part(400, 300, generator) for _ in range(2000)]).float()
     left, top, right, bottom = boxes.T
     assert left.min() >= 0 and top.min() >= 0 and right.max() <= 400 and bottom.max() <= 300
     share = (right - left) * (bottom - top) / (400 * 300)
