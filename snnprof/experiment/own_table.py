@@ -28,6 +28,7 @@ from snnprof.results import (
     ReportRow,
     StepProfile,
 )
+from snnprof.results.identity import likeness
 from snnprof.results.scaling import growth
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.spiking.neuron_equations import neuron_ops
@@ -57,6 +58,7 @@ def row(
     nops: int | None = None,
     seed: int | None = None,
     data: str | None = None,
+    image_size: int | None = None,
     energy: str | Sequence[str] = _ENERGY,
     baseline_of: str | None = None,
     **more: Cell,
@@ -77,6 +79,7 @@ def row(
             the model's neurons say of their last run (those of other libraries say nothing).
         seed: rows that differ in it alone are one line, with mean and deviation.
         data: what it was trained and counted on, in words.
+        image_size: of the data, in pixels.
         energy: a convention or several to price under, a column each.
         baseline_of: the name of the rows that this one, of a dense network, is held against: it is
             priced under ``dense`` too, and theirs are given relative to it.
@@ -120,6 +123,7 @@ def row(
         epochs=None,
         seed=_whole(name, "seed", seed),
         data=_words(name, "data", data),
+        image_size=_whole(name, "image_size", image_size, " of pixels"),
         baseline_of=_words(name, "baseline_of", baseline_of),
         more=_own_cells(name, more),
         modules=() if model is None else tuple(ModuleOutputs(model).rows(None, None, None)),
@@ -166,7 +170,7 @@ def report(rows: Sequence[ReportRow], *, notes: Sequence[str] = ()) -> Report:
         notes: sentences to print under the table, before ours.
 
     Raises:
-        SnnprofError: no rows, something that is no row, two rows of the same name.
+        SnnprofError: no rows, something that is no row, two rows that are one by all they say.
     """
     if isinstance(rows, Report | ReportRow) or not isinstance(rows, Sequence):
         raise SnnprofError(f"rows is a {type(rows).__name__}: give a list, [snnprof.row(...), ...]")
@@ -176,13 +180,7 @@ def report(rows: Sequence[ReportRow], *, notes: Sequence[str] = ()) -> Report:
         if not isinstance(one, ReportRow):
             way = "give its rows, *report.rows" if isinstance(one, Report) else "use snnprof.row"
             raise SnnprofError(f"rows[{place}] is a {type(one).__name__}, not a ReportRow: {way}")
-    (name, _), times = Counter((one.name, one.seed) for one in rows).most_common(1)[0]
-    if times > 1:
-        raise SnnprofError(
-            f"{times} rows are called {name!r}: give each a name of its own, the first argument of "
-            "snnprof.row, or a seed; of a finished row, dataclasses.replace(row, "
-            "model='another name')"
-        )
+    _check_told_apart(rows)
     if isinstance(notes, str):
         notes = (notes,)
     ordered = tuple(rows)
@@ -192,6 +190,18 @@ def report(rows: Sequence[ReportRow], *, notes: Sequence[str] = ()) -> Report:
         notes=(*notes, *_notes(ordered)),
         growth=tuple(growth(ordered)),
     )
+
+
+def _check_told_apart(rows: Sequence[ReportRow]) -> None:
+    """Raise SnnprofError for rows that nothing but their figures tells apart."""
+    found, times = Counter(map(likeness, rows)).most_common(1)[0]
+    if times > 1:
+        name = next(one.name for one in rows if likeness(one) == found)
+        raise SnnprofError(
+            f"{times} rows are called {name!r}: give each a name of its own, the first argument of "
+            "snnprof.row, or a seed; of a finished row, dataclasses.replace(row, "
+            "model='another name')"
+        )
 
 
 def _environment(rows: Sequence[ReportRow]) -> dict[str, str]:
@@ -291,8 +301,8 @@ def _own_cells(name: str, more: Mapping[str, object]) -> dict[str, Cell]:
     return cells
 
 
-def _of_energy(table: str) -> tuple[str, str]:
-    return f"energy_{table}_j", f"energy {table} (mJ)"
+def _of_energy(table: str) -> tuple[str, ...]:
+    return f"energy_{table}_j", f"energy_{table}", f"energy, {table}", f"energy {table}"
 
 
 def _plain(value: object) -> str | int | float | None:

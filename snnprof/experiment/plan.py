@@ -74,6 +74,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             checkpoint=settings.checkpoint,
             seed=settings.seed,
             data=settings.data_name,
+            image_size=settings.data.shape.get("image_size"),
         )
         yield TrainingRun(setup, row, (*notes, *_on_layout(settings, setup.layout_found, row)))
 
@@ -140,6 +141,7 @@ def _baseline_run(settings: Settings, baseline: Baseline, spiking: TrainingRun) 
         loss_name=setup.loss_name,
         seed=settings.seed,
         data=settings.data_name,
+        image_size=settings.data.shape.get("image_size"),
         baseline_of=name,
     )
     words = twin.words(spiking.timesteps) if twin else ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside
 from snnprof.render.number_format import relative
 from snnprof.results import EnergyResult, Report, ReportRow
+
+_ROUNDING = 1e-9  # by which a price per sample differs when other numbers of samples were counted
 
 
 def has_baseline(report: Report) -> bool:
@@ -24,7 +27,8 @@ def energy_ratio(row: ReportRow, report: Report, table: str) -> float | None:
 
     What papers of spiking networks give: both per sample, at 4.6 pJ per nominal MAC of the dense
     row (at the convention's own precision where it has one). Of several seeds each row is held
-    against its own. None without a dense row of the network, or without counts.
+    against its own. None without counts, without a dense row of the network on the same data, or
+    where several of other prices fit.
     """
     energy, dense_j = energy_under(row, table), _dense_j(row, report, table)
     return None if energy is None else relative(energy.total_j, dense_j)
@@ -41,26 +45,64 @@ def break_even(row: ReportRow, report: Report, table: str) -> float | None:
 
 
 def _dense_j(row: ReportRow, report: Report, table: str) -> float | None:
-    """Joules of the dense row beside this one; of its seed, where there is one."""
+    """Joules of the dense row beside this one; None where several of other prices may be it."""
+    fitting = _dense_beside(row, report, table)
+    return None if not fitting or _is_ambiguous(fitting) else fitting[0]
+
+
+def _dense_beside(row: ReportRow, report: Report, table: str) -> list[float]:
+    """Joules of the dense rows of this one's network, data and environment.
+
+    Those of its seed alone where there are any, and of these the ones whose columns of the user's
+    own say the same.
+    """
     name = row.model if row.baseline_of is None else row.baseline_of
-    alike = [
-        other
-        for other in report.rows
-        if other.baseline_of == name
-        and (other.data, other.environment) == (row.data, row.environment)
-        and energy_under(other, dense_beside(table)) is not None
+    found = [other for other in report.rows if other.baseline_of == name and _same(other, row)]
+    priced = [
+        (other, energy.total_j)
+        for other in found
+        if (energy := energy_under(other, dense_beside(table))) is not None
     ]
-    its_own = [other for other in alike if other.seed == row.seed]
-    found = next(iter(its_own or alike), None)
-    energy = None if found is None else energy_under(found, dense_beside(table))
-    return None if energy is None else energy.total_j
+    for of in (_seed, _own_words):
+        priced = [each for each in priced if of(each[0]) == of(row)] or priced
+    return [joules for _, joules in priced]
+
+
+def _same(one: ReportRow, other: ReportRow) -> bool:
+    """True where both saw the same data, and ran in the same environment."""
+    kept = [(row.data, row.image_size, row.environment) for row in (one, other)]
+    return kept[0] == kept[1]
+
+
+def _seed(row: ReportRow) -> int | None:
+    return row.seed
+
+
+def _own_words(row: ReportRow) -> dict[str, str]:
+    return {name: value for name, value in row.more.items() if isinstance(value, str)}
+
+
+def _is_ambiguous(joules: Sequence[float]) -> bool:
+    return not math.isclose(min(joules), max(joules), rel_tol=_ROUNDING)
 
 
 def baseline_notes(report: Report) -> Iterator[str]:
-    """What the ratio and the break-even are."""
-    if has_baseline(report):
+    """What the ratio and the break-even are, and which rows have none for too many dense ones."""
+    if not has_baseline(report):
+        return
+    yield (
+        "Ratio to dense: a row's energy over that of the dense row under convention dense, "
+        "every nominal MAC of it billed. Break-even: the firing rate at which both cost the "
+        "same, were all rates to change by one factor; above 100 %: cheaper at any rate."
+    )
+    unclear = dict.fromkeys(
+        row.name
+        for row in report.rows
+        for energy in row.energies
+        if (found := _dense_beside(row, report, energy.table)) and _is_ambiguous(found)
+    )
+    if unclear:
         yield (
-            "Ratio to dense: a row's energy over that of the dense row under convention dense, "
-            "every nominal MAC of it billed. Break-even: the firing rate at which both cost the "
-            "same, were all rates to change by one factor; above 100 %: cheaper at any rate."
+            f"No ratio to dense for {', '.join(unclear)}: several dense rows of other prices fit; "
+            "give the rows that belong together data, a seed, or words of a column alike."
         )

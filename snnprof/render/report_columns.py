@@ -30,6 +30,7 @@ from snnprof.render.quantities import (
 )
 from snnprof.render.table_lines import Rows
 from snnprof.results import Cell, Report, ReportRow
+from snnprof.results.identity import may_be_of_one_data
 
 HIGHER, LOWER = "higher", "lower"
 
@@ -153,6 +154,7 @@ _IDENTITY = (
     Column("timesteps", "T", lambda row: row.timesteps, WHOLE, folded=True),
     Column("seed", "seed", lambda row: None if row.seed is None else str(row.seed), folded=True),
     Column("data", "data", lambda row: row.data, folded=True),
+    Column("image_size", "image size", lambda row: row.image_size, WHOLE, folded=True),
 )
 _FIGURES = (
     Column("parameters", "parameters", lambda row: row.parameters, WHOLE, LOWER, folded=True),
@@ -177,9 +179,12 @@ _CONDITIONS = (
     Column("epochs", "epochs", lambda row: row.epochs, WHOLE, folded=True),
     Column("device", "device", lambda row: row.device, folded=True),
     Column("execution", "training step", lambda row: row.execution, folded=True),
+    Column("checkpoint", "checkpoint", lambda row: row.checkpoint, folded=True),
 )
 # Columns that are shown only where rows differ in them: the notes say what they are else.
-_WHERE_DIFFERENT = ("seed", "data", "layout", "loss", "batch", "epochs", "device")
+_WHERE_DIFFERENT = (
+    *("seed", "data", "image_size", "layout", "loss", "batch", "epochs", "device", "checkpoint"),
+)
 
 
 def _energies(report: Report) -> Iterator[Column]:
@@ -264,11 +269,16 @@ def _relative(report: Report, figure: str) -> Callable[[ReportRow], float | None
 def to_first(row: ReportRow, report: Report, figure: str) -> float | None:
     """A figure of a row, relative to that of the first row of the same conditions that has it.
 
+    Conditions are T, batch size, device, environment, and the data, as far as they are stated.
     Of several seeds each is held against its own, which ran beside it.
     None where other rows have it, but none that can be compared: 1.00x would look like them.
     """
     measured = [other for other in report.rows if getattr(other, figure) is not None]
-    alike = [other for other in measured if other.conditions == row.conditions]
+    alike = [
+        other
+        for other in measured
+        if other.conditions == row.conditions and may_be_of_one_data(other, row)
+    ]
     if not alike or (len(alike) == 1 and len(measured) > 1):
         return None
     its_own = [other for other in alike if row.seed is not None and other.seed == row.seed]

@@ -9,7 +9,7 @@ from snnprof.render.dense_comparison import baseline_notes
 from snnprof.render.energy_table import energy_notes
 from snnprof.render.number_format import ratio
 from snnprof.render.table import MIB, MILLI
-from snnprof.results import Growth, Report
+from snnprof.results import Growth, Report, ReportRow
 from snnprof.results.scaling import FLAT
 from snnprof.training.losses import loss_in_words
 
@@ -26,7 +26,9 @@ def growth_notes(growth: Sequence[Growth]) -> Iterator[str]:
 
 
 def _grown(found: Growth, alone: bool, unit: float, name: str) -> str:
-    named = (found.model, None if alone else found.neuron, found.weights, found.mode)
+    named = (
+        found.model, None if alone else found.neuron, found.weights, found.mode, found.conditions
+    )  # fmt: skip
     who = " ".join(part for part in named if part) or "all rows"
     first, last = found.timesteps[0], found.timesteps[-1]
     change = f"{ratio(found.ratio)} from T={first} to T={last}"
@@ -105,19 +107,32 @@ def _conditions(report: Report) -> Iterator[str]:
     """Rows that no ratio compares, and rows of which it is not known whether they are alike."""
     groups: dict[tuple[object, ...], list[str]] = {}
     profiled = [row for row in report.rows if row.profile is not None]
+    several_data = len({_data_of(row) for row in profiled if row.data is not None}) > 1
     for row in profiled:
-        groups.setdefault((row.samples_per_step, row.device), []).append(row.name)
+        data = _data_of(row) if several_data else None
+        groups.setdefault((row.samples_per_step, row.device, data), []).append(row.name)
     if len(groups) > 1:
         listed = "; ".join(
-            f"batch {'not stated' if batch is None else batch} on {device}: {', '.join(names)}"
-            for (batch, device), names in groups.items()
+            f"batch {'not stated' if batch is None else batch} on {device}"
+            f"{f', {data}' if data else ''}: {', '.join(_unique(iter(names)))}"
+            for (batch, device, data), names in groups.items()
         )
-        yield f"Ratios compare rows of the same batch size and device only. {listed}."
-    for what, figure in (("T", "timesteps"), ("Batch size", "samples_per_step")):
+        alike = "batch size, device and data" if several_data else "batch size and device"
+        yield f"Ratios compare rows of the same {alike} only. {listed}."
+    for what, figure in (
+        ("T", "timesteps"),
+        ("Batch size", "samples_per_step"),
+        *([("Data", "data")] if any(row.data is not None for row in profiled) else []),
+    ):
         unknown = [row.name for row in profiled if getattr(row, figure) is None]
-        if len(unknown) > 1:
+        if len(unknown) > 1 or (unknown and figure == "data"):
             names = ", ".join(unknown)
             yield f"{what} is not stated of {names}: their ratios take it to be the same."
+
+
+def _data_of(row: ReportRow) -> str:
+    size = "" if row.image_size is None else f" of {row.image_size} pixels"
+    return f"data {row.data or 'not stated'}{size}"
 
 
 def _profile_notes(report: Report) -> Iterator[str]:

@@ -10,11 +10,10 @@ from typing import Any
 from snnprof.render.figures import COLUMN_WIDTH, label
 from snnprof.render.table import MIB, MILLI
 from snnprof.results import Report, ReportRow, quartiles
-from snnprof.results.scaling import series
+from snnprof.results.scaling import series, series_names
 
 _MARKERS = "os^Dvpx*"
 _LETTERS = 64  # that fit in the width
-_MODE = (False, False, False, True, False, False)  # its place among the words of a series
 
 
 def is_over_time(report: Report) -> bool:
@@ -22,7 +21,7 @@ def is_over_time(report: Report) -> bool:
 
     A dense row at T = 1 beside spiking ones at T = 4 is no growth.
     """
-    lines = series(_drawn(report)).values()
+    lines = series(_drawn(report))
     return any(len({row.timesteps for row in rows}) > 1 for rows in lines)
 
 
@@ -35,7 +34,8 @@ def draw_scaling(report: Report, pyplot: Any) -> Any:
         2, 1, figsize=(COLUMN_WIDTH, 4.2), sharex=True, layout="constrained"
     )
     device = report.environment.get("device", "")
-    for place, (name, rows) in enumerate(_series(report).items()):
+    lines = series(_drawn(report))
+    for place, (name, rows) in enumerate(zip(series_names(lines), lines, strict=True)):
         style = {
             "marker": _MARKERS[place % len(_MARKERS)],
             "markersize": 3,
@@ -76,17 +76,3 @@ def _drawn(report: Report) -> list[ReportRow]:
     """The measured rows, T ascending; those of which T is not known have no place."""
     measured = [r for r in report.rows if r.profile is not None and r.timesteps is not None]
     return sorted(measured, key=lambda row: row.timesteps or 0)
-
-
-def _series(report: Report) -> dict[str, list[ReportRow]]:
-    """The measured rows of each line, named by what the lines differ in, and by the mode."""
-    found = series(_drawn(report))
-    differ = [len(set(values)) > 1 for values in zip(*found, strict=True)]
-    return {
-        ", ".join(
-            word
-            for word, shown, is_mode in zip(words, differ, _MODE, strict=True)
-            if word and (shown or is_mode)
-        ): rows
-        for words, rows in found.items()
-    }

@@ -7,25 +7,26 @@ from dataclasses import replace
 
 from snnprof.render.row_names import differing_names
 from snnprof.results import ReportRow
+from snnprof.results.identity import SEED, likeness
 
 EACH, MEAN = "each", "mean"
 Rows = Sequence[ReportRow]  # of one line: one, or those of several seeds
 
 
 def table_lines(rows: Rows, how: str = MEAN) -> list[Rows]:
-    """The rows of each line: those that differ in their seed alone are one.
+    """The rows of each line: those that are alike but for their seed are one.
 
-    With ``how="each"`` every row is a line. Numbers of the user's own are figures, and may
-    differ too; words say what a row is.
+    With ``how="each"`` every row is a line. A row that failed may lack what others of its line
+    have, and stands with them where it agrees in all that it says.
     """
+    alike = [likeness(row, SEED) for row in rows]
+    whole = dict.fromkeys(key for key, row in zip(alike, rows, strict=True) if not row.failure)
     lines: dict[tuple[object, ...], list[ReportRow]] = {}
-    for number, row in enumerate(rows):
-        alone = number if how == EACH or row.seed is None else None
-        where = tuple(sorted(row.environment.items()))
-        words = tuple(sorted((k, v) for k, v in row.more.items() if isinstance(v, str)))
-        key = (
-            row.name, row.data, row.epochs, row.samples_per_step, row.device, where, words, alone
-        )  # fmt: skip
+    for number, (row, likeness_of_row) in enumerate(zip(rows, alike, strict=True)):
+        of = likeness_of_row
+        if row.failure:
+            of = next((key for key in whole if of <= key), of)
+        key = of, number if how == EACH or row.seed is None else None
         of_line = lines.setdefault(key, [])
         if any(other.seed == row.seed for other in of_line):
             of_line = lines.setdefault((*key, number), [])

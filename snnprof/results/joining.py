@@ -17,8 +17,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 def merge(reports: Sequence[Report]) -> Report:
     """The rows of several reports in one, in their order.
 
-    Where their environments differ, each row keeps its own, and no ratio compares it with rows
-    of another.
+    Where their environments differ, each row keeps its own, and no ratio and no growth over T
+    joins it with rows of another.
 
     Raises:
         SnnprofError: no report, or two rows that are one and the same.
@@ -44,7 +44,7 @@ def merge(reports: Sequence[Report]) -> Report:
         rows=tuple(rows),
         environment=reports[0].environment if alike else dict(sorted(common)),
         notes=tuple(_folded(dict.fromkeys(notes), tuple({f"{row.name}:" for row in rows}))),
-        growth=tuple(growth(rows)) if alike else (),
+        growth=tuple(growth(rows)),
         interrupted=any(report.interrupted for report in reports),
     )
 

@@ -55,6 +55,8 @@ class ReportRow:
         environment: the machine and versions it was measured with, where the report joins
             rows of several.
         modules: of the model that was counted; empty where only its counts are known.
+        image_size: pixels of the data's images, as the model was given them; None where they are
+            no images, or that is not known.
     """
 
     model: str
@@ -88,6 +90,7 @@ class ReportRow:
     baseline_of: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     modules: tuple[ModuleRow, ...] = ()
+    image_size: int | None = None
 
     @property
     def name(self) -> str:
@@ -143,6 +146,7 @@ class Growth:
         ratio: value at the largest T / at the smallest.
         spread: largest value / smallest.
         model, weights: of the rows, where the report has several.
+        conditions: what else tells the rows from those of the others, in words.
     """
 
     neuron: str | None
@@ -156,6 +160,7 @@ class Growth:
     spread: float
     model: str | None = None
     weights: str | None = None
+    conditions: str | None = None
 
 
 @dataclass(frozen=True)

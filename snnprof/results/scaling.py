@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from snnprof.results.identity import SEED, TIMESTEPS, Likeness, likeness, told_apart
 from snnprof.results.report import Growth, ReportRow
 from snnprof.results.steps import quartiles
 
@@ -14,6 +15,9 @@ UNSTEADY = 1.5  # third quartile / first quartile; idle machines give 1.05
 _FEW = 4  # timed steps: of fewer, quartiles say nothing
 # Below this many numbers of time steps a line fits whatever there is.
 _LEAST_POINTS = 3
+# What the points of one line may differ in: how long it was trained changes no step's cost.
+_ALONG = (TIMESTEPS, SEED, "epochs", "checkpoint")
+_SAID_APART = ("model", "neuron", "weights", "mode")
 
 
 def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
@@ -21,17 +25,20 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
 
     A straight line by least squares, y = intercept + slope * T, and the ratio of the last to
     the first. T = 1 is left out where two others remain: it carries no state. Rows of another
-    batch size or device are no points of the same line, nor are times that say little; several
-    seeds at one T are one point, their median.
+    batch size, data, loss, device or environment are no points of the same line
+    (:func:`series`), nor are times that say little and peaks of 0, of a step that touched
+    nothing; several seeds at one T are one point, their median.
     """
     several = len({row.model for row in rows}) > 1
     several_weights = len({row.weights for row in rows}) > 1
-    for of_series in series(rows).values():
+    lines = series(rows)
+    conditions = told_apart([line[0] for line in lines], *_ALONG, *_SAID_APART)
+    for of_series, others in zip(lines, conditions, strict=True):
         first = of_series[0]
         for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
             steady = (row for row in of_series if quantity != "step_s" or is_steady(row.step_s))
             figures = ((row.timesteps, getattr(row, figure)) for row in steady)
-            points = _medians([(t, y) for t, y in figures if t is not None and y is not None])
+            points = _medians([(t, y) for t, y in figures if t is not None and y])
             found = fit(sorted(points))
             if found is not None:
                 values = [y for t, y in points if t in found[0]]
@@ -43,13 +50,14 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
                     spread=max(values) / min(values),
                     model=first.model if several else None,
                     weights=first.weights if several_weights else None,
+                    conditions=others or None,
                 )
 
 
 def is_steady(seconds: Sequence[float]) -> bool:
     """False where the quartiles are so far apart that the median says little."""
     found = quartiles(seconds)
-    return found is None or len(seconds) < _FEW or found[2] / found[0] <= UNSTEADY
+    return found is None or len(seconds) < _FEW or found[2] <= UNSTEADY * found[0]
 
 
 def _medians(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -60,15 +68,19 @@ def _medians(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [(t, statistics.median(values)) for t, values in found.items()]
 
 
-def series(rows: Sequence[ReportRow]) -> dict[tuple[str | None, ...], list[ReportRow]]:
-    """The rows that differ in T alone, by model, neuron, weights, mode, batch size and device."""
-    found: dict[tuple[str | None, ...], list[ReportRow]] = {}
+def series(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
+    """The rows that are alike but for T and the seed, and for how long they were trained."""
+    found: dict[Likeness, list[ReportRow]] = {}
     for row in rows:
-        batch = None if row.samples_per_step is None else f"batch {row.samples_per_step}"
-        found.setdefault(
-            (row.model, row.neuron, row.weights, row.mode, batch, row.device), []
-        ).append(row)
-    return found
+        found.setdefault(likeness(row, *_ALONG), []).append(row)
+    return [*found.values()]
+
+
+def series_names(lines: Sequence[Sequence[ReportRow]]) -> list[str]:
+    """What tells the lines of :func:`series` apart, the mode always among it."""
+    apart = told_apart([line[0] for line in lines], *_ALONG, "mode")
+    modes = [line[0].mode for line in lines]
+    return [", ".join(w for w in words if w) for words in zip(apart, modes, strict=True)]
 
 
 def fit(

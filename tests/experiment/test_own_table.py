@@ -110,6 +110,7 @@ def test_it_is_what_run_says_of_the_same_network(tmp_path: Path) -> None:
         "loss_name": None,
         "seed": None,
         "data": None,
+        "image_size": None,
         # Nothing ran in it here, so that no shape is known.
         "modules": tuple(replace(module, output_shape=None) for module in theirs.modules),
     }
@@ -226,6 +227,37 @@ def test_rows_of_several_seeds_are_one_line() -> None:
         snnprof.report([rows[0], rows[0]])
     with pytest.raises(snnprof.SnnprofError, match=r"seed=-1: give a whole number"):
         snnprof.row("a", seed=-1)
+
+
+def test_one_name_on_other_data_is_another_row() -> None:
+    first = snnprof.row("a", step=profile(), data="digits")
+    second = snnprof.row("a", step=profile(peak_bytes=2**30), data="imagenet", image_size=224)
+    report = snnprof.report([first, second])
+    assert [row.get("memory ratio") for row in cells(report)] == [None, None]
+    assert view(report).columns[:2] == ("data", "image size")
+    assert (
+        "Ratios compare rows of the same batch size, device and data only. batch 8 on cpu, data "
+        "digits: a stbp T4; batch 8 on cpu, data imagenet of 224 pixels: a stbp T4."
+    ) in view(report).notes
+    unsaid = snnprof.row("b", step=profile(peak_bytes=2**20))
+    both = snnprof.report([first, unsaid])
+    assert [row.get("memory ratio") for row in cells(both)] == ["1.00x", "0.50x"]
+    said = "Data is not stated of b stbp T4: their ratios take it to be the same."
+    assert said in view(both).notes
+    with pytest.raises(snnprof.SnnprofError, match="2 rows are called 'a stbp T4'"):
+        snnprof.report([first, first])
+
+
+def test_the_batch_in_files_is_that_of_the_table() -> None:
+    ran = snnprof.row("a", accuracy=0.5)
+    report = Report((replace(ran, batch_size=8),))
+    assert report.to_frame()["batch_size"].tolist() == [8]
+
+
+def test_a_step_that_touched_nothing_has_no_growth() -> None:
+    nothing = profile(peak_bytes=0)
+    rows = [snnprof.row("a", step=replace(nothing, timesteps=t)) for t in (2, 4)]
+    assert {each.quantity for each in snnprof.report(rows).growth} == {"step_s"}
 
 
 def test_latex_takes_words_as_they_are(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import snnprof
 from snnprof.core.errors import SnnprofError
+from snnprof.render.report_notes import growth_notes
 from snnprof.results import Comparison, CountResult, LayerCount, Report, ReportRow, StepProfile
 from snnprof.results.comparison import HIGHER, LOWER, NO_CHANGE
 
@@ -180,6 +181,25 @@ def test_merged_reports_of_two_machines() -> None:
         "CPU, two",
         "CPU, one",
     ]
+
+
+def test_growth_of_merged_reports() -> None:
+    def of(steps: int, peak: int) -> ReportRow:
+        return row(timesteps=steps, profile=replace(profile(peak=peak), timesteps=steps))
+
+    parts = [report(of(2, 1000)), report(of(4, 3000))]
+    (found,) = snnprof.merge(parts).growth
+    assert (found.ratio, found.conditions) == (3, None)
+    there = {"device": "CPU, two", "torch": "2.13.0"}
+    second = Report((of(2, 1000), of(4, 2000)), environment=there)
+    here, two = snnprof.merge([*parts, second]).growth  # no point of the one in the other's line
+    assert (here.ratio, two.ratio) == (3, 2)
+    assert (here.conditions, two.conditions) == ("device CPU, one", "device CPU, two")
+    (note,) = growth_notes([here, two])
+    assert note == (
+        "Peak memory over T: stbp device CPU, one: 3.00x from T=2 to T=4; stbp device CPU, two: "
+        "2.00x from T=2 to T=4."
+    )
 
 
 def test_merging_nothing_or_the_same_twice() -> None:

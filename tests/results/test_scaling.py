@@ -1,8 +1,56 @@
 """Straight lines over T, by hand."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from snnprof.results.scaling import fit
+from snnprof.results import ReportRow, StepProfile
+from snnprof.results.scaling import fit, growth, is_steady, series, series_names
+
+STEP = StepProfile("stbp", "cpu", 8, 4, (), (), (), (), 1000, None, 400, 600, 1, 1)
+
+
+def row(timesteps: int, peak: int, **given: Any) -> ReportRow:
+    step = replace(STEP, peak_bytes=peak, timesteps=timesteps)
+    return ReportRow("net", mode="stbp", timesteps=timesteps, profile=step, **given)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"data": "digits"}, "digits"),
+        ({"image_size": 16}, "16 pixels"),
+        ({"execution": "bf16"}, "bf16"),
+        ({"loss_name": "step"}, "loss step"),
+        ({"environment": {"torch": "2.14"}}, "torch 2.14"),
+        ({"layout": "inside"}, "inside"),
+        ({"more": {"size": "8x8"}}, "size 8x8"),
+    ],
+)
+def test_rows_that_differ_in_more_than_t_are_no_line(other: dict[str, Any], words: str) -> None:
+    assert [*growth([row(2, 100), row(4, 200, **other)])] == []
+    both = [row(2, 100), row(4, 200), row(2, 100, **other), row(4, 300, **other)]
+    plain, apart = growth(both)
+    assert (plain.ratio, apart.ratio) == (2, 3)
+    assert (plain.conditions, apart.conditions) == (None, words)
+    assert series_names(series(both)) == ["stbp", f"{words}, stbp"]
+
+
+def test_seeds_and_epochs_are_points_of_one_line() -> None:
+    rows = [row(2, 100, seed=0), row(2, 300, seed=1), row(4, 400, epochs=3, checkpoint="w.pt")]
+    (found,) = growth(rows)
+    assert found.ratio == 2  # 400 / the median of 100 and 300
+    assert found.conditions is None
+
+
+def test_a_step_that_touched_nothing_is_no_point() -> None:
+    assert [*growth([row(2, 0), row(4, 0)])] == []
+    assert [*growth([row(2, 0), row(4, 100)])] == []
+    (found,) = growth([row(2, 0), row(4, 100), row(8, 200)])
+    assert found.timesteps == (4, 8)
+    assert is_steady([0.0] * 4)
+    assert not is_steady([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])  # from 0 to 1
 
 
 def test_a_line_by_hand() -> None:

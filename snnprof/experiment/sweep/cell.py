@@ -88,6 +88,7 @@ class Cell:
             checkpoint=of["checkpoint"],
             seed=of["seed"],
             data=of["data"],
+            image_size=of["image_size"],
             failure=reason,
         )
 

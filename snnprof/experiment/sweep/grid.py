@@ -33,7 +33,7 @@ from snnprof.training.modes import find_mode
 
 # From the slowest to the fastest; other axes stand between variants and time steps.
 _FIRST, _LAST = ("model", "neuron", "weights"), ("timesteps", "mode", "seed")
-_IN_COLUMNS = {*_FIRST, *_LAST, "data", "epochs", "batch_size"}
+_IN_COLUMNS = {*_FIRST, *_LAST, "data", "epochs", "batch_size", "image_size"}
 # What the rows that are held against one dense row may differ in.
 _BESIDE_ONE_DENSE = {"neuron", "weights", "mode", "timesteps"}
 _SUFFIX = ".toml"
