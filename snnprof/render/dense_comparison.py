@@ -65,7 +65,7 @@ def _dense_beside(row: ReportRow, report: Report, table: str) -> list[float]:
     ]
     for of in (_seed, _own_words):
         priced = [each for each in priced if of(each[0]) == of(row)] or priced
-    return [joules for _, joules in priced]
+    return [joules for _, joules in priced if joules is not None]
 
 
 def _same(one: ReportRow, other: ReportRow) -> bool:
