@@ -3,6 +3,7 @@ r"""Tables in LaTeX, for a paper: booktabs' rules, siunitx' units."""
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 
 from snnprof.render.number_format import Figure
@@ -36,6 +37,9 @@ _UNITS = {
     "ms": r"\milli\second",
     "s": r"\second",
 }
+# Of a page in two columns, its text 16 cm wide, as of LaTeX's article; letters of its footnotes.
+_PAGE_PT, _LETTER_PT, _BETWEEN_PT = 455.0, 4.25, 5.0
+_LETTERS = 8  # that a heading may be wide over narrower cells
 _DIGITS = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?")  # what an S column lines up
 
 
@@ -44,9 +48,12 @@ def latex(result: object) -> str:
     """A tabular, with what it needs, its title and its notes as comments above it.
 
     Columns of numbers are siunitx' S columns, units stand in the header, and the best value of
-    a column is bold. Of times only the medians are shown.
+    a column is bold. Of times only the medians are shown. Columns that nobody asked for and that
+    a page in two columns has no room for are left out, and named in a comment.
     """
-    table = view(result)
+    whole = view(result)
+    table = _fitting(whole)
+    left_out = [heading for heading in whole.columns if heading not in table.columns]
     columns = [
         _column(table, place, cells) for place, cells in enumerate(zip(*table.rows, strict=True))
     ]
@@ -55,14 +62,15 @@ def latex(result: object) -> str:
     comments = (
         f"{table.title}; needs \\usepackage{{booktabs,siunitx}}",
         *([table.caption] if table.caption else []),
+        *([f"Left out, for the page: {', '.join(left_out)}"] if left_out else []),
         *table.notes,
         *table.explained,
     )
     body = [
-        r"\setlength{\tabcolsep}{3pt}",  # of the table environment that it stands in
+        r"\footnotesize\setlength{\tabcolsep}{2.5pt}",  # of the environment that it stands in
         r"\begin{tabular}{@{}" + kinds + "@{}}",
         r"\toprule",
-        *_header(table, kinds),
+        *_header(table),
         r"\midrule",
         *(" & ".join(line) + r" \\" for line in lines),
         r"\bottomrule",
@@ -71,20 +79,46 @@ def latex(result: object) -> str:
     return "\n".join((*(f"% {_one_line(note)}" for note in comments), *body)) + "\n"
 
 
-def _header(table: View, kinds: str) -> list[str]:
-    """The names, on two lines where they have several words, and the units under them."""
+def _header(table: View) -> list[str]:
+    """The names, on as many lines as they need to be no wider than their cells, and the units."""
     if not table.units:
         return [" & ".join(_braced(_escape(name)) for name in table.columns) + r" \\"]
-    parts = [name.rpartition(" ")[::2] for name in table.names or table.columns]
-    lines = (
-        list(zip(*parts, strict=True))
-        if any(first for first, _ in parts)
-        else [tuple(last for _, last in parts)]
-    )
+    names = [
+        textwrap.wrap(name, max(_LETTERS, width), break_long_words=False)
+        for name, width in zip(_names(table), _widths(table), strict=True)
+    ]
+    most = max(map(len, names))
+    lines = zip(*([""] * (most - len(parts)) + parts for parts in names), strict=True)
     rows = [" & ".join(_braced(_escape(part)) for part in line) + r" \\" for line in lines]
     if any(table.units):
         rows.append(" & ".join(_braced(_unit(symbol)) for symbol in table.units) + r" \\")
     return rows
+
+
+def _names(table: View) -> tuple[str, ...]:
+    return table.names or table.columns
+
+
+def _widths(table: View) -> list[int]:
+    """Letters of the widest cell of each column."""
+    return [max(map(_letters, cells)) for cells in zip(*table.rows, strict=True)]
+
+
+def _letters(cell: str) -> int:
+    if isinstance(cell, Figure):
+        return len(f"{cell.value} ± {cell.deviation}" if cell.deviation else cell.value)
+    return len(cell)
+
+
+def _fitting(table: View) -> View:
+    """The table without what a page in two columns has no room for, the least telling first."""
+    for count in range(len(table.spare) + 1):
+        fewer = table.without(table.spare[:count])
+        longest = [max(map(len, name.split())) for name in _names(fewer)]
+        letters = sum(map(max, _widths(fewer), longest))
+        if letters * _LETTER_PT + len(longest) * _BETWEEN_PT <= _PAGE_PT:
+            break
+    return fewer
 
 
 def _unit(symbol: str) -> str:

@@ -203,7 +203,7 @@ def _(result: Presented) -> View:
         units=tuple(symbols),
         names=tuple(column.short or column.heading for column in shown),
         best=frozenset(_best(shown, lines)),
-        spare=tuple(headings[place] for place in _spared(shown)),
+        spare=() if result.columns else tuple(headings[place] for place in _spared(shown)),
     )
 
 
@@ -251,7 +251,8 @@ def _on_columns(result: Presented) -> Iterator[str]:
             yield f"Not measured: {', '.join(missing)}."
 
 
-# What a narrow screen can do without, the first to go first.
+# What a narrow screen, or page, can do without, the first to go first; of a key that ends with _,
+# every column that begins so. The last are looked for in the file.
 _SPARED = (
     "execution",
     "paper_size",
@@ -261,22 +262,33 @@ _SPARED = (
     "sltt_memory",
     "parameters",
     "nops",
+    "break_even_",
     "size",
     "layout",
+    "loss",
     "inference",
     "firing_rate",
+    "energy_dense",
+    "step_time",
 )
 
 
 def _spared(columns: Sequence[Column]) -> Iterator[int]:
-    places = {column.key: place for place, column in enumerate(columns)}
-    yield from (places[key] for key in _SPARED if key in places)
+    for key in _SPARED:
+        for place, column in enumerate(columns):
+            if column.key == key or (key.endswith("_") and column.key.startswith(key)):
+                yield place
 
 
 def _best(columns: Sequence[Column], lines: Sequence[Rows]) -> Iterator[tuple[int, int]]:
-    """The best cell of each column, where lines differ in it."""
+    """The best cell of each column, where lines differ in it; a dense row does not compete."""
+    competing = {
+        n: line
+        for n, line in enumerate(lines)
+        if not any(row.baseline_of is not None for row in line)
+    }
     for place, column in enumerate(columns):
-        merits = {n: column.merit(line) for n, line in enumerate(lines)} if column.better else {}
+        merits = {n: column.merit(line) for n, line in competing.items()} if column.better else {}
         known = {number: merit for number, merit in merits.items() if merit is not None}
         if len(set(known.values())) > 1:
             pick = max if column.better == HIGHER else min
