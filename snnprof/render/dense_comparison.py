@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside
+from snnprof.core.errors import SnnprofError
+from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside, is_of_spikes
 from snnprof.render.number_format import relative
 from snnprof.results import EnergyResult, Report, ReportRow
 
@@ -64,3 +66,25 @@ def baseline_notes(report: Report) -> Iterator[str]:
             "every nominal MAC of it billed. Break-even: the firing rate at which both cost the "
             "same, were all rates to change by one factor; above 100 %: cheaper at any rate."
         )
+    yield from dict.fromkeys(_not_priced(report))
+
+
+def _not_priced(report: Report) -> Iterator[str]:
+    """Conventions of the rows beside a dense one that say nothing of it."""
+    for row in report.rows:
+        own = {energy.table for energy in row.energies}
+        beside = (other for other in report.rows if other.model == row.baseline_of)
+        tables = dict.fromkeys(e.table for o in beside if o.baseline_of is None for e in o.energies)
+        missing = [table for table in tables if table not in own and _is_of_spikes(table)]
+        if row.baseline_of is not None and own and missing:
+            yield (
+                f"{row.name}: not priced under {', '.join(missing)}, where real numbers would be "
+                "billed as spikes."
+            )
+
+
+def _is_of_spikes(table: str) -> bool:
+    """False of a convention that is not known here, of somebody's file."""
+    with suppress(SnnprofError):
+        return is_of_spikes(table)
+    return False
