@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 
 SUFFIX = ".toml"
 UNSTATED = "unstated"
@@ -88,8 +88,7 @@ def read_file(path: str | Path, shipped: Mapping[str, Constant]) -> list[PricedA
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no UTF-8
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"energy file {str(path)!r}: {why}") from error
+        raise SnnprofError(f"energy file {str(path)!r}: {reason_of(error)}") from error
     try:
         _, found = read(text, shipped)
     except SnnprofError as error:
