@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import click
 
 from snnprof.cli.options import (
-    TERMINAL,
     WHOLE_NUMBERS,
     OnceOnly,
     listed,
@@ -21,12 +19,11 @@ from snnprof.cli.options import (
     warnings_once,
     weights_option,
 )
-from snnprof.core.errors import SnnprofError
+from snnprof.cli.outputs import output_files, saving, write_and_show
 from snnprof.experiment.coherence_run import MODEL, NEURON, run_coherence
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.settings import BATCH_SIZE, LEARNING_RATE, Progress
 from snnprof.models import list_models
-from snnprof.render.output_files import check_output, save, write_each
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import CoherenceSweep
 from snnprof.spiking.neuron_registry import NEURONS
@@ -133,7 +130,7 @@ def coherence_command(
     from snnprof.render.terminal import ProgressBar, show_view
 
     find_builder(settings["model"])  # first: its module may register formats and the like
-    targets = [check_output(output) for output in outputs if output != TERMINAL]
+    files = output_files(outputs)
     scalars = None if folder is None else check_folder(folder)
     reserved = inspect.signature(run_coherence).parameters
     settings |= dict(parse_variant(text, reserved) for text in variants)
@@ -147,14 +144,14 @@ def coherence_command(
         sweep = run_coherence(
             progress=Progress(bar.expect, bar.step_done, tell, show_traceback), **settings
         )
-    # Before the tables: a reader such as head may close the pipe.
-    unsaved = write_each(partial(save, sweep, target) for target in targets)
-    if during_training:
-        click.echo()
-    for table in tables_by_time(sweep):
-        show_view(table)
-    if unsaved:
-        raise SnnprofError("; ".join(unsaved))
+
+    def show() -> None:
+        if during_training:
+            click.echo()
+        for table in tables_by_time(sweep):
+            show_view(table)
+
+    write_and_show(saving(sweep, files), show)
 
 
 def _teller(

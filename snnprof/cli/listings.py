@@ -80,7 +80,7 @@ def _prices(convention: Convention) -> Iterator[tuple[str, float]]:
 def _described(constant: Constant) -> str:
     """A constant on one line, with all that is known of it."""
     node = None if constant.node_nm is None else f"{constant.node_nm:g} nm"
-    facts = (node, constant.precision, constant.evidence, constant.scope)
+    facts = (node, constant.precision, constant.known_by, f"scope {constant.scope}")
     return (
         f"{constant.name}: {shown(constant.value_j)} per {constant.per} "
         f"({', '.join(fact for fact in facts if fact)}); leaves out: {constant.leaves_out}; "

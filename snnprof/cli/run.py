@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -14,7 +14,6 @@ import click
 from click.core import ParameterSource
 
 from snnprof.cli.options import (
-    TERMINAL,
     WHOLE_NUMBERS,
     OnceOnly,
     echo_line,
@@ -29,6 +28,7 @@ from snnprof.cli.options import (
     warnings_once,
     weights_option,
 )
+from snnprof.cli.outputs import Write, output_files, saving, write_and_show
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import joined_processes
@@ -45,7 +45,7 @@ from snnprof.experiment.settings import (
 )
 from snnprof.models import list_models
 from snnprof.profiling.step_memory import OutOfMemory
-from snnprof.render.output_files import check_output, save, write_each
+from snnprof.render.output_files import check_output, save
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import Layers, Report
 from snnprof.spiking.neuron_registry import NEURONS
@@ -240,7 +240,7 @@ def run_command(
     neurons, variants = settings.pop("neurons", neurons), settings.pop("variants", variants)
     for model in settings["model"]:
         find_builder(model)  # first: its module may register formats and the like
-    files = [check_output(output) for output in outputs if output != TERMINAL]
+    files = output_files(outputs)
     of_layers = None if layers is None else check_output(layers)
     settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
     settings["modes"] = settings["modes"] or None
@@ -253,12 +253,11 @@ def run_command(
         report = _run(settings, neurons, works and processes.first)
         if not processes.first:
             return
-        if taken is not None:
-            report = replace(report, notes=(*report.notes, taken))
-        unsaved = _write(report, table, files, of_layers, settings["trace"])
-        table.show(table.present(report))
-    if unsaved:
-        raise SnnprofError("; ".join(unsaved))
+    if taken is not None:
+        report = replace(report, notes=(*report.notes, taken))
+    shown = table.present(report)
+    writers = [*saving(shown, files), *_beside(report, of_layers, settings["trace"])]
+    write_and_show(writers, partial(table.show, shown))
     end(report)
 
 
@@ -360,30 +359,14 @@ def end(report: Report) -> None:
         sys.exit(1)
 
 
-def _write(
-    report: Report,
-    table: TableOptions,
-    files: Sequence[Path],
-    layers: Path | None,
-    trace: str | None,
-) -> list[str]:
-    """Write the files, before the table is shown: a reader such as head may close the pipe.
-
-    Returns:
-        What could not be written, and why.
-    """
+def _beside(report: Report, layers: Path | None, trace: str | None) -> Iterator[Write]:
+    """What writes the files that are asked for beside the table's."""
     from snnprof.render.tensorboard import write_scalars
 
-    writers = [partial(save, table.present(report), file) for file in files]
     if layers is not None:
-        writers.append(partial(_save_layers, report, layers))
+        yield partial(save, Layers(report), layers)
     if trace is not None:
-        writers.append(partial(write_scalars, report, Path(trace)))
-    return write_each(writers)
-
-
-def _save_layers(report: Report, path: Path) -> None:
-    save(Layers(report), path)
+        yield partial(write_scalars, report, Path(trace))
 
 
 def _batch_size(text: str | None) -> int | str | None:

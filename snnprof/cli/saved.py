@@ -10,13 +10,14 @@ from pathlib import Path
 
 import click
 
-from snnprof.cli.options import TERMINAL, OnceOnly, echo_line, outputs_option
+from snnprof.cli.options import OnceOnly, echo_line, outputs_option
+from snnprof.cli.outputs import output_files, saving, write_and_show
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
-from snnprof.render.output_files import check_output, load, save, write_each
+from snnprof.render.output_files import load
 from snnprof.results import Report, Result, compare, merge
 
 _PLAIN = TableOptions()
@@ -32,21 +33,21 @@ def show_command(file: str, outputs: tuple[str, ...], table: TableOptions) -> No
 
     FILE.json is of -o FILE.json, or of snnprof.save: a report, counts, energies, a profile, ...
     """
-    files = _checked(outputs)
+    files = output_files(outputs)
     _show(load(file), files, table)
 
 
 @click.command("merge", cls=OnceOnly)
-@click.argument("files", nargs=-1, required=True, metavar="FILE.json ...")
+@click.argument("named", nargs=-1, required=True, metavar="FILE.json ...")
 @table_options
 @outputs_option()
-def merge_command(files: tuple[str, ...], outputs: tuple[str, ...], table: TableOptions) -> None:
+def merge_command(named: tuple[str, ...], outputs: tuple[str, ...], table: TableOptions) -> None:
     """Put the rows of several saved reports into one table.
 
     Rows of other machines or versions keep theirs beside them, and no ratio compares them.
     """
-    written = _checked(outputs)
-    _show(merge([_report(file) for file in files]), written, table)
+    files = output_files(outputs)
+    _show(merge([_report(file) for file in named]), files, table)
 
 
 @click.command("price", cls=OnceOnly)
@@ -68,7 +69,7 @@ def price_command(
     table: TableOptions,
 ) -> None:
     """Price a saved report under other conventions, without running anything."""
-    written = _checked(outputs)
+    files = output_files(outputs)
     names = [name for given in energy for name in convention_names(given)]
     report = _report(file)
     if not any(row.counts for row in report.rows):
@@ -85,7 +86,7 @@ def price_command(
         )
         for row in report.rows
     )
-    _show(replace(report, rows=tuple(rows)), written, table)
+    _show(replace(report, rows=tuple(rows)), files, table)
 
 
 @click.command("compare", cls=OnceOnly)
@@ -107,10 +108,10 @@ def compare_command(base: str, new: str, limits: tuple[str, ...], outputs: tuple
     95th percentile: "no change" where the intervals overlap. Times of two machines are not
     compared.
     """
-    written = _checked(outputs)
+    files = output_files(outputs)
     found = compare(_report(base), _report(new))
     beyond = {limit: found.beyond(limit) for limit in limits}
-    _show(found, written)
+    _show(found, files)
     lines = [
         f"{limit}: {each.row}: {each.figure} {_percent(each.ratio)}"
         for limit, figures in beyond.items()
@@ -125,10 +126,6 @@ def _percent(ratio: float | None) -> str:
     return "from 0" if ratio is None else f"{100 * (ratio - 1):+.3g} %"
 
 
-def _checked(outputs: Sequence[str]) -> list[Path]:
-    return [check_output(output) for output in outputs if output != TERMINAL]
-
-
 def _report(file: str) -> Report:
     found = load(file)
     if not isinstance(found, Report):
@@ -140,11 +137,9 @@ def _report(file: str) -> Report:
 
 
 def _show(result: Result, files: Sequence[Path], table: TableOptions = _PLAIN) -> None:
-    """Write the files first: a reader such as head may close the pipe."""
-    if not isinstance(result, Report) and table.columns is not None:
-        raise SnnprofError(f"--columns is for reports; this is a {type(result).__name__}")
+    if not isinstance(result, Report) and (option := table.of_reports) is not None:
+        raise SnnprofError(
+            f"{option} is for reports; this is a {type(result).__name__}: leave it out"
+        )
     shown = table.present(result) if isinstance(result, Report) else result
-    unsaved = write_each([partial(save, shown, file) for file in files])
-    table.show(shown)
-    if unsaved:
-        raise SnnprofError("; ".join(unsaved))
+    write_and_show(saving(shown, files), partial(table.show, shown))

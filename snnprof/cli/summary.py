@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from snnprof.cli.options import (
-    TERMINAL,
     OnceOnly,
     energy_option,
     layout_option,
@@ -23,11 +21,12 @@ from snnprof.cli.options import (
     warnings_once,
     weights_option,
 )
+from snnprof.cli.outputs import output_files, saving, write_and_show
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.settings import NEURON
 from snnprof.experiment.summary import summary_by_name
 from snnprof.models import list_models
-from snnprof.render.output_files import check_output, load, save, write_each
+from snnprof.render.output_files import load
 from snnprof.render.output_formats import FORMATS
 from snnprof.results import ModelSummary, Report
 from snnprof.results.summary import DEPTH, counted_rows, summary_of_row
@@ -95,7 +94,7 @@ def summary_command(
       snnprof summary --model my_project.networks:build -o layers.svg
       snnprof summary report.json
     """
-    files = [check_output(output) for output in outputs if output != TERMINAL]
+    files = output_files(outputs)
     if file is None:
         given = dict(parse_variant(text, settings) for text in variants)
         with warnings_once():
@@ -108,7 +107,7 @@ def summary_command(
         raise SnnprofError(
             f"{file!r} has {len(shown)} rows, and a file holds one summary: leave out -o"
         )
-    _show(shown, files)
+    write_and_show(saving(shown[0], files), partial(_show, shown))
 
 
 def _saved(file: str, depth: int) -> list[ModelSummary]:
@@ -132,14 +131,10 @@ def _saved(file: str, depth: int) -> list[ModelSummary]:
     return [summary_of_row(row, depth) for row in counted_rows(found)]
 
 
-def _show(shown: Sequence[ModelSummary], files: Sequence[Path]) -> None:
-    """Write the files first: a reader such as head may close the pipe."""
+def _show(shown: Sequence[ModelSummary]) -> None:
     from snnprof.render.terminal import show
 
-    unsaved = write_each([partial(save, shown[0], file) for file in files])
     for place, summary in enumerate(shown):
         if place:
             click.echo()
         show(summary)
-    if unsaved:
-        raise SnnprofError("; ".join(unsaved))

@@ -7,14 +7,14 @@ from functools import partial
 
 import click
 
-from snnprof.cli.options import TERMINAL, OnceOnly, outputs_option, warnings_once
+from snnprof.cli.options import OnceOnly, outputs_option, warnings_once
+from snnprof.cli.outputs import output_files, saving, write_and_show
 from snnprof.cli.run import end
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.settings import Progress
 from snnprof.experiment.sweep import Grid, joined, read_grid, states, sweep
 from snnprof.experiment.sweep.cluster import EXECUTORS, LOCAL
-from snnprof.render.output_files import check_output, save, write_each
 
 
 @click.command("sweep", cls=OnceOnly)
@@ -65,14 +65,13 @@ def sweep_command(
       snnprof sweep grid.toml --show
     """
     from snnprof.render.terminal import ProgressBar
-    from snnprof.render.terminal import show as print_table
 
     if sum((dry_run, show, retry)) > 1:
         raise SnnprofError("--dry-run, --show, --retry: give one of them")
     if dry_run:
         _list(_grid(file, folder, executor, jobs))
         return
-    files = [check_output(output) for output in outputs if output != TERMINAL]
+    files = output_files(outputs)
     if show:
         report = joined(read_grid(file, folder))
     else:
@@ -81,10 +80,8 @@ def sweep_command(
             report = sweep(
                 file, folder=folder, jobs=jobs, executor=executor, retry=retry, progress=progress
             )
-    unsaved = write_each([partial(save, table.present(report), path) for path in files])
-    print_table(table.present(report), explain=table.explain)
-    if unsaved:
-        raise SnnprofError("; ".join(unsaved))
+    shown = table.present(report)
+    write_and_show(saving(shown, files), partial(table.show, shown))
     if not show:
         end(report)
 

@@ -37,6 +37,13 @@ class TableOptions:
     explain: bool = False
     format: str | None = None
 
+    @property
+    def of_reports(self) -> str | None:
+        """An option given here that only the table of a report has."""
+        if self.columns is not None:
+            return "--columns"
+        return None if self.rows == MEAN else f"--rows {self.rows}"
+
     def present(self, report: Report) -> Presented:
         """The report, to be shown so."""
         return Presented(report, self.columns, self.rows)
@@ -70,22 +77,22 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 
 
 def table_options(command: Command) -> Callable[..., Any]:
-    """``--columns``, ``--rows`` and ``--explain``, given to the command as ``table``."""
+    """``--columns``, ``--rows``, ``--explain``, ``--format``: the command's argument ``table``."""
 
     @click.option(
         "--columns",
         metavar="NAME,...",
         is_eager=True,
         callback=_columns,
-        help="Columns of the table, in this order; help lists them. [default: those that were "
-        "measured; what is alike in every row stands above]",
+        help="Columns of the table, in this order; help lists them. A .csv, .parquet or .json has "
+        "all. [default: those that were measured; what is alike in every row stands above]",
     )
     @click.option(
         "--rows",
         type=click.Choice((MEAN, EACH)),
         default=MEAN,
         show_default=True,
-        help="Of several seeds: mean and deviation, or each.",
+        help="Of several seeds: mean and deviation, or each. A .csv, .parquet or .json has each.",
     )
     @click.option("--explain", is_flag=True, help="Also say what the columns mean.")
     @click.option(

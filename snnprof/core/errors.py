@@ -22,3 +22,9 @@ def known(kind: str, name: str, names: Iterable[str]) -> SnnprofError:
     """The error for a name that is not in a registry, listing those that are."""
     listed = ", ".join(sorted(names))
     return SnnprofError(f"unknown {kind} {name!r}; known: {listed}")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be used: what the system says, without a number and the name again."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or str(error)

@@ -50,6 +50,16 @@ class Convention:
         return {} if self.stated is None else self.stated.constants
 
     @property
+    def cited(self) -> str:
+        """The source, and in few words how the constants are known: what a table's note says."""
+        known_by = {use: constant.known_by for use, constant in self.constants.items()}
+        if not known_by:
+            return self.source
+        alike = len(set(known_by.values())) == 1
+        each = [f"{use}: {how}" for use, how in known_by.items()]
+        return f"{self.source} ({known_by.popitem()[1] if alike else '; '.join(each)})"
+
+    @property
     def suited_to(self) -> str:
         """Which table it is for; empty where that was not said."""
         return "" if self.stated is None else self.stated.suited_to

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 
 SUFFIX = ".toml"
-ALL_IN = "all_in"  # the figure holds memory, neurons and all: nothing may be added to it
-_EVIDENCE = ("measured", "simulated", "assumed", "unstated")
-_SCOPE = ("per_op", ALL_IN)
+UNSTATED = "unstated"
+_PER_OP = "per_op"  # of any other scope memory and neurons are in the figure, or may be
+_EVIDENCE = ("measured", "simulated", "assumed", UNSTATED)
+_SCOPE = (_PER_OP, "all_in", UNSTATED)
 _BILLED_PER = {"mac": ("op",), "ac": ("op", "event"), "neuron": ("update",)}
 _PRICES = tuple(_BILLED_PER)
 _PER = ("op", "event", "update")
@@ -33,10 +34,11 @@ class Constant:
         value_j: joules per ``per``.
         per: "op", "event" or "update" (of a neuron).
         evidence: "measured", "simulated" or "assumed"; "unstated" where its source does not say.
-        scope: "per_op"; "all_in" where memory and neurons are in the figure, or may be.
+        scope: "per_op"; "all_in" where memory and neurons are in the figure; "unstated".
         leaves_out, source: printed with the convention.
         node_nm: technology, where it is stated.
         precision: "fp32", "int8", ...; None where it has none.
+        second_hand: read where others quote it, not in the source itself.
     """
 
     name: str
@@ -48,6 +50,13 @@ class Constant:
     source: str
     node_nm: float | None = None
     precision: str | None = None
+    second_hand: bool = False
+
+    @property
+    def known_by(self) -> str:
+        """``"simulated, quoted second-hand"``: how the figure is known."""
+        evidence = f"evidence {UNSTATED}" if self.evidence == UNSTATED else self.evidence
+        return f"{evidence}, quoted second-hand" if self.second_hand else evidence
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,7 @@ def read_file(path: str | Path, shipped: Mapping[str, Constant]) -> list[PricedA
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no UTF-8
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"energy file {str(path)!r}: {why}") from error
+        raise SnnprofError(f"energy file {str(path)!r}: {reason_of(error)}") from error
     try:
         _, found = read(text, shipped)
     except SnnprofError as error:
@@ -132,7 +140,7 @@ def _constant(name: str, row: Mapping[str, Any]) -> Constant:
     texts = ("per", "evidence", "scope", "leaves_out", "source", "precision")
     if "value" in row or not (units := [key for key in _UNITS if key in row]):
         raise SnnprofError(f"{where} has no value with its unit: one of {', '.join(_UNITS)}")
-    _only(row, (*_UNITS, *texts, "node_nm"), where)
+    _only(row, (*_UNITS, *texts, "node_nm", "second_hand"), where)
     if len(units) > 1:
         raise SnnprofError(f"{where} has both {units[0]} and {units[1]}: leave one out")
     return Constant(
@@ -145,6 +153,7 @@ def _constant(name: str, row: Mapping[str, Any]) -> Constant:
         source=_text(row, "source", where),
         node_nm=_number(row, "node_nm", where) if "node_nm" in row else None,
         precision=_text(row, "precision", where) if "precision" in row else None,
+        second_hand=_truth(row, "second_hand", where) if "second_hand" in row else False,
     )
 
 
@@ -155,11 +164,11 @@ def _convention(name: str, row: Mapping[str, Any], known: Mapping[str, Constant]
     texts = ("formula", "description", "leaves_out", "source", "suited_to")
     _only(row, (*_PRICES, *texts), where)
     constants = dict(_constants(row, known, where))
-    whole = [constant for constant in constants.values() if constant.scope == ALL_IN]
+    whole = [constant for constant in constants.values() if constant.scope != _PER_OP]
     if whole and "neuron" in constants:
         raise SnnprofError(
-            f"{where}: constant {whole[0].name!r} is {ALL_IN}: neurons are in it, and are not "
-            "billed again: leave 'neuron' out"
+            f"{where}: constant {whole[0].name!r} is of scope {whole[0].scope!r}: neurons are in "
+            "it, or may be, and are not billed again: leave 'neuron' out"
         )
     description = _text(row, "description", where)
     for key in _PRICES:
@@ -212,6 +221,10 @@ def _number(row: Mapping[str, Any], key: str, where: str, unit: float = 1.0) -> 
         return number and 0 < value < _LARGEST and value * unit > 0  # type: ignore[operator]
 
     return float(_checked(row, key, where, "a positive number", positive)) * unit
+
+
+def _truth(row: Mapping[str, Any], key: str, where: str) -> bool:
+    return bool(_checked(row, key, where, "true or false", lambda value: isinstance(value, bool)))
 
 
 def _one_of(row: Mapping[str, Any], key: str, values: tuple[str, ...], where: str) -> str:

@@ -133,7 +133,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
         rows=rows,
         total_j=sum(row.energy_j for row in rows) if rows else None,
         description=chosen.description,
-        source=chosen.source,
+        source=chosen.cited,
         leaves_out=chosen.leaves_out,
         not_billed=tuple(missing),
         not_counted=counts.not_counted,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from snnprof.core import strict_json
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.core.module_names import strip_wrappers
 from snnprof.experiment.safetensors_file import from_bytes, is_safetensors
 from snnprof.results.decoding import decode
@@ -134,8 +134,7 @@ def read_file(path: str | Path) -> tuple[object, Mapping[str, str]]:
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"checkpoint {str(path)!r}: {why}") from error
+        raise SnnprofError(f"checkpoint {str(path)!r}: {reason_of(error)}") from error
     if is_safetensors(content):
         try:
             return from_bytes(content)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from snnprof.core.atomic_files import check_writable
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.experiment.settings import Settings
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.profiling.memory_snapshot import dumped_when_out_of_memory, recorded_memory
@@ -29,14 +29,14 @@ def check_snapshot_folder(runs: Sequence[TrainingRun], settings: Settings) -> No
     try:
         folder.mkdir(exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"memory_snapshot {str(folder)!r}: {why}") from error
+        raise SnnprofError(f"memory_snapshot {str(folder)!r}: {reason_of(error)}") from error
     for run in runs:
-        check_writable(_file(folder, run))
+        check_writable(snapshot_file(folder, run, settings.seed))
 
 
-def _file(folder: Path, run: TrainingRun) -> Path:
-    return folder / f"{run.name.replace('/', '-')}.pickle"
+def snapshot_file(folder: Path, run: TrainingRun, seed: int) -> Path:
+    """The file of a row: ``vgg5 lif fp32 stbp T4 seed 0.pickle``."""
+    return folder / f"{run.name.replace('/', '-')} seed {seed}.pickle"
 
 
 def snapshots_when_out_of_memory(settings: Settings) -> AbstractContextManager[None]:
@@ -50,7 +50,8 @@ def record_snapshots(runs: Sequence[TrainingRun], settings: Settings) -> None:
     folder = settings.memory_snapshot
     for run in runs:
         if folder is not None and run.meter is not None:
-            step = partial(_record, run.meter, _file(folder, run), settings)
+            file = snapshot_file(folder, run, settings.seed)
+            step = partial(_record, run.meter, file, settings)
             if isinstance(done := attempt_all(step, settings.device), Failure):
                 run.notes.append(f"Memory snapshot of {run.name}: {done.reason}.")
 

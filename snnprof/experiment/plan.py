@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from snnprof.core.error_line import of_the_users
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import ALONE
-from snnprof.energy.dense_baseline import DENSE, is_of_spikes
+from snnprof.energy.dense_baseline import DENSE
 from snnprof.experiment.baseline import TIMESTEPS, Baseline
 from snnprof.experiment.checkpoint import load_checkpoint, saved_configuration
 from snnprof.experiment.settings import NEURON, WEIGHTS, Settings
@@ -169,12 +169,6 @@ def _on_baseline(settings: Settings, row: ReportRow, words: str) -> Iterator[str
         trained = "trained like the others" if settings.recipe.epochs else "untrained"
         afresh = "" if settings.checkpoint is None else ", its weights are not the checkpoint's"
         yield f"{row.name}: the same network with {words}; T = 1, {trained}{afresh}."
-    left_out = [name for name in settings.energy if is_of_spikes(name)]
-    if left_out:
-        yield (
-            f"{row.name}: not priced under {', '.join(left_out)}, where real numbers would be "
-            "billed as spikes."
-        )
 
 
 def _on_layout(settings: Settings, found: FoundLayout, row: ReportRow) -> Iterator[str]:

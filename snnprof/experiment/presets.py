@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.experiment.configuration_keys import KEYS, check_value, unknown_key
 
 BASE, SOURCES = "base", "sources"
@@ -110,5 +110,4 @@ def _table(name: str) -> tuple[dict[str, Any], str]:
     try:
         return tomllib.loads(Path(name).read_text("utf-8")), name
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML, a NUL in the name
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"preset {name!r}: {why}") from error
+        raise SnnprofError(f"preset {name!r}: {reason_of(error)}") from error

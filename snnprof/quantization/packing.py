@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from snnprof.core import strict_json
 from snnprof.core.atomic_files import write_whole
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.quantization.codecs import CODECS
 from snnprof.quantization.quantized_layers import latent_weight, quantised_layers, weights_of
 from snnprof.quantization.quantizers import Channels, Quantiser
@@ -115,8 +115,7 @@ class PackedWeights:
         try:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise SnnprofError(f"{path}: {why}") from error
+            raise SnnprofError(f"{path}: {reason_of(error)}") from error
         start = len(MAGIC) + _LENGTH_BYTES
         if not data.startswith((MAGIC, _WITHOUT_SUM)) or len(data) < start:
             raise SnnprofError(f"{path} is no file of packed weights, as pack(model).save writes")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
-from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside
+from snnprof.core.errors import SnnprofError
+from snnprof.energy.dense_baseline import DENSE, break_even_rate, dense_beside, is_of_spikes
 from snnprof.render.number_format import relative
 from snnprof.results import EnergyResult, Report, ReportRow
 
@@ -106,3 +108,25 @@ def baseline_notes(report: Report) -> Iterator[str]:
             f"No ratio to dense for {', '.join(unclear)}: several dense rows of other prices fit; "
             "give the rows that belong together data, a seed, or words of a column alike."
         )
+    yield from dict.fromkeys(_not_priced(report))
+
+
+def _not_priced(report: Report) -> Iterator[str]:
+    """Conventions of the rows beside a dense one that say nothing of it."""
+    for row in report.rows:
+        own = {energy.table for energy in row.energies}
+        beside = (other for other in report.rows if other.model == row.baseline_of)
+        tables = dict.fromkeys(e.table for o in beside if o.baseline_of is None for e in o.energies)
+        missing = [table for table in tables if table not in own and _is_of_spikes(table)]
+        if row.baseline_of is not None and own and missing:
+            yield (
+                f"{row.name}: not priced under {', '.join(missing)}, where real numbers would be "
+                "billed as spikes."
+            )
+
+
+def _is_of_spikes(table: str) -> bool:
+    """False of a convention that is not known here, of somebody's file."""
+    with suppress(SnnprofError):
+        return is_of_spikes(table)
+    return False

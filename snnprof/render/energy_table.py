@@ -40,5 +40,8 @@ def energy_notes(result: EnergyResult) -> Iterator[str]:
         f"Energy convention {result.table}: {result.description}. Leaves out: "
         f"{result.leaves_out}. Source: {result.source}."
     )
-    if result.not_billed:
-        yield f"Counted but not billed by {result.table}: {', '.join(result.not_billed)}."
+    left_out = ", ".join(result.not_billed)
+    if result.total_j is None:
+        yield f"No energy under {result.table}: it bills none of {left_out or 'no layers'}."
+    elif left_out:
+        yield f"Counted but not billed by {result.table}: {left_out}."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from snnprof.core.atomic_files import check_writable, write_whole
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.render.output_formats import format_of
 from snnprof.render.report_table import Presented
 from snnprof.results import Layers, Result
@@ -78,8 +78,7 @@ def load(path: str | Path) -> Result:
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no UTF-8
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"cannot read {str(path)!r}: {why}") from error
+        raise SnnprofError(f"cannot read {str(path)!r}: {reason_of(error)}") from error
     try:
         return from_json(text)
     except SnnprofError as error:

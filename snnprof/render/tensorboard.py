@@ -11,7 +11,7 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.render.coherence_table import summary
 from snnprof.results import CoherenceResult, CoherenceSweep, Report, ReportRow
 from snnprof.results.training import EpochRecord, TrainingHistory
@@ -27,7 +27,8 @@ def write_scalars(
     """Write figures for TensorBoard's scalars page; what was not measured is left out.
 
     A report makes one run per model, neuron, weights and mode, in a folder of that name in
-    ``folder``, with T as the step: a sweep over T is a curve, and two modes lie on one plot.
+    ``folder``, with T as the step: a sweep over T is a curve, and two modes lie on one plot. Data
+    and seeds make runs of their own where they differ.
     Coherence makes one run with T as the step; where a training was followed, one run per T with
     the epoch as the step. A training's epochs make one run, in ``folder`` itself. Scalars that
     this function wrote there before are replaced.
@@ -48,8 +49,7 @@ def write_scalars(
             (folder / name).mkdir(exist_ok=True)
             _write(points, folder / name)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"scalars folder {str(folder)!r}: {reason}") from error
+        raise SnnprofError(f"scalars folder {str(folder)!r}: {reason_of(error)}") from error
 
 
 def scalars(row: ReportRow) -> dict[str, float | None]:
@@ -73,7 +73,11 @@ def scalars(row: ReportRow) -> dict[str, float | None]:
 
 def run_name(row: ReportRow) -> str:
     """``"vgg5 lif fp32 stbp"``: the run's name in TensorBoard, and a folder's; T is its step."""
-    name = row.name.removesuffix(f" T{row.timesteps}").replace("/", "-")
+    return _as_folder(row.name.removesuffix(f" T{row.timesteps}"))
+
+
+def _as_folder(name: str) -> str:
+    name = name.replace("/", "-")
     return name.replace(".", "-") if name in (".", "..") else name
 
 
@@ -151,7 +155,14 @@ def _(sweep: CoherenceSweep) -> dict[str, Points]:
 def _(report: Report) -> dict[str, Points]:
     runs: dict[str, Points] = {}
     for row in sorted(report.rows, key=lambda row: row.timesteps or 0):
-        runs.setdefault(run_name(row), []).append((row.timesteps or 0, scalars(row)))
+        alike = [other for other in report.rows if run_name(other) == run_name(row)]
+        differing = [
+            f"{field} {getattr(row, field)}"
+            for field in ("data", "seed")
+            if len({getattr(other, field) for other in alike}) > 1
+        ]
+        points = runs.setdefault(_as_folder(" ".join((run_name(row), *differing))), [])
+        points.append((row.timesteps or 0, scalars(row)))
     return runs
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import snnprof
+from snnprof.cli import outputs
 from snnprof.cli.main import cli
 from snnprof.results import CountResult, LayerCount, Report, ReportRow
 
@@ -50,6 +51,42 @@ def test_show(saved: Path) -> None:
     assert "Training modes side by side" in shown.output
     assert (saved / "a.md").read_text().startswith("# Training modes side by side")
     assert "Synaptic operations" in command("show", saved / "counts.json").output
+
+
+@pytest.mark.parametrize("option", ["--rows each", "--columns synops"])
+def test_an_option_of_reports_is_not_ignored_elsewhere(saved: Path, option: str) -> None:
+    shown = command("show", saved / "counts.json", *option.split())
+    assert shown.exit_code == 2
+    named = option if option.startswith("--rows") else "--columns"
+    assert f"{named} is for reports; this is a CountResult: leave it out" in shown.output
+
+
+def test_columns_and_lines_are_of_the_table_and_a_csv_has_all(saved: Path) -> None:
+    two = replace(report(1000), rows=tuple(
+        replace(report(1000).rows[0], seed=seed) for seed in (0, 1)
+    ))  # fmt: skip
+    snnprof.save(two, saved / "two.json")
+    done = command("show", saved / "two.json", "--columns", "synops", "-o", saved / "two.csv")
+    assert done.exit_code == 0, done.output
+    heading, *lines = (saved / "two.csv").read_text().splitlines()
+    assert {"model", "seed", "energy_operands_j"} <= set(heading.split(","))
+    assert len(lines) == 2
+    assert "has all" in " ".join(command("show", "--help").output.split())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_table(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(result: object, path: Path) -> None:
+        raise snnprof.SnnprofError(f"output {str(path)!r}: no space left")
+
+    monkeypatch.setattr(outputs, "save", full)
+    files = [("-o", saved / name) for name in ("one.md", "two.md")]
+    done = command("show", saved / "a.json", *files[0], *files[1])
+    assert done.exit_code == 2
+    assert "Training modes side by side" in done.output
+    assert "one.md': no space left; output" in done.output
+    assert "two.md': no space left" in done.output
 
 
 def test_merge(saved: Path) -> None:

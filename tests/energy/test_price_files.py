@@ -13,12 +13,14 @@ import snnprof
 from snnprof.cli.main import cli
 from snnprof.core.errors import SnnprofError
 from snnprof.energy.conventions import (
+    CONSTANTS,
     CONVENTIONS,
     at_precision,
     convention_names,
     find_convention,
 )
 from snnprof.energy.pricing import price
+from snnprof.render.table import view
 from snnprof.results import CountResult, LayerCount
 from snnprof.results.counts import NeuronRate
 
@@ -91,6 +93,62 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     assert result.description == "exact events, 1.5 pJ a MAC, 0.25 pJ an update"
 
 
+# Of the page of constants, by hand: joules, node, evidence, scope, read second-hand. Adding and
+# multiplying in 45 nm is Horowitz's table; a multiply-accumulate is the sum of the two.
+PJ = 1e-12
+CHIPS = {
+    "event-loihi": (23.6 * PJ, None, "simulated", "per_op", True),
+    "update-loihi": (81 * PJ, None, "simulated", "per_op", True),
+    "event-truenorth": (26 * PJ, None, "unstated", "all_in", True),
+    "event-odin": (12.7 * PJ, 28, "measured", "unstated", True),
+    "event-spinnaker-survey": (45 * PJ, None, "unstated", "unstated", True),
+    "event-spinnaker2-survey": (10 * PJ, None, "unstated", "unstated", True),
+    "event-spinnaker-keras": (13.3e-9, None, "unstated", "per_op", False),
+    "update-spinnaker-keras": (26e-9, None, "unstated", "per_op", False),
+    "event-spinnaker2-keras": (450 * PJ, None, "unstated", "per_op", False),
+    "update-spinnaker2-keras": (2.19e-9, None, "unstated", "per_op", False),
+}
+ARITHMETIC_PJ = {
+    "ac-45nm-int8": 0.03,
+    "ac-45nm-int32": 0.1,
+    "ac-45nm-fp16": 0.4,
+    "ac-45nm-fp32": 0.9,
+    "mac-45nm-int8": 0.2 + 0.03,
+    "mac-45nm-int32": 3.1 + 0.1,
+    "mac-45nm-fp16": 1.1 + 0.4,
+    "mac-45nm-fp32": 3.7 + 0.9,
+}
+BY_HAND = CHIPS | {
+    name: (value * PJ, 45, "unstated", "per_op", True) for name, value in ARITHMETIC_PJ.items()
+}
+
+
+def test_every_constant_is_the_one_of_its_source() -> None:
+    assert CONSTANTS.keys() == BY_HAND.keys()
+    for name, (joules, *facts) in BY_HAND.items():
+        found = CONSTANTS[name]
+        assert found.value_j == pytest.approx(joules, rel=1e-12), name
+        assert [found.node_nm, found.evidence, found.scope, found.second_hand] == facts, name
+        kind, _, precision = name.partition("-")
+        assert found.per == {"event": "event", "update": "update"}.get(kind, "op"), name
+        assert found.precision == (precision.removeprefix("45nm-") if "45nm" in name else None)
+
+
+def test_a_table_says_where_a_price_is_from_and_how_it_is_known(tmp_path: Path) -> None:
+    price(COUNTS, written(tmp_path))
+    sources = {
+        "loihi": "Davies et al., Loihi, 2018, Table 2 (simulated, quoted second-hand)",
+        "odin": "Frenkel et al., ODIN (measured, quoted second-hand)",
+        "spinnaker": "KerasSpiking's table of devices (evidence unstated)",
+        "spikformer+int8": "Horowitz, ISSCC 2014 (evidence unstated, quoted second-hand)",
+        "ours-7nm": "our synthesis (mac: simulated; ac: evidence unstated, quoted second-hand; "
+        "neuron: assumed)",
+    }
+    for name, source in sources.items():
+        (note,) = (note for note in view(price(COUNTS, name)).notes if note.startswith("Energy"))
+        assert note.endswith(f"{source}."), note
+
+
 def test_updates_without_neurons_are_said() -> None:
     without = CountResult(COUNTS.rows, samples=2)
     assert price(without, "loihi").not_billed == ("updates of neurons (no neuron layer was seen)",)
@@ -124,7 +182,9 @@ def test_several_in_one_file(tmp_path: Path) -> None:
         ('mac = "mac-7nm"', 'mac = "mac-3nm"', "ours-7nm.mac: there is no constant 'mac-3nm'"),
         ('mac = "mac-7nm"', 'mul = "mac-7nm"', "ours-7nm has an unknown key 'mul'; known: mac"),
         ('suited_to = "our chip"', "suited_to = 3", "suited_to is 3: must be a text"),
-        ('ac = "ac-45nm-int8"', 'ac = "event-odin"', "'event-odin' is all_in: neurons are in it"),
+        ('ac = "ac-45nm-int8"', 'ac = "event-odin"', "'event-odin' is of scope 'unstated'"),
+        ('ac = "ac-45nm-int8"', 'ac = "event-truenorth"', "of scope 'all_in': neurons are in it"),
+        ("node_nm = 7", "second_hand = 1", "second_hand is 1: must be true or false"),
         ('per = "op"', 'per = "byte"', "per is 'byte': must be one of op, event, update"),
         ('per = "op"', 'per = "event"', "'mac-7nm' is per event, and 'mac' is billed per op: name"),
         ('per = "update"', 'per = "op"', "is per op, and 'neuron' is billed per update"),
@@ -209,7 +269,7 @@ def command(*arguments: Any) -> Any:
 def test_on_the_command_line(tmp_path: Path) -> None:
     listed = command("energy-tables", "loihi").output
     assert "loihi: event 23.6 pJ, neuron update 81 pJ" in listed
-    assert "event-loihi: 23.6 pJ per event (14 nm, simulated, per_op)" in listed
+    assert "23.6 pJ per event (simulated, quoted second-hand, scope per_op)" in listed
     assert "spinnaker: event 13.3 nJ, neuron update 26 nJ" in command("energy-tables").output
     assert "mac-7nm: 1.5 pJ per op (7 nm" in command("energy-tables", written(tmp_path)).output
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import snnprof
 from snnprof.core.errors import SnnprofError
+from snnprof.energy.pricing import price
 from snnprof.experiment.checkpoint import saved_configuration
 from snnprof.render.table import records, view
 from snnprof.results import Report, ReportRow
@@ -197,8 +198,21 @@ def test_saved_weights_name_no_neuron_and_no_mode(tmp_path: Path) -> None:
 def test_conventions_of_spikes_are_said_to_be_left_out() -> None:
     report = quick(energy=["spikformer", "operands"])
     assert [e.table for e in report.rows[-1].energies] == ["dense", "operands"]
-    (note,) = (note for note in report.notes if "not priced under" in note)
-    assert note.startswith("vgg5 relu fp32 dense T1: not priced under spikformer")
+    (note,) = (note for note in view(report).notes if "not priced under" in note)
+    assert note.startswith("vgg5 relu fp32 dense T1: not priced under spikformer, where")
+
+
+def test_after_other_prices_the_conventions_left_out_are_the_others(tmp_path: Path) -> None:
+    spiking, dense = counted_spiking(), counted_dense()
+    row = ReportRow("a", counts=spiking, energies=(price(spiking, "spikformer"),))
+    beside = ReportRow("a", mode="dense", counts=dense, baseline_of="a")
+    beside = replace(beside, energies=(price(dense, "dense"),))
+    snnprof.save(Report((row, beside)), tmp_path / "a.json")
+    for given, notes in (("odin", ["a dense: not priced under odin"]), ("operands", [])):
+        done = call("price", str(tmp_path / "a.json"), "--energy", given)
+        assert done.exit_code == 0, done.output
+        found = [line for line in done.output.splitlines() if "not priced under" in line]
+        assert [line.partition(",")[0].removeprefix("- ") for line in found] == notes
 
 
 def test_in_a_table_of_ones_own() -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from snnprof.core.errors import SnnprofError
+from snnprof.experiment.gpu_stages import record_snapshots
 from snnprof.profiling import memory_snapshot
 from snnprof.profiling.memory_snapshot import (
     check_cuda,
@@ -44,6 +46,21 @@ def test_a_snapshot_is_written_and_recording_ends(cuda: list[Any], tmp_path: Pat
         raise ZeroDivisionError
     assert (tmp_path / "b.pickle").exists()
     assert cuda[-1] == {"enabled": None}
+
+
+def test_every_seed_has_a_snapshot_of_its_own(cuda: list[Any], tmp_path: Path) -> None:
+    step: Any = SimpleNamespace(runner=SimpleNamespace(run=lambda x, y: None))
+    for seed in (0, 1):
+        run: Any = SimpleNamespace(name="vgg5 lif fp32 stbp T4", meter=step, notes=[])
+        settings: Any = SimpleNamespace(
+            memory_snapshot=tmp_path, seed=seed, batch=(1, 2), device=torch.device("cpu")
+        )
+        record_snapshots([run], settings)
+        assert run.notes == []
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "vgg5 lif fp32 stbp T4 seed 0.pickle",
+        "vgg5 lif fp32 stbp T4 seed 1.pickle",
+    ]
 
 
 def test_memory_that_runs_out_leaves_a_snapshot_each_time(cuda: list[Any], tmp_path: Path) -> None:

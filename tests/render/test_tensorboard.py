@@ -12,7 +12,7 @@ from tensorboard.util import tensor_util
 
 from snnprof.core.errors import SnnprofError
 from snnprof.render.tensorboard import run_name, write_scalars
-from snnprof.results import Report
+from snnprof.results import Report, ReportRow
 from snnprof.results.training import EpochRecord, TrainingHistory
 from tests.support.tensorboard import get, tensorboard
 
@@ -64,13 +64,33 @@ def test_a_report_is_a_run_per_mode(tmp_path: Path, report: Report) -> None:
         "cost/SOPs per sample": [(2, 250.0)],  # (400 + 100) / 2 samples, at T=2
         # Per sample: 200 MACs of the stem * 4.6 pJ + 50 ACs * 0.9 pJ
         "energy/operands, J per sample": [(2, pytest.approx(965e-12, rel=1e-7, abs=0))],
-        "energy/hd-lif, J per sample": [(2, 0.0)],  # a stem and a linear layer are not billed
+        # No energy of hd-lif: it bills neither a stem nor a linear layer.
         "cost/neuron operations per sample": [(2, 60.0)],
         "cost/firing rate": [(2, pytest.approx(0.3, rel=1e-7))],
         "training/step time, s (median)": [(2, pytest.approx(0.02, rel=1e-7))],
         "training/peak memory, bytes": [(2, 2.0**21)],
         "training/accuracy": [(2, 0.5)],
         "training/loss": [(2, 0.125)],
+    }
+
+
+def test_every_seed_is_a_run_with_one_value_at_a_step(tmp_path: Path) -> None:
+    rows = [
+        ReportRow("vgg5", mode=mode, timesteps=2, seed=seed, data=data, accuracy=share)
+        for mode, seed, data, share in (
+            ("stbp", 0, "digits", 0.5),
+            ("stbp", 1, "digits", 0.25),
+            ("online", 0, "digits", 0.125),
+            ("online", 0, "a/b", 0.75),
+        )
+    ]
+    write_scalars(Report(tuple(rows)), tmp_path)
+    found = {folder.name: read(folder)["training/accuracy"] for folder in tmp_path.iterdir()}
+    assert found == {
+        "vgg5 stbp seed 0": [(2, 0.5)],
+        "vgg5 stbp seed 1": [(2, 0.25)],
+        "vgg5 online data digits": [(2, 0.125)],
+        "vgg5 online data a-b": [(2, 0.75)],
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snnprof.core.environment import choose_device
-from snnprof.core.errors import SnnprofError, known
+from snnprof.core.errors import SnnprofError, known, reason_of
 from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.experiment.baseline import find_twin
 from snnprof.experiment.model_source import find_builder
@@ -97,8 +97,7 @@ def _read(path: Path, where: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         # ValueError: no TOML, no UTF-8, a NUL in the name
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise SnnprofError(f"{where}: {why}") from error
+        raise SnnprofError(f"{where}: {reason_of(error)}") from error
 
 
 def _check_variants(where: str, variants: Mapping[str, Any]) -> None:

@@ -233,6 +233,10 @@ def test_settings_without_a_column_get_one_and_are_no_seeds(submitit: Submitit) 
     assert "1 of 4 rows are still to come: vgg5-lif-fp32-stbp-T1-seed1-" in shown.output
     lines = Path("t.csv").read_text().splitlines()
     assert [line.split(",")[-1] for line in lines] == ["option repeats", "1", "2", "2"]
+    printed = CliRunner().invoke(
+        cli, ["sweep", "grid.toml", "--folder", "rows", "--show", "--format", "csv"]
+    )
+    assert printed.output == Path("t.csv").read_text()
     table = CliRunner().invoke(
         cli, ["sweep", "grid.toml", "--folder", "rows", "--show", "-ot.md", "--columns=seed"]
     )
