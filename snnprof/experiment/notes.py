@@ -149,7 +149,7 @@ def _unsteady(rows: Sequence[ReportRow]) -> Iterator[str]:
         found = quartiles(row.step_s)
         if found is not None and not is_steady(row.step_s):
             first, _, third = found
-            apart[row.name] = third / first
+            apart[row.name] = third / first if first else math.inf
     unsteady = [*apart]
     if unsteady:
         yield (

@@ -145,7 +145,7 @@ def run(
         nvtx: run a few steps of every row with NVTX ranges, for nsys profile, likewise.
         isolate: run each row in a process of its own.
         seed: of weights, batches and random data; or several, one after another: tables then
-            show mean and standard deviation.
+            show mean and sample standard deviation (n - 1).
         device: "auto", "cpu" or "cuda".
         strict: a row fails where a layer's input is not finite, instead of saying so.
         sync_bn: batch norms over the samples of all processes, under torchrun

@@ -28,7 +28,7 @@ _WHISKERS = {"elinewidth": 0.5}
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """What is drawn of one row, per sample; of several seeds, their mean and deviation.
+    """What is drawn of one row, per sample; of several seeds, mean and sample deviation (n - 1).
 
     Attributes:
         name: of the row.

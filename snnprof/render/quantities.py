@@ -35,17 +35,24 @@ class Quantity:
         fitting = [unit for unit in self.units if largest >= unit[0]]
         return fitting[-1] if fitting else self.units[0]
 
-    def cell(self, values: Sequence[float], factor: float = 1.0) -> str:
-        """A value; of several (a row's seeds) the mean and the standard deviation."""
+    def cell(self, values: Sequence[float], factor: float = 1.0, setting: bool = False) -> str:
+        """A value; of several (a row's seeds) the mean and the sample standard deviation (n - 1).
+
+        Args:
+            values: in base units.
+            factor: of the unit.
+            setting: they say what was run, and equal ones are said once; equal figures that were
+                measured have a deviation of 0.
+        """
         if not values:
             return ""
         scaled = [value / factor for value in values]
+        if len(scaled) == 1 or (setting and len({*scaled}) == 1):
+            return self._one(scaled[0])
         mean = statistics.fmean(scaled)
-        if len(scaled) == 1:
-            return self._one(scaled[0])
+        if not math.isfinite(mean):
+            return self._one(mean)
         deviation = statistics.stdev(scaled)
-        if not deviation:
-            return self._one(scaled[0])
         decimals = self._decimals(mean, deviation)
         shown, around = f"{mean:.{decimals}f}", f"{deviation:.{decimals}f}"
         return Figure(f"{shown}{self.sign} ± {around}", shown, around)
@@ -57,7 +64,7 @@ class Quantity:
         return f"{heading} ({symbol})" if symbol else heading, cells
 
     def _one(self, value: float) -> str:
-        if self.whole and value == int(value):
+        if self.whole and math.isfinite(value) and value == int(value):
             return Figure(f"{int(value):,}", str(int(value)))
         text = number(value) if self.decimals is None else f"{value:.{self.decimals}f}"
         return Figure(text + self.sign, text)
@@ -71,7 +78,7 @@ class Quantity:
             for digits, value in ((2, deviation), (4, mean))
             if value
         ]
-        return max(0, min(wanted))
+        return max(0, min(wanted, default=0))
 
 
 NUMBER = Quantity()

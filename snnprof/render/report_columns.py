@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +49,8 @@ class Column:
         quantity: of numbers; None for text.
         better: "higher" or "lower"; None where neither is.
         folded: said once above the table where it is the same in every row.
-        pooled: seeds are taken together: the largest, or all repetitions.
+        pool: makes one figure of all that a line's rows have; None for the mean of figures, and for
+            all repetitions together.
         short: heading for a narrow table.
     """
 
@@ -57,7 +60,7 @@ class Column:
     quantity: Quantity | None = None
     better: str | None = None
     folded: bool = False
-    pooled: bool = False
+    pool: Callable[[Sequence[Any]], float] | None = None
     short: str = ""
 
     def values(self, rows: Rows) -> list[Any]:
@@ -74,23 +77,39 @@ class Column:
         factor, symbol = quantity.unit([value for of_line in numbers for value in of_line])
         if self._repeated(lines):
             return symbol, [spread(of_line, factor) for of_line in numbers]
-        return symbol, [quantity.cell(of_line, factor) for of_line in numbers]
+        setting = self.is_setting(lines)
+        return symbol, [quantity.cell(of_line, factor, setting) for of_line in numbers]
 
     def merit(self, rows: Rows) -> float | None:
         """What lines are compared by: the mean, or the middle of the repetitions."""
-        numbers = sorted(self._numbers(rows)) if self.quantity is not None else []
+        numbers = self._numbers(rows) if self.quantity is not None else []
         if not numbers:
             return None
-        return numbers[len(numbers) // 2] if self._repeated([rows]) else sum(numbers) / len(numbers)
+        middle = statistics.median if self._repeated([rows]) else statistics.fmean
+        found = middle(numbers)
+        return found if math.isfinite(found) else None
+
+    def is_setting(self, lines: Sequence[Rows]) -> bool:
+        """True where the numbers say what was run, and were not measured.
+
+        So are those of the user's own that no seed changes.
+        """
+        if self.quantity is not _OWN:
+            return self.folded
+        return all(len({*self.values(rows)}) <= 1 for rows in lines)
 
     def _repeated(self, lines: Sequence[Rows]) -> bool:
+        if self.pool is not None:
+            return False
         return any(isinstance(value, tuple) for rows in lines for value in self.values(rows))
 
     def _numbers(self, rows: Rows) -> list[float]:
         values = self.values(rows)
+        if self.pool is not None:
+            return [self.pool(values)] if values else []
         if any(isinstance(value, tuple) for value in values):
             return [number for value in values for number in value]
-        return [max(values)] if self.pooled and values else values
+        return values
 
 
 def columns_of(report: Report) -> tuple[Column, ...]:
@@ -104,33 +123,32 @@ def columns_of(report: Report) -> tuple[Column, ...]:
         *_beside_dense(report),
         Column("nops", "NOPs", lambda row: row.neuron_ops, COUNT, LOWER, folded=True),
         Column(
-            "step_time", f"step time{at}", lambda row: row.step_s, SECONDS, LOWER, pooled=True,
+            "step_time", f"step time{at}", lambda row: row.step_s, SECONDS, LOWER,
             short="step time",
         ),
         Column("time_ratio", "time ratio", _relative(report, "step_median_s"), RATIO),
         Column(
             "peak_memory", f"peak memory{at}", lambda row: row.peak_bytes, MEMORY, LOWER,
-            pooled=True, short="peak memory",
+            pool=max, short="peak memory",
         ),
         Column("memory_ratio", "memory ratio", _relative(report, "peak_bytes"), RATIO),
         Column(
             "sltt_memory", "memory as SLTT's authors print it",
-            lambda row: row.profile and row.profile.sltt_authors_bytes, MEMORY, LOWER, pooled=True,
+            lambda row: row.profile and row.profile.sltt_authors_bytes, MEMORY, LOWER, pool=max,
             short="memory (SLTT)",
         ),
         Column(
             "hdlif_memory", "memory as HD-LIF's authors print it",
             lambda row: row.profile and row.profile.hdlif_authors_bytes, MEMORY, LOWER,
-            pooled=True, short="memory (HD-LIF)",
+            pool=max, short="memory (HD-LIF)",
         ),
         Column(
             "latency", f"latency{at}", lambda row: row.inference and row.inference.latency_s,
-            SECONDS, LOWER, pooled=True, short="latency",
+            SECONDS, LOWER, short="latency",
         ),
         Column(
-            "inference", "inference (samples/s)",
-            lambda row: row.inference and row.inference.samples_per_s, NUMBER, HIGHER,
-            short="samples/s",
+            "inference", "inference (samples/s)", _seconds_per_sample, NUMBER, HIGHER,
+            pool=_samples_per_s, short="samples/s",
         ),
         Column(
             "measured_energy", "measured energy, training", measured_j, JOULES, LOWER,
@@ -140,6 +158,19 @@ def columns_of(report: Report) -> tuple[Column, ...]:
         *(_own_column(name) for name in own_columns(report)),
         Column("failure", "failed", lambda row: "see below" if row.failure else None),
     )  # fmt: skip
+
+
+def _seconds_per_sample(row: ReportRow) -> tuple[float, ...] | None:
+    """Seconds per sample of every timed call; None where no time has passed."""
+    timed = row.inference
+    if timed is None or not timed.latency_median_s:
+        return None
+    return tuple(seconds / timed.batch_size for seconds in timed.latency_s)
+
+
+def _samples_per_s(seconds: Sequence[Sequence[float]]) -> float:
+    """Samples per second at the median of all calls: that of the latency beside it."""
+    return 1 / statistics.median(second for of_row in seconds for second in of_row)
 
 
 def _counted(figure: Callable[[Any], Any]) -> Callable[[ReportRow], Any]:
@@ -239,12 +270,13 @@ def _own_column(name: str) -> Column:
 class _Own(Quantity):
     """A user's own column: whole numbers and words as they are."""
 
-    def cell(self, values: Sequence[Any], factor: float = 1.0) -> str:
+    def cell(self, values: Sequence[Any], factor: float = 1.0, setting: bool = False) -> str:
         if any(isinstance(value, str) for value in values):
             return ", ".join(dict.fromkeys(map(str, values)))
-        if len(values) == 1 and isinstance(values[0], int):
+        alone = len(values) == 1 or (setting and len({*values}) == 1)
+        if alone and isinstance(values[0], int):
             return integer(values[0])
-        return super().cell(values, factor)
+        return super().cell(values, factor, setting)
 
 
 _OWN = _Own()

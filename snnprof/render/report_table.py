@@ -20,7 +20,7 @@ from snnprof.render.report_columns import (
 )
 from snnprof.render.report_notes import explanations, report_notes
 from snnprof.render.table import View, records, view
-from snnprof.render.table_lines import EACH, MEAN, Rows, table_lines
+from snnprof.render.table_lines import EACH, MEAN, Rows, line_names, table_lines
 from snnprof.results import InferenceProfile, Report, ReportRow, StepProfile, quartiles
 
 _UNIT = re.compile(r" \([^()]*\)$")
@@ -197,7 +197,12 @@ def _(result: Presented) -> View:
         title=f"{what} side by side (SOPs, NOPs and energy per sample)",
         columns=headings,
         rows=tuple(zip(*cells, strict=True)),
-        notes=(*_on_lines(lines), *_on_columns(result), *report_notes(report)),
+        notes=(
+            *_on_lines(lines),
+            *_on_missing_seeds(shown, lines),
+            *_on_columns(result),
+            *report_notes(report),
+        ),
         explained=tuple(explanations(report)),
         caption=_caption(folded, lines),
         units=tuple(symbols),
@@ -228,11 +233,28 @@ def _caption(folded: Sequence[Column], lines: Sequence[Rows]) -> str:
 def _on_lines(lines: Sequence[Rows]) -> Iterator[str]:
     several = [line for line in lines if len(line) > 1]
     if several:
-        seeds = dict.fromkeys(str(row.seed) for line in several for row in line)
+        seeds = [[str(row.seed) for row in line] for line in several]
+        listed = dict.fromkeys(f"seeds {', '.join(of)} (n = {len(of)})" for of in seeds)
         yield (
-            f"Mean ± standard deviation over seeds {', '.join(seeds)}; step times are the median "
-            "and quartiles of all their steps, peak memory is the largest."
+            f"Mean ± standard deviation over {' or '.join(listed)}, that of a sample: squares over "
+            "n - 1; step times are the median and quartiles of all their steps, peak memory is the "
+            "largest."
         )
+
+
+def _on_missing_seeds(columns: Sequence[Column], lines: Sequence[Rows]) -> Iterator[str]:
+    """Cells of fewer seeds than their line has, as where one failed."""
+    parts: dict[str, list[str]] = {}
+    for line, name in zip(lines, line_names(lines), strict=True):
+        for column in columns:
+            n = len(column.values(line)) if column.quantity is not None else 0
+            if 0 < n < len(line):
+                parts.setdefault(f"{n} of {len(line)} of {name}", []).append(
+                    column.short or column.heading
+                )
+    if parts:
+        said = (f"{seeds}: {', '.join(names)}" for seeds, names in parts.items())
+        yield f"Not of all seeds: {'; '.join(said)}."
 
 
 _MEASURED = ("accuracy", "firing_rate", "synops", "step_time", "peak_memory")

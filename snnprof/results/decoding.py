@@ -9,6 +9,12 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 _WORDS = ("nan", "inf", "-inf")  # numbers that JSON cannot hold
+_NUMBER = "number"
+
+
+def not_finite(value: float) -> dict[str, str]:
+    """NaN or infinity as JSON can hold it, and as no text looks: ``{"number": "nan"}``."""
+    return {_NUMBER: str(value)}
 
 
 def decode(expected: Any, value: Any, where: str) -> Any:
@@ -60,6 +66,8 @@ def _may_lack(field: dataclasses.Field[Any]) -> bool:
 
 def _union(expected: Any, value: Any, where: str) -> Any:
     kinds = [kind for kind in get_args(expected) if kind is not types.NoneType]
+    if float in kinds:
+        value = _as_number(value)
     if value is None and len(kinds) < len(get_args(expected)):
         return None
     if len(kinds) == 1:
@@ -67,6 +75,12 @@ def _union(expected: Any, value: Any, where: str) -> Any:
     words = " or ".join(_LEAVES[kind][0] for kind in kinds)
     _check(any(_LEAVES[kind][1](value) for kind in kinds), value, words, where)
     return value
+
+
+def _as_number(value: Any) -> Any:
+    """The number that :func:`not_finite` wrote; anything else as it is."""
+    is_one = isinstance(value, dict) and [*value] == [_NUMBER] and value[_NUMBER] in _WORDS
+    return float(value[_NUMBER]) if is_one else value
 
 
 def _tuple(expected: Any, value: Any, where: str) -> tuple[Any, ...]:
@@ -90,6 +104,8 @@ def _dict(expected: Any, value: Any, where: str) -> dict[str, Any]:
 
 def _leaf(expected: Any, value: Any, where: str) -> Any:
     words, fits = _LEAVES[expected]
+    if expected is float:
+        value = _as_number(value)
     _check(fits(value), value, words, where)
     return float(value) if expected is float and isinstance(value, str) else value
 
@@ -101,12 +117,21 @@ def _check(fits: bool, value: Any, words: str, where: str) -> None:
 
 
 def _is_text(value: Any) -> bool:
-    """True for text that a file can hold: no half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    """True for text that a file can hold, or that names a file: no half of a surrogate pair.
+
+    Python has the bytes of a file's name that are no UTF-8 as U+DC80 to U+DCFF (PEP 383).
+    """
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, str):
+    if isinstance(value, str):  # as files of before had it
         return value in _WORDS
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from snnprof.core.errors import SnnprofError
+from snnprof.results.identity import without_seed
 from snnprof.results.report import Report, ReportRow
 from snnprof.results.scaling import growth
 
-_MORE = " (Others like it differ in their numbers.)"
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+_MORE = " (Others like it differ in seeds or times alone.)"
+_TIME = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?(?= (?:ms|s|times)\b)")
 
 
 def merge(reports: Sequence[Report]) -> Report:
@@ -50,12 +51,15 @@ def merge(reports: Sequence[Report]) -> Report:
 
 
 def _folded(notes: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
-    """The notes, those that differ in their numbers alone as one; not what is said of one row."""
+    """The notes, those that differ in seeds and times alone as one; not what is said of one row.
+
+    Another learning rate or checkpoint is another sentence: it may stand nowhere else.
+    """
     alike: dict[str, list[str]] = {}
     folded: set[str] = set()
     for note in notes:
         plain = note.removesuffix(_MORE)
-        key = note if note.startswith(names) else _NUMBER.sub("#", plain)
+        key = note if note.startswith(names) else _TIME.sub("*", without_seed(plain))
         alike.setdefault(key, []).append(plain)
         folded |= {key} if plain != note else set()
     for key, (first, *others) in alike.items():

@@ -14,7 +14,7 @@ from snnprof.results import (
     SCHEMA_VERSION,
     Result,
 )
-from snnprof.results.decoding import decode
+from snnprof.results.decoding import decode, not_finite
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Result)}
 _SCHEMA, _KIND, _RESULT, _SUM = "snnprof_schema", "kind", "result", "crc32"
@@ -31,12 +31,12 @@ def to_json(result: Result) -> str:
 
 
 def _strict(value: Any) -> Any:
-    """The same with infinity and NaN, which are no JSON, as words."""
+    """The same with infinity and NaN, which are no JSON, as ``{"number": "nan"}``."""
     if isinstance(value, dict):
         return {name: _strict(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return not_finite(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _checksum(document: dict[str, Any]) -> str:

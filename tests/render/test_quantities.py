@@ -1,8 +1,20 @@
 """Cells and units of a column."""
 
+import math
+
 import pytest
 
-from snnprof.render.quantities import COUNT, JOULES, MEMORY, RATIO, SECONDS, SHARE, WHOLE, Quantity
+from snnprof.render.quantities import (
+    COUNT,
+    JOULES,
+    MEMORY,
+    NUMBER,
+    RATIO,
+    SECONDS,
+    SHARE,
+    WHOLE,
+    Quantity,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +50,20 @@ def test_units(quantity: Quantity, values: list[float], symbol: str) -> None:
         (COUNT, [3.2122, 3.2432, 3.2742], 1, "3.243 ± 0.031"),
         (SHARE, [0.90, 0.92], 0.01, "91.00 ± 1.41"),  # sqrt(2)
         (RATIO, [1.0, 2.0], 1, "1.50x ± 0.71"),
-        (COUNT, [5.0, 5.0], 1, "5.000"),  # no deviation to show
+        (COUNT, [5.0, 5.0], 1, "5.000 ± 0.000"),  # measured twice: that they are equal is said
+        (SHARE, [0.9917, 0.9917], 0.01, "99.17 ± 0.00"),
+        (COUNT, [0.0, 0.0], 1, "0 ± 0"),
         (COUNT, [], 1, ""),
+        (NUMBER, [math.nan, 1.0], 1, "nan"),
+        (NUMBER, [math.inf, 1.0], 1, "inf"),
+        (WHOLE, [math.nan], 1, "nan"),
     ],
 )
 def test_cells(quantity: Quantity, values: list[float], factor: float, cell: str) -> None:
     assert quantity.cell(values, factor) == cell
+
+
+def test_settings_that_are_equal_are_said_once() -> None:
+    assert WHOLE.cell([289482, 289482], setting=True) == "289,482"
+    assert WHOLE.cell([4, 6], setting=True) == "5.0 ± 1.4"  # sqrt(2)
+    assert COUNT.cell([5.0, 5.0], setting=True) == "5.000"

@@ -217,8 +217,45 @@ def test_notes_of_seeds_that_differ_in_numbers_are_one() -> None:
     merged = snnprof.merge(reports)
     assert snnprof.merge([merged, report(row(seed=3))]).notes == merged.notes  # folded once
     assert merged.notes == (
-        "Training: epochs 3, seed 0. (Others like it differ in their numbers.)",
+        "Training: epochs 3, seed 0. (Others like it differ in seeds or times alone.)",
         "net stbp T4: 0 of 5.",  # of a row: each is told
         "net stbp T4: 1 of 5.",
         "net stbp T4: 2 of 5.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            "SGD, learning rate 0.1, weight decay 0.0005.",
+            "SGD, learning rate 0.001, weight decay 0.1.",
+        ),
+        ("Weights loaded from ckpt1.pt.", "Weights loaded from ckpt2.pt."),
+        ("Data: random images of 3x8x8, seed 0.", "Data: random images of 3x16x16, seed 1."),
+    ],
+)
+def test_notes_that_differ_in_a_setting_are_both_told(first: str, second: str) -> None:
+    reports = [report(row(seed=n), notes=(note,)) for n, note in enumerate((first, second))]
+    assert snnprof.merge(reports).notes == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            "Loading a batch took 0.0862 ms (median), for all.",
+            "Loading a batch took 1e-05 ms (median), for all.",
+        ),
+        ("Weights loaded from w/T4-seed0.pt.", "Weights loaded from w/T4-seed1.pt."),
+        (
+            "Step times say little, up to 1.7 times the first.",
+            "Step times say little, up to 2.1 times the first.",
+        ),
+    ],
+)
+def test_notes_that_differ_in_seeds_and_times_are_one(first: str, second: str) -> None:
+    reports = [report(row(seed=n), notes=(note,)) for n, note in enumerate((first, second))]
+    assert snnprof.merge(reports).notes == (
+        f"{first} (Others like it differ in seeds or times alone.)",
     )

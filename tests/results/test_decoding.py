@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,30 @@ def test_cells_are_of_several_types() -> None:
     del document["crc32"]
     with pytest.raises(snnprof.SnnprofError, match=r"more\['a'\] is a list, and must be a text or"):
         from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "nan", "inf", "-inf"])
+def test_numbers_that_json_has_not_and_words_like_them(value: str | float) -> None:
+    report = Report((ReportRow("net", accuracy=0.5, more={"x": value}),))
+    found = from_json(to_json(report)).rows[0].more["x"]  # type: ignore[union-attr]
+    assert type(found) is type(value)
+    assert str(found) == str(value)
+
+
+def test_numbers_that_are_none_of_a_field_that_holds_numbers_alone() -> None:
+    assert from_json(changed(total_j="inf")) == dataclasses.replace(ENERGY, total_j=math.inf)
+    assert from_json(changed(total_j={"number": "inf"})).total_j == math.inf  # type: ignore[union-attr]
+    for wrong in ({"number": "1"}, {"number": 1}, {"number": ["nan"]}, {"text": "inf"}):
+        with pytest.raises(snnprof.SnnprofError, match="total_j is a dict, and must be a number"):
+            from_json(changed(total_j=wrong))
+
+
+def test_a_checkpoint_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    name = b"w\xff.pt".decode("utf-8", "surrogateescape")
+    report = Report((ReportRow("net", accuracy=0.5, checkpoint=name, seed=1),))
+    for suffix in (".json", ".csv", ".md", ".tex"):
+        snnprof.save(report, tmp_path / f"r{suffix}")
+    assert snnprof.load(tmp_path / "r.json") == report
 
 
 def test_whole_numbers_are_whole() -> None:
