@@ -150,9 +150,7 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
             generator=torch.Generator().manual_seed(loading.seed),
         )
         if shuffled and not len(loader):
-            raise SnnprofError(
-                f"batch_size={batch_size or USUAL_BATCH} is more than the {samples} training images"
-            )
+            raise _too_few(samples, batch_size)
         return _Batches(
             what, lambda: iter(loader), len(loader), samples, given, loader_generators(loader)
         )
@@ -179,6 +177,20 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
     samples = len(source) if isinstance(given, DataLoader) and isinstance(source, Sized) else None
     return _Batches(
         what, lambda: iter(given), _length(given), samples, source, loader_generators(given)
+    )
+
+
+def _too_few(samples: int | None, batch_size: int | None) -> SnnprofError:
+    """The error for fewer training samples than one batch has, of which none would be left."""
+    if batch_size is not None:
+        return SnnprofError(
+            f"batch_size={batch_size} is more than the {samples} training images: give "
+            f"{samples} or fewer"
+        )
+    return SnnprofError(
+        f"no batch size was given, and {USUAL_BATCH}, the usual one, is more than the {samples} "
+        f"training images: give batch_size={samples} or less (--batch-size; of load_data, "
+        f"loading=snnprof.extend.Loading({samples}))"
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import current_processes, together
 from snnprof.experiment.plan import plan_rows
-from snnprof.experiment.settings import check_seed, check_settings
+from snnprof.experiment.random_state import check_seed
+from snnprof.experiment.settings import check_settings
 from snnprof.results import Report, merge
 
 Arguments = Mapping[str, Any]
@@ -52,7 +53,7 @@ def in_succession(run: Callable[[Arguments], Report], parts: Sequence[Arguments]
 
 def _plan(parts: Sequence[Arguments]) -> None:
     for part in parts:
-        plan_rows(check_settings(**{k: v for k, v in part.items() if k != "isolate"}))
+        plan_rows(check_settings(**{k: v for k, v in part.items() if k != "isolate"})())
 
 
 def _first_seeds(parts: Sequence[Arguments]) -> list[Arguments]:

@@ -203,7 +203,17 @@ def test_images_and_events_tell_their_size() -> None:
         (([(X, Y, Y)], batches()), Loading(), "no pair .* but 3 parts: give prepare"),
         (([("a", Y)], batches()), Loading(), "batch 1 is a str, not a tensor"),
         (([(X[0], Y[0])], batches()), Loading(), "these are samples, not batches"),
-        ((Samples(), Samples()), Loading(batch_size=64), "batch_size=64 is more than the 10"),
+        (
+            (Samples(), Samples()),
+            Loading(batch_size=64),
+            "batch_size=64 is more than the 10 training images: give 10 or fewer$",
+        ),
+        (
+            (Samples(), Samples()),
+            Loading(),
+            r"no batch size was given, and 64, the usual one, is more than the 10 training images: "
+            r"give batch_size=10 or less \(--batch-size; .* loading=snnprof\.extend\.Loading\(10\)",
+        ),
     ],
 )
 def test_what_is_refused(given: object, loading: Loading, message: str) -> None:
