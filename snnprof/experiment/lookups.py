@@ -11,8 +11,8 @@ from typing import Any
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.data import Data
 from snnprof.experiment.data_sets import find_data_set
-from snnprof.experiment.own_data import Loading, own_data
-from snnprof.experiment.own_function import find_function, name_of
+from snnprof.experiment.own_data import Loading, makes_data, own_data
+from snnprof.experiment.own_function import find_function, keywords_of, name_of
 from snnprof.training.losses import Loss, StepLoss, find_loss
 from snnprof.training.modes import find_mode
 
@@ -79,8 +79,26 @@ def find_data(
             "leave data_dir out"
         )
     given = find_function("data", data) if isinstance(data, str) else data
+    _check_image_size(name, given, image_size)
     settings = {"image_size": image_size, "timesteps": timesteps[0], "seed": loading.seed}
     return partial(own_data, given, loading, name, **settings)
+
+
+def _check_image_size(name: str, given: object, image_size: int | None) -> None:
+    """Raise SnnprofError for an image size that data of the user's own would ignore."""
+    if image_size is None:
+        return
+    ignored = f"so image_size={image_size} would be ignored: leave it out"
+    if not makes_data(given):
+        raise SnnprofError(
+            f"data {name!r} are no function, {ignored}, or give a function with a parameter "
+            "image_size"
+        )
+    takes = keywords_of(f"data {name!r}", given)
+    if takes is not None and "image_size" not in takes:
+        raise SnnprofError(
+            f"data {name!r} has no parameter 'image_size', {ignored}, or add the parameter"
+        )
 
 
 def named_loss(given: str | StepLoss | Loss | None) -> str | Loss | None:

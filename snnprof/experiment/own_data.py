@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -68,24 +68,13 @@ def own_data(given: object, loading: Loading, name: str | None = None, **setting
     """
     name = name or name_of(given)
     takes_batch = False
-    if callable(given) and not isinstance(given, MapStyle):
+    if makes_data(given):
         takes = keywords_of(f"data {name!r}", given)
         wanted = {k: v for k, v in settings.items() if v is not None}
         wanted["batch_size"] = loading.batch_size or USUAL_BATCH
         takes_batch = takes is None or "batch_size" in takes
-        size = wanted.get("image_size")
-        if size is not None and takes is not None and "image_size" not in takes:
-            raise SnnprofError(
-                f"data {name!r} has no parameter 'image_size', so image_size={size} would be "
-                "ignored: leave it out, or add the parameter"
-            )
         make = partial(given, **{k: v for k, v in wanted.items() if takes is None or k in takes})
         given = of_the_users(f"data {name!r}: it failed", make)
-    elif settings.get("image_size") is not None:
-        raise SnnprofError(
-            f"data {name!r} are no function, so image_size={settings['image_size']} would be "
-            "ignored: leave it out, or give a function with a parameter image_size"
-        )
     if isinstance(given, Data):
         return given
     parts = _parts(name, given)
@@ -95,6 +84,11 @@ def own_data(given: object, loading: Loading, name: str | None = None, **setting
     prepare = parts.pop("prepare", None) or _pair
     data = OwnData(name, train, test, prepare, loading.steps)
     return _described(data, parts, settings.get("timesteps"))
+
+
+def makes_data(given: object) -> TypeGuard[Callable[..., Any]]:
+    """Whether it is a function; a data set may have a ``__call__`` too."""
+    return callable(given) and not isinstance(given, MapStyle)
 
 
 def _parts(name: str, given: object) -> dict[str, Any]:

@@ -145,6 +145,8 @@ def test_a_dry_run_reads_no_data(tmp_path: Path) -> None:
     assert call("train", f"--data={HERE}:never_called", "--dry-run").exit_code == 0
     message = f"data '{HERE}:not_there': '{HERE}' has no function 'not_there'"
     assert message in refused("train", f"--data={HERE}:not_there", "--dry-run")
+    sized = f"--data={HERE}:never_called", "--image-size=16", "--dry-run"
+    assert "has no parameter 'image_size', so image_size=16 would be" in refused("train", *sized)
     own = f"--model={HERE}:never_called", "--neuron=hdlif", "--dry-run"
     assert "has no parameter 'neuron', so neuron=hdlif would be ignored" in refused("train", *own)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import snnprof
+from snnprof.experiment.lookups import find_data
 from snnprof.experiment.own_data import Loading, OwnData, own_data
 
 X = torch.arange(20.0).reshape(10, 2)
@@ -93,7 +94,7 @@ def test_a_function_gets_the_settings_that_it_takes() -> None:
     assert seen == {"batch_size": 5, "timesteps": 4, "seed": 3}
     assert data.batch_size == 5
     with pytest.raises(snnprof.SnnprofError, match="no parameter 'image_size'"):
-        read(load, timesteps=4, seed=3, image_size=32)
+        find_data(load, 32, None, Loading(), (4,))
 
 
 def test_a_map_style_data_set_is_loaded_by_us() -> None:
