@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -159,37 +159,66 @@ def create(
         UserWarning: the latent weights start all positive, or no neuron is parallel though
             that was asked for.
     """
-    known_options = options_of(name)
-    if weights not in WEIGHTS:
-        raise known("weights", weights, WEIGHTS)
+    parts = look_up(name, neuron=neuron, weights=weights, timesteps=timesteps, **variants)
     sizes = {
-        "timesteps": timesteps,
         "num_classes": num_classes,
         "in_channels": in_channels,
         "image_size": image_size,
     }
     for key, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise SnnprofError(f"{key}={value}: must be at least 1, and whole")
-    info = MODELS[name]
+        _check_size(key, value)
+    network = MODELS[name].build(parts.make_neuron, timesteps, **sizes, **parts.options)
+    if "parallel" in parts.variants:
+        _warn_unless_parallel(name, network, parts.variants["parallel"])
+    if weights != "fp32":
+        quantize(network, weights)
+        if parts.authors_code:
+            _start_as_the_authors(network)
+    return network
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a network is made of, looked up.
+
+    Attributes:
+        make_neuron: of its layers of neurons.
+        options: of the network's own.
+        variants: of the neurons.
+        authors_code: the HD-LIF authors' code is taken where their paper says otherwise.
+    """
+
+    make_neuron: NeuronMaker
+    options: Mapping[str, Any]
+    variants: Mapping[str, object]
+    authors_code: bool
+
+
+def look_up(name: str, *, neuron: str, weights: str, timesteps: int, **variants: object) -> Parts:
+    """What :func:`create` makes a network of, without making it: whatever its sizes will be.
+
+    Raises:
+        SnnprofError: an unknown name or variant, or a value that it cannot have.
+    """
+    known_options = options_of(name)
+    if weights not in WEIGHTS:
+        raise known("weights", weights, WEIGHTS)
+    _check_size("timesteps", timesteps)
     neuron, given = parse_specification(neuron, **variants)
     options = {
         key: _chosen(f"{key} of {name}", given.pop(key), known_options[key])
         for key in tuple(given)
         if key in known_options
     }
-    authors_code = options.pop("authors_code", False)
+    authors_code = bool(options.pop("authors_code", False))
     if authors_code and takes_variant(neuron, "authors_code"):
         given["authors_code"] = True
-    make_neuron = neuron_maker(neuron, timesteps, **given)
-    network = info.build(make_neuron, timesteps, num_classes, in_channels, image_size, **options)
-    if "parallel" in given:
-        _warn_unless_parallel(name, network, given["parallel"])
-    if weights != "fp32":
-        quantize(network, weights)
-        if authors_code:
-            _start_as_the_authors(network)
-    return network
+    return Parts(neuron_maker(neuron, timesteps, **given), options, given, authors_code)
+
+
+def _check_size(what: str, value: object) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise SnnprofError(f"{what}={value}: must be at least 1, and whole")
 
 
 def _chosen(what: str, given: object, values: tuple[object, ...]) -> object:

@@ -12,6 +12,7 @@ from snnprof.energy.conventions import energy_convention
 from snnprof.experiment.augmentation.step import STEPS
 from snnprof.experiment.augmentation.step import Step as AugmentationStep
 from snnprof.experiment.data_sets import DATA_SETS, Dataset
+from snnprof.experiment.own_data import Loading
 from snnprof.quantization.codecs import (
     CODECS,
     Codec,
@@ -58,6 +59,7 @@ __all__ = [
     "BatchRun",
     "Codec",
     "Dataset",
+    "Loading",
     "Neuron",
     "NeuronCall",
     "NeuronEquations",

@@ -14,9 +14,9 @@ from snnprof.core.processes import announced, joined_processes
 from snnprof.experiment.configuration_keys import KEYS, Key
 from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.presets import preset_names
-from snnprof.experiment.settings import Progress
+from snnprof.experiment.settings import NO_PROGRESS, Progress
 from snnprof.experiment.training import run_training
-from snnprof.experiment.training_data import picture_of_batch
+from snnprof.experiment.training_data import picture_of_batch, training_settings
 from snnprof.experiment.training_start import USUAL_PRESET, TrainingStart, find_start
 from snnprof.results import Report
 from snnprof.results.training import EpochRecord
@@ -98,6 +98,7 @@ def train_command(
     with joined_processes() as processes:
         start = find_start(preset, given, folder, resume, _COMMAND_LINE)
         if dry_run:
+            training_settings(start.configuration, NO_PROGRESS)  # refuses what the run refuses
             _show(start)
         if show_batch is not None:
             picture_of_batch(start.configuration, show_batch)
@@ -154,6 +155,10 @@ def _show(start: TrainingStart) -> None:
 
 def _augmentation(texts: tuple[str, ...]) -> list[dict[str, object]]:
     """``--augmentation random-crop:padding=4``: steps, perhaps with strengths."""
+    if _NONE in texts and len(texts) > 1:
+        raise SnnprofError(
+            "--augmentation none beside other steps: leave none out, or give it alone"
+        )
     return [_augmented(text) for text in texts if text != _NONE]
 
 

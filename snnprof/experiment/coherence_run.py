@@ -106,7 +106,7 @@ def run_coherence(
         checkpoint=checkpoint,
         variants=variants,
         progress=progress,
-    )
+    )()
     check_batch(settings.data, settings.recipe)  # measured on, also without training
     rows = plan_rows(settings)
     with torch.random.fork_rng():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,9 @@ from snnprof.experiment.configuration_keys import (
     check_value,
     unknown_key,
 )
-from snnprof.experiment.label_smoothing import check_smoothing
-from snnprof.experiment.model_source import find_builder
 from snnprof.experiment.own_function import name_of
 from snnprof.experiment.presets import Preset
 from snnprof.experiment.settings import Progress, Settings, check_settings
-from snnprof.experiment.trainer import Recipe
-from snnprof.training.modes import find_mode
 
 DEFAULT = "default"
 _NONE = "none"
@@ -161,25 +157,11 @@ def _or_none(value: Any) -> str:
     return _NONE if value is None else _shown(value)
 
 
-def check_without_data(configuration: Configuration) -> None:
-    """Check what can be checked before any data are loaded.
+def settings_of(configuration: Configuration, progress: Progress) -> Callable[[], Settings]:
+    """What loads the data of a training, and makes its settings: see :func:`check_settings`.
 
     Raises:
-        SnnprofError: an unknown network or mode, or a number that cannot be.
-    """
-    values = {key: value for key, value in configuration.values.items() if value is not None}
-    find_builder(values["model"])
-    find_mode(values["mode"], values["timesteps"])
-    check_smoothing(values["label_smoothing"])
-    of_recipe = [field.name for field in fields(Recipe) if field.name in values]
-    Recipe(**{"batch_size": 1, "learning_rate": 1.0} | {key: values[key] for key in of_recipe})
-
-
-def settings_of(configuration: Configuration, progress: Progress) -> Settings:
-    """The settings of a training, its data loaded.
-
-    Raises:
-        SnnprofError: a wrong name or value.
+        SnnprofError: a wrong name or value, as far as it shows without the data.
     """
     values = {key: value for key, value in configuration.values.items() if value is not None}
     usual = {"optimizer": SGD, "schedule": COSINE}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.type_words import IN_WORDS
 from snnprof.experiment.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, NEURON, WEIGHTS
 from snnprof.experiment.trainer import Recipe
 from snnprof.training.layouts import AUTO
@@ -69,7 +70,6 @@ KEYS: dict[str, Key] = {
     "workers": Key(int, "Processes that load data.", 0, alters=False),
     "checkpoint": Key(str, "File with weights to start from."),
 }
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def unknown_key(where: str, key: str, keys: Iterable[str] = tuple(KEYS)) -> SnnprofError:
@@ -87,7 +87,7 @@ def check_value(where: str, key: str, value: object) -> None:
         return
     accepted = (int, float) if kind is float else (kind,)
     if type(value) not in accepted:
-        raise SnnprofError(f"{where}: {key} = {value!r}: must be {_NAMES[kind]}")
+        raise SnnprofError(f"{where}: {key} = {value!r}: must be {IN_WORDS[kind]}")
 
 
 def _check_list(where: str, key: str, value: object) -> None:

@@ -51,6 +51,7 @@ def find_metric(
     Raises:
         SnnprofError: an unknown name; accuracy of what are no classes.
     """
+    given = named_metric(given)
     if given == NONE or (given in (None, ACCURACY) and not labelled):
         return None
     if given is None or given == ACCURACY:
@@ -61,16 +62,28 @@ def find_metric(
                 "function of outputs and labels (--metric package.module:function)"
             )
         return None if note is None else Metric(ACCURACY, accuracy, note or None)
+    assert callable(given), "every other name is refused"
+    name = name_of(given)
+    return Metric(name, _mean_by(given, name), f"{name}: its mean over the test samples")
+
+
+def named_metric(given: str | Callable[..., Any] | None) -> str | Callable[..., Any] | None:
+    """The function that ``package.module:function`` names; "accuracy" and "none" as they are.
+
+    Raises:
+        SnnprofError: an unknown name, no function, or one that has the name of a column of ours.
+    """
+    if given in (None, ACCURACY, NONE):
+        return given
     if isinstance(given, str):
         if ":" not in given:
             raise known("metric", given, (ACCURACY, NONE, "package.module:function"))
         given = find_function("metric", given)
     if not callable(given):
         raise SnnprofError(f"metric={given!r}: give 'accuracy', 'none' or a function")
-    name = name_of(given)
-    if name in our_columns():
+    if (name := name_of(given)) in our_columns():
         raise SnnprofError(f"metric {name!r} has the name of a column of ours: rename the function")
-    return Metric(name, _mean_by(given, name), f"{name}: its mean over the test samples")
+    return given
 
 
 def _kind_of_classes(labels: Any) -> str | None:

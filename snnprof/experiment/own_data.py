@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -69,24 +69,13 @@ def own_data(given: object, loading: Loading, name: str | None = None, **setting
     """
     name = name or name_of(given)
     takes_batch = False
-    if callable(given) and not isinstance(given, MapStyle):
+    if makes_data(given):
         takes = keywords_of(f"data {name!r}", given)
         wanted = {k: v for k, v in settings.items() if v is not None}
         wanted["batch_size"] = loading.batch_size or USUAL_BATCH
         takes_batch = takes is None or "batch_size" in takes
-        size = wanted.get("image_size")
-        if size is not None and takes is not None and "image_size" not in takes:
-            raise SnnprofError(
-                f"data {name!r} has no parameter 'image_size', so image_size={size} would be "
-                "ignored: leave it out, or add the parameter"
-            )
         make = partial(given, **{k: v for k, v in wanted.items() if takes is None or k in takes})
         given = of_the_users(f"data {name!r}: it failed", make)
-    elif settings.get("image_size") is not None:
-        raise SnnprofError(
-            f"data {name!r} are no function, so image_size={settings['image_size']} would be "
-            "ignored: leave it out, or give a function with a parameter image_size"
-        )
     if isinstance(given, Data):
         return given
     parts = _parts(name, given)
@@ -96,6 +85,11 @@ def own_data(given: object, loading: Loading, name: str | None = None, **setting
     prepare = parts.pop("prepare", None) or _pair
     data = OwnData(name, train, test, prepare, loading.steps)
     return _described(data, parts, settings.get("timesteps"))
+
+
+def makes_data(given: object) -> TypeGuard[Callable[..., Any]]:
+    """Whether it is a function; a data set may have a ``__call__`` too."""
+    return callable(given) and not isinstance(given, MapStyle)
 
 
 def _parts(name: str, given: object) -> dict[str, Any]:
@@ -152,9 +146,7 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
             generator=order,
         )
         if shuffled and not len(loader):
-            raise SnnprofError(
-                f"batch_size={batch_size or USUAL_BATCH} is more than the {samples} training images"
-            )
+            raise _too_few(samples, batch_size)
         return _Batches(
             what, lambda: iter(loader), len(loader), samples, given, loader_generators(loader)
         )
@@ -181,6 +173,20 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
     samples = len(source) if isinstance(given, DataLoader) and isinstance(source, Sized) else None
     return _Batches(
         what, lambda: iter(given), _length(given), samples, source, loader_generators(given)
+    )
+
+
+def _too_few(samples: int | None, batch_size: int | None) -> SnnprofError:
+    """The error for fewer training samples than one batch has, of which none would be left."""
+    if batch_size is not None:
+        return SnnprofError(
+            f"batch_size={batch_size} is more than the {samples} training images: give "
+            f"{samples} or fewer"
+        )
+    return SnnprofError(
+        f"no batch size was given, and {USUAL_BATCH}, the usual one, is more than the {samples} "
+        f"training images: give batch_size={samples} or less (--batch-size; of load_data, "
+        f"loading=snnprof.extend.Loading({samples}))"
     )
 
 

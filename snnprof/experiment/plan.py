@@ -42,7 +42,6 @@ def plan_rows(settings: Settings) -> list[TrainingRun]:
         SnnprofError: a wrong name or value, a setting that somebody's own builder does not
             have, a model that does not do what it must, a checkpoint of another one.
     """
-    _check_variants(settings)
     check_shared(settings)
     runs = [
         run
@@ -322,25 +321,6 @@ def network_variants(settings: Settings) -> dict[str, object]:
     source = settings.source
     options = options_of(source.name) if source.name in MODELS else {}
     return {key: v for key, v in settings.variants.items() if key in options or not source.ours}
-
-
-def _check_variants(settings: Settings) -> None:
-    """Raise SnnprofError for what was asked of a builder that knows nothing of it."""
-    source = settings.source
-    for keyword, given in _not_usual(settings):
-        if not source.takes(keyword):
-            raise SnnprofError(
-                f"model {source.name!r} has no parameter {keyword!r}, so {keyword}={given} would "
-                "be ignored: leave it out, or add the parameter to the builder"
-            )
-
-
-def _not_usual(settings: Settings) -> Iterator[tuple[str, object]]:
-    if settings.neurons != (NEURON,):
-        yield "neuron", ", ".join(settings.neurons)
-    if settings.weights != WEIGHTS:
-        yield "weights", settings.weights
-    yield from settings.variants.items()
 
 
 def _build(settings: Settings, **given: Any) -> nn.Module | SteppedModel:

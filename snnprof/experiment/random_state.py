@@ -13,7 +13,11 @@ from torch.utils.data import DataLoader
 
 from snnprof.core.errors import SnnprofError
 
-_LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
+
+def check_seed(seed: object) -> None:
+    """Raise SnnprofError for what not every generator takes: numpy's takes 32 bits."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise SnnprofError(f"seed={seed!r}: must be a whole number from 0 to 2^32 - 1")
 
 
 def random_state() -> dict[str, Any]:
@@ -46,8 +50,7 @@ def seeded(seed: int) -> Iterator[None]:
     Raises:
         SnnprofError: a seed that not all of them take.
     """
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise SnnprofError(f"seed={seed}: must be from 0 to {_LARGEST_SEED}")
+    check_seed(seed)
     before = random_state()
     random.seed(seed)
     np.random.seed(seed)

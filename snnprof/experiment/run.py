@@ -18,6 +18,7 @@ from snnprof.experiment.gpu_stages import (
 )
 from snnprof.experiment.interruption import UntilInterrupted
 from snnprof.experiment.isolation import run_isolated
+from snnprof.experiment.lookups import once_each
 from snnprof.experiment.notes import notes_on
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.settings import (
@@ -28,7 +29,6 @@ from snnprof.experiment.settings import (
     Progress,
     Settings,
     check_settings,
-    once_each,
 )
 from snnprof.experiment.shared_run import of_processes
 from snnprof.experiment.stages import (
@@ -169,11 +169,11 @@ def run(
             "model": each,
             "weights": scheme,
             "seed": number,
-            "baseline": baseline if scheme == once_each(weights)[0] else None,
+            "baseline": baseline if scheme == once_each("weights", weights)[0] else None,
         }
-        for each in once_each(model)
-        for scheme in once_each(weights)
-        for number in once_each(seed)
+        for each in once_each("model", model)
+        for scheme in once_each("weights", weights)
+        for number in once_each("seed", seed)
     ]
     if baseline is not None and isolate:
         raise SnnprofError(
@@ -208,7 +208,7 @@ def _run_one(arguments: Mapping[str, Any]) -> Report:
 
 def _planned(arguments: Mapping[str, Any]) -> tuple[Settings, list[TrainingRun]]:
     """Everything that can be wrong before any training is found here."""
-    settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})
+    settings = check_settings(**{k: v for k, v in arguments.items() if k != "isolate"})()
     rows = plan_rows(settings)
     check_folders(rows, settings)
     if arguments["isolate"] and settings.processes.several:

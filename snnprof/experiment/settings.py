@@ -1,10 +1,12 @@
-"""The settings of an experiment: what was asked for, checked, and its data loaded."""
+"""The settings of an experiment: what was asked for, checked; then with its data loaded."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,37 @@ from snnprof.core.processes import ALONE, Processes, current_processes
 from snnprof.energy.conventions import convention_names
 from snnprof.energy.measured_joules import LEAST_WINDOW_S
 from snnprof.experiment.baseline import Baseline, find_baseline
+from snnprof.experiment.checkpoint import read_file
 from snnprof.experiment.data import Batch, Data
-from snnprof.experiment.data_sets import load
-from snnprof.experiment.metrics import Metric, find_metric
+from snnprof.experiment.lookups import (
+    check_names,
+    find_data,
+    named_loss,
+    once_each,
+    own_recipe,
+)
+from snnprof.experiment.metrics import Metric, find_metric, named_metric
 from snnprof.experiment.model_source import ModelSource, find_builder
-from snnprof.experiment.own_data import Loading, own_data
-from snnprof.experiment.own_function import find_function, name_of
+from snnprof.experiment.own_data import Loading
+from snnprof.experiment.own_function import name_of
+from snnprof.experiment.random_state import check_seed
 from snnprof.experiment.trainer import Recipe, count_steps
+from snnprof.models import look_up
 from snnprof.profiling.memory_snapshot import check_cuda
 from snnprof.results import CoherenceSweep
 from snnprof.results.training import EpochRecord
 from snnprof.training.layouts import AUTO, LAYOUTS
-from snnprof.training.losses import Loss, StepLoss, find_loss
-from snnprof.training.modes import Mode, find_mode
+from snnprof.training.losses import Loss, StepLoss
+from snnprof.training.modes import Mode
 from snnprof.training.sequences import samples_of
+from snnprof.training.step_runner import StepSetup
 
 NEURON, WEIGHTS = "lif", "fp32"
 EPOCHS = 8
 BATCH_SIZE = 64
 USUAL_MODES = ("stbp", "online")
 LEARNING_RATE = 0.1
+_A_WIDTH = 64  # channels of the layer that neurons are tried in
 
 
 @dataclass(frozen=True)
@@ -190,17 +203,22 @@ def check_settings(
     baseline: str | Callable[..., Any] | None = None,
     sync_bn: bool = False,
     **of_recipe: Any,
-) -> Settings:
-    """The settings of :func:`snnprof.run`'s arguments, one or several where it takes several.
+) -> Callable[[], Settings]:
+    """Check :func:`snnprof.run`'s arguments, one or several where it takes several.
 
     ``of_recipe``: momentum, nesterov, weight_decay and warmup_epochs of a
     :class:`~snnprof.experiment.trainer.Recipe`.
 
+    Returns:
+        What loads the data, and makes the settings with them; it raises SnnprofError for data
+        that cannot be loaded, and for more samples in a batch than there are images.
+
     Raises:
-        SnnprofError: a wrong name or value, or more samples in a batch than there are images.
+        SnnprofError: a wrong name or value, as far as it shows without the data.
     """
     source = find_builder(model)  # first: its module may register modes, data and the like
-    named = _check_names(neuron, USUAL_MODES if modes is None else modes, timesteps)
+    named = check_names(neuron, USUAL_MODES if modes is None else modes, timesteps)
+    _check_builder(source, named["neurons"], weights, named["timesteps"][0], variants)
     if layout != AUTO:
         LAYOUTS.find(layout)
     where = choose_device(device)
@@ -208,23 +226,23 @@ def check_settings(
         if given is not None:
             check_cuda(option, where)
     check_seed(seed)
-    prices = once_each([name for given in once_each(energy) for name in convention_names(given)])
+    conventions = map(convention_names, once_each("energy", energy))
+    prices = tuple(dict.fromkeys(chain.from_iterable(conventions)))  # a file may hold several
     _check_measuring(repeats, measure_energy)
-    chosen_loss = _loss(loss)
-    own_recipe = _own_recipe(optimizer, schedule, learning_rate) | of_recipe
+    chosen_loss = named_loss(loss)
+    for mode, steps_of_time in product(named["modes"], named["timesteps"]):  # refuses wrong ones
+        StepSetup(source, mode, steps_of_time, amp=amp, compile=compile, sync_bn=sync_bn)
     size = _samples(batch_size)
     usual = BATCH_SIZE if size is None else size
-    Recipe(epochs, usual, **own_recipe)  # refuses wrong numbers
-    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    of_recipe |= own_recipe(optimizer, schedule, learning_rate)
+    recipe = Recipe(epochs, usual, **{"learning_rate": LEARNING_RATE} | of_recipe)
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        read_file(checkpoint)  # says why it cannot
+    chosen_metric = named_metric(metric)
     loading = Loading(size, workers, steps, seed)
-    loaded = _loaded(data, image_size, data_dir, loading, named["timesteps"])
-    loaded = loaded.to(where, memory_format)
-    recipe = Recipe(epochs, loaded.batch_size or usual, **own_recipe)
-    if source.ours and epochs and recipe.batch_size == 1:
-        raise SnnprofError("batch_size=1: batch norm needs at least 2 samples to train on")
-    count_steps(loaded, recipe)
-    batch = loaded.first(recipe.batch_size)
-    return Settings(
+    load = find_data(data, image_size, data_dir, loading, named["timesteps"])
+    make = partial(
+        Settings,
         **named,
         usual_modes=modes is None,
         source=source,
@@ -232,13 +250,9 @@ def check_settings(
         checkpoint=None if checkpoint is None else str(checkpoint),
         seed=seed,
         variants=variants,
-        data=loaded,
         data_name=data if isinstance(data, str) else name_of(data),
-        batch=batch,
-        recipe=recipe,
         layout=layout,
         loss=chosen_loss,
-        metric=find_metric(metric, batch[1], loaded.labelled),
         device=where,
         progress=progress,
         amp=amp,
@@ -255,96 +269,58 @@ def check_settings(
         strict=strict,
         processes=current_processes(),
         sync_bn=sync_bn,
-        automatic_batch=_is_automatic(batch_size, loaded),
         baseline=find_baseline(baseline, source, variants, named["timesteps"], prices),
-        notes=loaded.notes,
     )
 
+    def with_data() -> Settings:
+        memory_format = torch.channels_last if channels_last else torch.preserve_format
+        loaded = load().to(where, memory_format)
+        fitting = replace(recipe, batch_size=loaded.batch_size or usual)
+        if source.ours and epochs and fitting.batch_size == 1:
+            raise SnnprofError("batch_size=1: batch norm needs at least 2 samples to train on")
+        count_steps(loaded, fitting)
+        batch = loaded.first(fitting.batch_size)
+        return make(
+            data=loaded,
+            batch=batch,
+            recipe=fitting,
+            metric=find_metric(chosen_metric, batch[1], loaded.labelled),
+            automatic_batch=_is_automatic(batch_size, loaded),
+            notes=loaded.notes,
+        )
 
-def check_seed(seed: object) -> None:
-    """Raise SnnprofError for what no generator takes."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise SnnprofError(f"seed={seed!r}: must be a whole number from 0 to 2^32 - 1")
+    return with_data
 
 
-def _loaded(
-    data: object,
-    image_size: int | None,
-    data_dir: str | Path | None,
-    loading: Loading,
-    timesteps: Any,
-) -> Data:
-    """The data of a name, of ``package.module:function``, or of what the user gave."""
-    if loading.steps is not None and loading.steps < 1:
-        raise SnnprofError(f"steps={loading.steps}: must be at least 1")
-    if loading.workers < 0:
-        raise SnnprofError(f"workers={loading.workers}: must be 0 or more")
-    if isinstance(data, str) and ":" not in data:
-        if loading.steps is not None:
-            raise SnnprofError(
-                f"steps={loading.steps}: data {data!r} has an end, its epochs are whole passes: "
-                "leave steps out"
+def _check_builder(
+    source: ModelSource,
+    neurons: Sequence[str],
+    weights: str,
+    timesteps: int,
+    variants: Mapping[str, object],
+) -> None:
+    """Look up what a network is to be made of, as far as that needs no data.
+
+    Raises:
+        SnnprofError: our network has no such neuron, weights or variant, or somebody's own
+            builder no such keyword, which would be ignored.
+    """
+    if source.ours:
+        for neuron in neurons:
+            parts = look_up(
+                source.name, neuron=neuron, weights=weights, timesteps=timesteps, **variants
             )
-        loaded: Data = load(
-            data,
-            image_size,
-            loading.seed,
-            data_dir=data_dir,
-            timesteps=timesteps,
-            loading=loading,
-        )
-        return loaded
-    name = data if isinstance(data, str) else name_of(data)
-    if data_dir is not None:
-        raise SnnprofError(
-            f"data_dir={str(data_dir)!r}: data {name!r} are your own, so it would be ignored: "
-            "leave data_dir out"
-        )
-    given = find_function("data", data) if isinstance(data, str) else data
-    settings = {"image_size": image_size, "timesteps": timesteps[0], "seed": loading.seed}
-    return own_data(given, loading, name, **settings)
-
-
-def _loss(given: str | StepLoss | Loss | None) -> str | Loss | None:
-    """The loss that was asked for; ``package.module:function`` is imported."""
-    if given is None:
-        return None
-    name = given if isinstance(given, str) and ":" in given else None
-    if name is not None:
-        given = find_function("loss", name)
-    if isinstance(given, type):
-        raise SnnprofError(
-            f"loss {name or given.__name__!r} is a class: give an instance of it, or a function"
-        )
-    found = find_loss(given)
-    return found if name is None else replace(found, name=name)
-
-
-def _own_recipe(
-    optimizer: str | Callable[..., Any] | None,
-    schedule: str | Callable[..., Any] | None,
-    learning_rate: float | None,
-) -> dict[str, Any]:
-    """Functions for the optimiser and the schedule, and the learning rate."""
-    given = {"optimizer": optimizer, "schedule": schedule}
-    for name, function in given.items():
-        if isinstance(function, str):
-            if ":" not in function:
-                raise SnnprofError(f"{name}={function!r}: give package.module:function")
-            given[name] = find_function(name, function)
-        elif function is not None and not callable(function):
-            raise SnnprofError(f"{name}={function!r}: give a function, or package.module:function")
-    make = given["optimizer"]
-    if make is not None and learning_rate is not None:
-        raise SnnprofError(
-            f"learning_rate={learning_rate} would be ignored: optimizer {name_of(make)!r} has its "
-            "own; leave it out"
-        )
-    return {
-        "learning_rate": LEARNING_RATE if learning_rate is None else learning_rate,
-        "own_optimizer": make,
-        "own_schedule": given["schedule"],
-    }
+            with torch.random.fork_rng():
+                parts.make_neuron(_A_WIDTH, second=True)  # what only a layer refuses
+        return
+    asked = {"neuron": ", ".join(neurons), "weights": weights}
+    usual = {"neuron": NEURON, "weights": WEIGHTS}
+    for keyword, given in {**asked, **variants}.items():
+        if usual.get(keyword) != given and not source.takes(keyword):
+            raise SnnprofError(
+                f"model {source.name!r} has no parameter {keyword!r}, so {keyword}={given} would "
+                "be ignored: leave it out, or add the parameter to the builder"
+            )
 
 
 def _is_automatic(batch_size: int | str | None, data: Data) -> bool:
@@ -356,31 +332,6 @@ def _is_automatic(batch_size: int | str | None, data: Data) -> bool:
             "number, or leave it out"
         )
     return True
-
-
-def _check_names(
-    neuron: str | Sequence[str],
-    modes: str | Sequence[str],
-    timesteps: int | Sequence[int],
-) -> dict[str, Any]:
-    """Neurons, modes and T, each once; the modes looked up."""
-    several = {
-        "neuron": once_each(neuron),
-        "mode": once_each(modes),
-        "number of time steps": once_each(timesteps),
-    }
-    for what, given in several.items():
-        if not given:
-            raise SnnprofError(f"no {what} was given: there is nothing to run")
-    neurons, names, counts = several.values()
-    for steps in counts:
-        if not isinstance(steps, int) or steps < 1:
-            raise SnnprofError(f"timesteps={steps}: must be at least 1, and whole")
-    found = tuple(find_mode(name) for name in names)
-    for mode in found:
-        for steps in counts:
-            mode.check(steps)
-    return {"neurons": neurons, "modes": found, "timesteps": counts}
 
 
 def _check_measuring(repeats: int | None, joules_s: float | None) -> None:
@@ -400,9 +351,3 @@ def _samples(batch_size: int | str | None) -> int | None:
     if isinstance(batch_size, str):
         raise SnnprofError(f"batch_size={batch_size!r}: must be a whole number, or 'auto'")
     return batch_size
-
-
-def once_each(given: Any) -> tuple[Any, ...]:
-    """One thing or several, each once, in order."""
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    return tuple(dict.fromkeys(given)) if several else (given,)

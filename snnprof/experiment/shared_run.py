@@ -41,6 +41,12 @@ def check_shared(settings: Settings) -> None:
             raise SnnprofError(f"{name} is of one process: leave it out, or start without torchrun")
     if not settings.recipe.epochs and settings.repeats is None:
         return
+    if settings.batch_size < processes.count:  # data that do not count their images, too
+        raise SnnprofError(
+            f"batches of {settings.batch_size} have fewer samples than the {processes.count} "
+            f"processes: start fewer (torchrun --nproc-per-node {settings.batch_size}), or give "
+            "larger batches"
+        )
     each, left = divmod(settings.batch_size, processes.count)
     if left:
         raise uneven(settings.batch_size, processes)

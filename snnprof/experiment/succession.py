@@ -11,7 +11,8 @@ from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import current_processes, together
 from snnprof.experiment.folders import check_folders
 from snnprof.experiment.plan import plan_rows
-from snnprof.experiment.settings import check_seed, check_settings
+from snnprof.experiment.random_state import check_seed
+from snnprof.experiment.settings import check_settings
 from snnprof.results import Report, merge
 
 Arguments = Mapping[str, Any]
@@ -60,7 +61,7 @@ def _plan(parts: Sequence[Arguments]) -> None:
     for part in parts:
         alike.setdefault((part["model"], part["weights"]), []).append(part)
     for first, *others in alike.values():
-        settings = check_settings(**{k: v for k, v in first.items() if k != "isolate"})
+        settings = check_settings(**{k: v for k, v in first.items() if k != "isolate"})()
         rows = plan_rows(settings)
         for part in (first, *others):
             check_folders(rows, replace(settings, seed=part["seed"]))

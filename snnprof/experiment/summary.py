@@ -166,7 +166,7 @@ def summary_by_name(
         learning_rate=None,
         progress=NO_PROGRESS,
         **arguments,
-    )
+    )()
     settings = replace(settings, metric=None)
     (planned,) = plan_rows(settings)
     setup, timesteps = planned.setup, planned.timesteps

@@ -155,7 +155,8 @@ def check_batch(data: Data, recipe: Recipe) -> None:
     images = data.images
     if data.batch_size is None and images is not None and recipe.batch_size > images:
         raise SnnprofError(
-            f"batch_size={recipe.batch_size} is more than the {images} training images"
+            f"batch_size={recipe.batch_size} is more than the {images} training images: give "
+            f"{images} or fewer"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 
 from snnprof.core.processes import current_processes, together
 from snnprof.experiment.checkpoint import CONFIGURATION
-from snnprof.experiment.configuration import Configuration
 from snnprof.experiment.configuration_keys import KEYS
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.random_state import random_state, seeded, set_random_state
@@ -81,12 +81,13 @@ def run_training(start: TrainingStart, progress: Progress) -> Report:
     assert place is not None, "a training has a folder"
     if start.done == configuration.values["epochs"] and (finished := place.report()) is not None:
         return finished
-    if start.words:
-        progress.say(start.words)
-    place.make()
     with seeded(configuration.values["seed"]):
-        planned = partial(_planned, configuration, progress)
-        settings, run = together(planned, current_processes())
+        checked = partial(training_settings, configuration, progress)
+        with_data = together(checked, current_processes())
+        if start.words:
+            progress.say(start.words)
+        place.make()
+        settings, run = together(partial(_planned, with_data), current_processes())
         training = Training(run, settings, start, place)
         training.begin()
         interrupted = training.run_epochs()
@@ -95,8 +96,8 @@ def run_training(start: TrainingStart, progress: Progress) -> Report:
     return report
 
 
-def _planned(configuration: Configuration, progress: Progress) -> tuple[Settings, TrainingRun]:
-    settings = training_settings(configuration, progress)
+def _planned(with_data: Callable[[], Settings]) -> tuple[Settings, TrainingRun]:
+    settings = with_data()
     (run,) = plan_rows(settings)
     return settings, run
 

@@ -16,6 +16,7 @@ from snnprof.experiment.augmentation import (
     augmented,
     save_batch_picture,
 )
+from snnprof.experiment.augmentation.step import make_step
 from snnprof.experiment.configuration import Configuration, settings_of
 from snnprof.experiment.data import Batch, Data
 from snnprof.experiment.label_smoothing import check_smoothing, smooth_labels
@@ -24,30 +25,35 @@ from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
 from snnprof.experiment.trainer import unchanged
 
 
-def training_settings(configuration: Configuration, progress: Progress) -> Settings:
-    """The settings of a training, whose data are loaded and augmented.
+def training_settings(configuration: Configuration, progress: Progress) -> Callable[[], Settings]:
+    """Check the settings of a training.
+
+    Returns:
+        What loads the data, augments them, and makes the settings; it raises SnnprofError for
+        what only the data show.
 
     Raises:
-        SnnprofError: a wrong name or value.
+        SnnprofError: a wrong name or value, as far as it shows without the data.
     """
     smoothing = configuration.values["label_smoothing"] or 0.0
     check_smoothing(smoothing)
-    settings = settings_of(configuration, progress)
-    data = settings.data
-    augmentation = Augmentation(
-        configuration.values["augmentation"],
-        settings.seed,
-        data.normalization,
-        data.shape.get("num_classes"),
-    )
-    for step in augmentation.steps:
+    with_data = settings_of(configuration, progress)
+    steps = [make_step(step) for step in configuration.values["augmentation"]]
+    for step in steps:
         if smoothing and getattr(step, "smoothing", 0):
             raise SnnprofError(
                 f"label_smoothing={smoothing}, and {step} smooths labels too: give one of them as 0"
             )
-    if augmentation.steps:
-        data = augmented(data, augmentation)
-    return replace(settings, data=data, notes=data.notes)
+
+    def augmented_settings() -> Settings:
+        settings = with_data()
+        data = settings.data
+        if steps:
+            classes = data.shape.get("num_classes")
+            data = augmented(data, Augmentation(steps, settings.seed, data.normalization, classes))
+        return replace(settings, data=data, notes=data.notes)
+
+    return augmented_settings
 
 
 def augmentations_of(data: Data) -> list[Augmentation]:
@@ -89,7 +95,7 @@ def picture_of_batch(configuration: Configuration, file: str | Path) -> None:
         SnnprofError: a wrong name or value, no images, or the file cannot be written.
     """
     with seeded(configuration.values["seed"]):
-        settings = training_settings(configuration, NO_PROGRESS)
+        settings = training_settings(configuration, NO_PROGRESS)()
         order = torch.Generator().manual_seed(settings.seed)
         batch: tuple[torch.Tensor, Any] = next(
             iter(settings.data.epoch(settings.recipe.batch_size, order))

@@ -14,7 +14,6 @@ from snnprof.core.processes import current_processes
 from snnprof.experiment.checkpoint import CONFIGURATION
 from snnprof.experiment.configuration import (
     Configuration,
-    check_without_data,
     configure,
     differences,
 )
@@ -113,9 +112,7 @@ def find_start(
 
 
 def _begun(preset: str | Path | None, given: Mapping[str, Any], origin: str) -> Configuration:
-    configuration = configure(find_preset(preset or USUAL_PRESET), given, origin)
-    check_without_data(configuration)
-    return configuration
+    return configure(find_preset(preset or USUAL_PRESET), given, origin)
 
 
 def own_code(values: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,7 @@ class IntegerLIF(Neuron):
 
     Args:
         timesteps: T (not used).
-        leak: factor on the membrane per time step.
+        leak: factor on the membrane per time step, from 0 to 1.
         levels: largest spike.
 
     Saves one byte per neuron and step.

@@ -26,7 +26,7 @@ class LIFSettings:
     """Constants of a LIF neuron, the same at every time step.
 
     Attributes:
-        leak: factor on the membrane per time step.
+        leak: factor on the membrane per time step, from 0 to 1.
         threshold: firing threshold and height of a spike.
         surrogate: one of :data:`~snnprof.spiking.surrogates.SURROGATES`.
         reset: "soft" subtracts the spike from the membrane, "hard" sets it to 0.

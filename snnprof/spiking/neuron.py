@@ -126,9 +126,12 @@ def detach(model: nn.Module) -> None:
 
 
 def check_leak(leak: float) -> None:
-    """Raise SnnprofError for a leak that is no finite number."""
-    if not math.isfinite(leak):
-        raise SnnprofError(f"leak={leak}: must be finite")
+    """Raise SnnprofError for what is no share of the membrane potential that a time step keeps."""
+    if not 0 <= leak <= 1:
+        raise SnnprofError(
+            f"leak={leak}: must be from 0 (nothing of the membrane potential is kept from one time "
+            "step to the next) to 1 (all of it)"
+        )
 
 
 @register_neuron(Neuron)

@@ -193,6 +193,16 @@ def test_fewer_images_than_processes_are_refused() -> None:
     )
 
 
+@pytest.mark.usefixtures("of_many")
+def test_batches_of_fewer_samples_than_processes_are_refused() -> None:
+    """Data of one's own that do not say how many images they have."""
+    line = refused("run", f"--model={HERE}:normed", f"--data={HERE}:data", "--timesteps=3")
+    assert line == (
+        "Error: batches of 8 have fewer samples than the 400 processes: start fewer (torchrun "
+        "--nproc-per-node 8), or give larger batches\n"
+    )
+
+
 def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_current", Processes(rank=0, count=3))
     assert "a joined batch of 64 cannot be split evenly among 3 processes" in refused("run")

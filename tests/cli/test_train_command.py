@@ -81,15 +81,78 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         "--warmup-epochs=9": "warmup_epochs=9: must be 0 or more, and fewer than the 8 epochs",
         "--label-smoothing=1": "label_smoothing=1.0: must be 0 or more, and below 1",
         "--mode=online-": "unknown mode 'online-'",
-        "--seed=-1": "seed=-1: must be from 0",
+        "--seed=-1": "seed=-1: must be a whole number from 0 to",
         "--augmentation=flip:x": "give STEP or STEP:STRENGTH=VALUE",
+        "--variant=leak=2": "leak=2.0: must be from 0",
         "--epochs=some": "is not a valid integer",
     }.items():
         assert message in refused("train", wrong, folder)
     assert not (tmp_path / "t" / "last.pt").exists()
+    none_and_one = "--augmentation=none", "--augmentation=flip"
+    assert "none beside other steps" in refused("train", *none_and_one, "--dry-run")
     assert "unknown mode 'onlin'" in refused("train", "--mode=onlin", "--dry-run")
     assert "fewer than the 3 epochs" in refused("train", "--preset=cifar10", "--epochs=3",
                                                 "--dry-run")  # fmt: skip
+
+
+FLOP = "unknown augmentation step 'flop'; known: auto-augment, cutmix"
+REFUSED = {
+    "--neuron=lfi": "unknown neuron 'lfi'",
+    "--neuron=lif+learnable+leak=1": "leak=1.0: a learnable leak lies between 0 and 1",
+    "--weights=2bit": "unknown weights '2bit'",
+    "--data=cifar11": "unknown data set 'cifar11'",
+    "--loss=foo": "unknown loss 'foo'",
+    "--metric=acc": "unknown metric 'acc'",
+    "--optimizer=adam": "optimizer='adam': give package.module:function",
+    "--schedule=step": "schedule='step': give package.module:function",
+    "--energy=foo": "'foo'",
+    "--amp=fp8": "unknown amp 'fp8'; known: bf16, fp16",
+    "--device=tpu": "unknown device 'tpu'",
+    "--workers=-1": "workers=-1: must be 0 or more",
+    "--workers=1": "workers=1: data 'digits' are in memory",
+    "--steps=3": "steps=3: data 'digits' has an end",
+    "--seed=-1": "seed=-1: must be a whole number from 0",
+    "--image-size=0": "image_size=0: must be at least 1",
+    "--layout=row": "unknown layout 'row'",
+    "--variant=foo": "unknown variant of lif 'foo'",
+    "--checkpoint=no-such-file": "no-such-file",
+    "--augmentation=flop": FLOP,
+    "--augmentation=flip:prob=1": "augmentation step 'flip' has no 'prob'",
+    "--augmentation=random-crop:padding=x": "padding='x'",
+    "--augmentation=flip:probability=2": "probability must be between 0 and 1",
+    'augmentation = [{step = "flop"}]': FLOP,
+    'augmentation = [{step = "flip", prob = 1}]': "augmentation step 'flip' has no 'prob'",
+    'augmentation = [{step = "flip", probability = "1"}]': "probability='1'",
+}
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(("wrong", "message"), REFUSED.items())
+def test_a_dry_run_refuses_what_the_run_refuses(tmp_path: Path, wrong: str, message: str) -> None:
+    if not wrong.startswith("--"):
+        (tmp_path / "mine.toml").write_text(wrong)
+        wrong = f"--preset={tmp_path / 'mine.toml'}"
+    dry = refused("train", wrong, "--dry-run")
+    assert message in dry
+    assert refused("train", wrong, f"-o{tmp_path / 't'}") == dry
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_dry_run_reads_no_data(tmp_path: Path) -> None:
+    """ImageNet is not there, and of one's own data nothing is called; their names are looked up."""
+    assert call("train", f"--data-dir={tmp_path}", "--data=imagenet", "--dry-run").exit_code == 0
+    assert call("train", f"--data={HERE}:never_called", "--dry-run").exit_code == 0
+    message = f"data '{HERE}:not_there': '{HERE}' has no function 'not_there'"
+    assert message in refused("train", f"--data={HERE}:not_there", "--dry-run")
+    sized = f"--data={HERE}:never_called", "--image-size=16", "--dry-run"
+    assert "has no parameter 'image_size', so image_size=16 would be" in refused("train", *sized)
+    own = f"--model={HERE}:never_called", "--neuron=hdlif", "--dry-run"
+    assert "has no parameter 'neuron', so neuron=hdlif would be ignored" in refused("train", *own)
+
+
+def never_called() -> None:
+    pytest.fail("called")
 
 
 def test_ctrl_c_ends_with_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import snnprof
+from snnprof.experiment.lookups import find_data
 from snnprof.experiment.own_data import Loading, OwnData, own_data
 
 X = torch.arange(20.0).reshape(10, 2)
@@ -93,7 +94,7 @@ def test_a_function_gets_the_settings_that_it_takes() -> None:
     assert seen == {"batch_size": 5, "timesteps": 4, "seed": 3}
     assert data.batch_size == 5
     with pytest.raises(snnprof.SnnprofError, match="no parameter 'image_size'"):
-        read(load, timesteps=4, seed=3, image_size=32)
+        find_data(load, 32, None, Loading(), (4,))
 
 
 def test_a_map_style_data_set_is_loaded_by_us() -> None:
@@ -203,7 +204,17 @@ def test_images_and_events_tell_their_size() -> None:
         (([(X, Y, Y)], batches()), Loading(), "no pair .* but 3 parts: give prepare"),
         (([("a", Y)], batches()), Loading(), "batch 1 is a str, not a tensor"),
         (([(X[0], Y[0])], batches()), Loading(), "these are samples, not batches"),
-        ((Samples(), Samples()), Loading(batch_size=64), "batch_size=64 is more than the 10"),
+        (
+            (Samples(), Samples()),
+            Loading(batch_size=64),
+            "batch_size=64 is more than the 10 training images: give 10 or fewer$",
+        ),
+        (
+            (Samples(), Samples()),
+            Loading(),
+            r"no batch size was given, and 64, the usual one, is more than the 10 training images: "
+            r"give batch_size=10 or less \(--batch-size; .* loading=snnprof\.extend\.Loading\(10\)",
+        ),
     ],
 )
 def test_what_is_refused(given: object, loading: Loading, message: str) -> None:

@@ -329,6 +329,14 @@ def test_an_automatic_batch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--repeats=0"], "repeats=0: must be at least 1"),
         (["--amp=fp8"], "unknown amp 'fp8'; known: bf16, fp16"),
         (["--trace=/nowhere/x"], "/nowhere"),
+        (["--seed=0,1,0"], "seed 0 is given twice: leave one of them out"),
+        (["--seed=3", "--seed=3"], "seed 3 is given twice"),
+        (["--model=vgg5", "--model=vgg5"], "model 'vgg5' is given twice"),
+        (["--weights=1bit", "--weights=1bit"], "weights '1bit' is given twice"),
+        (["--neuron=lif", "--neuron=lif"], "neuron 'lif' is given twice"),
+        (["--mode=stbp", "--mode=stbp"], "mode 'stbp' is given twice"),
+        (["--timesteps=2,2"], "timesteps 2 is given twice"),
+        (["--energy=operands", "--energy=operands"], "energy 'operands' is given twice"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:

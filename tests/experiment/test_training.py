@@ -297,6 +297,7 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     for path, message in {
         tmp_path / "no" / "such": "there is no directory",
         tmp_path / "file": "is a file",
+        Path("/proc/snnprof"): "'/proc/snnprof' cannot be made: .*; name another one",
     }.items():
         with pytest.raises(snnprof.SnnprofError, match=message):
             train(path)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.registry import Registry
+from snnprof.core.type_words import IN_WORDS
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def make_step(given: str | Mapping[str, Any] | Step) -> Step:
         usual = known[key].default
         wanted = (int, float) if isinstance(usual, float) else type(usual)
         if usual is not MISSING and (not isinstance(value, wanted) or isinstance(value, bool)):
+            words = IN_WORDS.get(type(usual), f"a {type(usual).__name__}")
             raise SnnprofError(
-                f"augmentation step {name!r}: {key}={value!r}: must be a {type(usual).__name__}, "
-                f"as {usual!r}"
+                f"augmentation step {name!r}: {key}={value!r}: must be {words}, as {usual!r}"
             )
     return kind(**strengths)
 

@@ -9,7 +9,7 @@ from snnprof.experiment.data_sets.cifar import cifar10, cifar100
 from snnprof.experiment.data_sets.event_frames import dvs128_gesture, dvs_cifar10
 from snnprof.experiment.data_sets.imagenet import imagenet, imagenet200
 from snnprof.experiment.data_sets.in_memory import Dataset, digits, random
-from snnprof.experiment.data_sets.registry import DATA_SETS, load
+from snnprof.experiment.data_sets.registry import DATA_SETS, find_data_set, load
 
 __all__ = [
     "DATA_SETS",
@@ -19,6 +19,7 @@ __all__ = [
     "digits",
     "dvs128_gesture",
     "dvs_cifar10",
+    "find_data_set",
     "imagenet",
     "imagenet200",
     "load",

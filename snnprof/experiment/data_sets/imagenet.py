@@ -79,10 +79,13 @@ def imagenet200(
     for line in _lines(annotations):
         name, wnid, *_ = [*line.split("\t"), "", ""]
         file = root / "val" / "images" / name
-        if wnid not in number or not file.is_file():
+        if wnid not in number:
             raise SnnprofError(
-                f"{annotations}: {line!r} names no image there and class of wnids.txt: get it anew"
+                f"{annotations}: image {name!r} is of class {wnid!r}, which is not in wnids.txt: "
+                "get it anew"
             )
+        if not file.is_file():
+            raise SnnprofError(f"{file}, named in {annotations.name}, is missing: get it anew")
         files.append(file)
         targets.append(number[wnid])
     test = ImageFiles(files, targets, classes, Resized(size))

@@ -44,6 +44,26 @@ def load(
         SnnprofError: unknown name, an image size below 1, a data set that is not there or
             broken, or a setting that it would ignore.
     """
+    data: Data = find_data_set(
+        name, image_size, seed, data_dir=data_dir, timesteps=timesteps, loading=loading
+    )()
+    return data
+
+
+def find_data_set(
+    name: str,
+    image_size: int | None = None,
+    seed: int = 0,
+    *,
+    data_dir: str | Path | None = None,
+    timesteps: Sequence[int] = (4,),
+    loading: Loading | None = None,
+) -> Callable[[], Data]:
+    """Look a data set up, as :func:`load` does, and give what loads it.
+
+    Raises:
+        SnnprofError: unknown name, an image size below 1, or a setting that it would ignore.
+    """
     load_it = DATA_SETS.find(name)
     if image_size is not None and image_size < 1:
         raise SnnprofError(f"image_size={image_size}: must be at least 1")
@@ -66,9 +86,13 @@ def load(
             "ignored: leave data_dir out"
         )
     given = {k: v for k, v in offered.items() if takes is None or k in takes}
-    loaded = load_it(image_size, seed, **given)
-    if not isinstance(loaded, Data):
-        raise SnnprofError(
-            f"data set {name!r} returned a {type(loaded).__name__}, not a snnprof.extend.Dataset"
-        )
+
+    def loaded() -> Data:
+        data = load_it(image_size, seed, **given)
+        if not isinstance(data, Data):
+            raise SnnprofError(
+                f"data set {name!r} returned a {type(data).__name__}, not a snnprof.extend.Dataset"
+            )
+        return data
+
     return loaded

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnprof.energy.conventions import at_precision, convention_names
+from snnprof.experiment.lookups import once_each
 from snnprof.experiment.run import run
-from snnprof.experiment.settings import once_each
 from snnprof.experiment.sweep.keys import VARIANTS
 from snnprof.models import MODELS, options_of
 from snnprof.results import ReportRow
@@ -50,7 +50,7 @@ class Cell:
         if "mode" in given:
             given["modes"] = given.pop("mode")
         if (precision := given.pop("precision", None)) is not None:
-            energies = once_each(given.get("energy", USUAL["energy"]))
+            energies = once_each("energy", given.get("energy", USUAL["energy"]))
             names = [name for energy in energies for name in convention_names(energy)]
             given["energy"] = at_precision(names, precision)
         return given
@@ -99,5 +99,5 @@ class Cell:
         return {
             key: value
             for key, value in self.settings.items()
-            if key not in USUAL or once_each(value) != once_each(USUAL[key])
+            if key not in USUAL or once_each(key, value) != once_each(key, USUAL[key])
         }

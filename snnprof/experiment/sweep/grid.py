@@ -13,8 +13,9 @@ from snnprof.core.environment import choose_device
 from snnprof.core.errors import SnnprofError, known, reason_of
 from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.experiment.baseline import find_twin
+from snnprof.experiment.lookups import once_each
 from snnprof.experiment.model_source import find_builder
-from snnprof.experiment.settings import check_seed, once_each
+from snnprof.experiment.random_state import check_seed
 from snnprof.experiment.sweep.cell import USUAL, Cell
 from snnprof.experiment.sweep.cluster import Cluster, read_cluster
 from snnprof.experiment.sweep.keys import (
@@ -23,6 +24,7 @@ from snnprof.experiment.sweep.keys import (
     SETTINGS,
     VARIANT,
     VARIANTS,
+    Key,
     check_keys,
     values_of,
 )
@@ -76,10 +78,9 @@ def read_grid(source: str | Path | Mapping[str, Any], folder: str | Path | None 
             raise SnnprofError(f"{where}: {name} = {inner!r}: must be a table, [{name}]")
     check_keys(where, table, (*SETTINGS, VARIANTS, CLUSTER))
     _check_variants(where, variants)
-    axes = {key: values_of(where, key, SETTINGS[key], table[key]) for key in _ordered(table)}
+    axes = {key: _axis(where, key, SETTINGS[key], table[key]) for key in _ordered(table)}
     of_variants = {
-        key: [*dict.fromkeys(values_of(where, f"{VARIANTS}.{key}", VARIANT, given))]
-        for key, given in variants.items()
+        key: _axis(where, f"{VARIANTS}.{key}", VARIANT, given) for key, given in variants.items()
     }
     _check_values(where, axes)
     baselines = axes.pop(BASELINE, [])
@@ -88,6 +89,11 @@ def read_grid(source: str | Path | Mapping[str, Any], folder: str | Path | None 
         _in(where, "precision", _check_precision, (axes.get("energy", USUAL["energy"]), precision))
     place = Path(str(source)).with_suffix("") if folder is None else Path(folder)
     return Grid(cells, place, read_cluster(f"{where}: {CLUSTER}", cluster))
+
+
+def _axis(where: str, name: str, key: Key, given: object) -> list[object]:
+    """The values of a key, each once."""
+    return [*once_each(f"{where}: {name}", values_of(where, name, key, given))]
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _cells(
 ) -> Iterator[Cell]:
     """Every combination."""
     choices = {
-        key: [(key, value) for value in ([tuple(v)] if SETTINGS[key].several else once_each(v))]
+        key: [(key, value) for value in ([tuple(v)] if SETTINGS[key].several else v)]
         for key, v in axes.items()
     }
     names = [*variants]
@@ -165,7 +171,7 @@ def _with_baseline(
             *dict.fromkeys(cell.settings.get("timesteps", USUAL["timesteps"]) for cell in cells)
         ]
         for cell in marked:
-            energy = once_each(cell.arguments.get("energy", USUAL["energy"]))
+            energy = once_each("energy", cell.arguments.get("energy", USUAL["energy"]))
             _in(where, BASELINE, lambda given: find_twin(*given), (name, timesteps, energy))
     return tuple(marked)
 

@@ -218,7 +218,13 @@ def test_what_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
         load("imagenet200", data_dir=tmp_path)
     root = tiny(tmp_path)
     (root / "val/images/val_0.JPEG").unlink()
-    with pytest.raises(snnprof.SnnprofError, match=r"val_annotations\.txt: 'val_0\.JPEG"):
+    missing = root / "val/images/val_0.JPEG"
+    with pytest.raises(snnprof.SnnprofError) as error:
+        load("imagenet200", data_dir=tmp_path)
+    assert str(error.value) == f"{missing}, named in val_annotations.txt, is missing: get it anew"
+    (root / "val/val_annotations.txt").write_text("val_1.JPEG\tn00000000\t0\t32\t44\t62\n")
+    unknown = r"image 'val_1\.JPEG' is of class 'n00000000', which is not in wnids\.txt: "
+    with pytest.raises(snnprof.SnnprofError, match=unknown):
         load("imagenet200", data_dir=tmp_path)
     (root / "wnids.txt").unlink()
     with pytest.raises(snnprof.SnnprofError, match=r"wnids\.txt cannot be read"):

@@ -19,7 +19,7 @@ FILE = """
 model = ["vgg5", "vgg11"]
 neuron = ["lif", "hdlif+four_bit"]
 weights = "1bit"
-learning_rate = [0.1, 0.05, 0.1]
+learning_rate = [0.1, 0.05]
 energy = ["operands", "hd-lif"]
 timesteps = [2, 4]
 mode = ["stbp", "online"]
@@ -132,6 +132,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "baseline's price": ({"baseline": "quantised"}, "baseline: baseline 'quantised' has a price"),
     "no table": ({"variants": 3}, "variants = 3: must be a table, [variants]"),
     "no variant": ({"variants": {"seed": 1}}, "variants.seed: this is no variant"),
+    "a seed twice": ({"seed": [0, 0]}, "seed 0 is given twice: leave one of them out"),
+    "energy twice": ({"energy": ["odin", "odin"]}, "energy 'odin' is given twice"),
+    "a variant twice": ({"variants": {"leak": [0.5, 0.5]}}, "variants.leak 0.5 is given twice"),
     "empty variant": ({"variants": {"leak": []}}, "variants.leak is an empty list"),
 }
 
