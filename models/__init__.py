@@ -74,6 +74,7 @@ class ModelInfo:
 _CONNECT = {"connect": tuple(CONNECTIONS)}
 _SECA = {"seca": SECA_FORMS}
 _OF_ALL = {"authors_code": (False, True)}
+_CLIPPED = ("1.5bit",)  # to [-1, 1] before they are quantised, in the HD-LIF authors' code
 _LARGEST_START = 0.001  # of a latent weight in the HD-LIF authors' code
 _ZHENG = "HD-LIF authors' code after Zheng et al. 2021, pre-activation; CIFAR form"
 _HE = "HD-LIF authors' code after He et al. 2016, pre-activation; "
@@ -146,7 +147,8 @@ def create(
             ``leak``, ``threshold``, ``surrogate``, ``reset``, ``detach_reset`` and
             ``learnable`` of "lif"). ``authors_code=True`` takes the HD-LIF authors' code where
             their paper says otherwise: a parallel neuron has the threshold of step 0 at every
-            step, and the latent weights of quantised layers start uniform in [0, 0.001).
+            step, the latent weights of quantised layers start uniform in [0, 0.001), and those of
+            1.5 bit are clipped to [-1, 1] before they are quantised.
 
     Returns:
         A network from [T, B, C, H, W], or an image [B, C, H, W] that it repeats T times, to
@@ -156,8 +158,8 @@ def create(
         SnnprofError: an unknown name or variant, a number below 1, or an image too small.
 
     Warns:
-        UserWarning: the latent weights start all positive, or no neuron is parallel though
-            that was asked for.
+        UserWarning: the latent weights start all positive; or no neuron is parallel, or nothing
+            is as in the authors' code alone, though that was asked for.
     """
     parts = look_up(name, neuron=neuron, weights=weights, timesteps=timesteps, **variants)
     sizes = {
@@ -171,9 +173,11 @@ def create(
     if "parallel" in parts.variants:
         _warn_unless_parallel(name, network, parts.variants["parallel"])
     if weights != "fp32":
-        quantize(network, weights)
+        quantize(network, weights, clip=parts.authors_code and weights in _CLIPPED)
         if parts.authors_code:
             _start_as_the_authors(network)
+    elif parts.authors_code:
+        _warn_unless_as_the_authors(name, network)
     return network
 
 
@@ -235,6 +239,19 @@ def _warn_unless_parallel(name: str, network: SpikingNetwork, asked: object) -> 
         warnings.warn(
             f"parallel: no neuron of {name} is, for it replaces the second neuron of a residual "
             "block, and there is none",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_unless_as_the_authors(name: str, network: SpikingNetwork) -> None:
+    """Of a network without quantised weights."""
+    hdlifs = [neuron for neuron in neurons_of(network) if isinstance(neuron, HDLIF)]
+    if not any(neuron.first_threshold for neuron in hdlifs):
+        warnings.warn(
+            f"authors_code: it changes nothing of this {name}: the HD-LIF authors' code differs "
+            "from their paper in quantised weights and in parallel neurons, and there are none; of "
+            "other authors' code it says nothing",
             UserWarning,
             stacklevel=3,
         )

@@ -42,7 +42,7 @@ KEYS: dict[str, Key] = {
     "mode": Key(str, "Training mode.", "online"),
     "timesteps": Key(int, "T.", 4),
     "layout": Key(str, "How the network takes its time steps.", AUTO),
-    "loss": Key(str, "sum, step, tet, mse, or package.module:function.", code=True),
+    "loss": Key(str, "sum, step, tet, ottt, mse, or package.module:function.", code=True),
     "metric": Key(str, "accuracy, none, or package.module:function.", code=True),
     "data": Key(str, "A data set, or package.module:function.", "digits", code=True),
     "data_dir": Key(str, "Folder that holds the data set.", alters=False),

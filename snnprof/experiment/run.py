@@ -107,9 +107,9 @@ def run(
         data_dir: folder with the data set; None for the environment's SNNPROF_DATA, or ./data.
         layout: how the model takes its time steps: "step", "time-first", "batch-first",
             "inside", or "auto", which finds out by trying two samples.
-        loss: "sum", "step", "tet", "mse", ``package.module:function``, or a function of outputs
-            and labels (see :func:`snnprof.profile_step`); None for "sum" of modes that train on
-            whole sequences and "step" of the others.
+        loss: "sum", "step", "tet", "ottt", "mse", ``package.module:function``, or a function of
+            outputs and labels (see :func:`snnprof.profile_step`); None for "sum" of modes that
+            train on whole sequences and "step" of the others.
         metric: "accuracy", "none", ``package.module:function``, or a function of the outputs
             summed over time and labels to the mean over the batch, which is a column of its
             name; None for accuracy where the labels are classes.

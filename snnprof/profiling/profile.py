@@ -69,10 +69,9 @@ def profile_step(
         amp: "bf16" or "fp16".
         compile: run the forward pass through torch.compile.
         channels_last: weights and images in that memory format.
-        loss: "sum", "step", "tet", "mse", or a function of outputs and labels: of the outputs
-            summed over time, [B, classes] (step by step: of each time step), or if it does not
-            take these, of all of them, [T, B, classes]. For the published one of OTTT, see
-            :func:`~snnprof.training.batch_run.cross_entropy_and_mse`.
+        loss: "sum", "step", "tet", "ottt", "mse", or a function of outputs and labels: of the
+            outputs summed over time, [B, classes] (step by step: of each time step), or if it does
+            not take these, of all of them, [T, B, classes].
         layout: how the model takes its time steps, a name of
             :data:`~snnprof.training.layouts.LAYOUTS`; "auto" finds out by trying.
         seed: of the model's making and of the time steps that a mode draws.

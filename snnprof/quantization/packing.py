@@ -19,7 +19,12 @@ from snnprof.core import strict_json
 from snnprof.core.atomic_files import write_whole
 from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.quantization.codecs import CODECS
-from snnprof.quantization.quantized_layers import latent_weight, quantised_layers, weights_of
+from snnprof.quantization.quantized_layers import (
+    latent_weight,
+    quantised_layers,
+    quantiser_of,
+    weights_of,
+)
 from snnprof.quantization.quantizers import Channels, Quantiser
 from snnprof.results.decoding import decode
 
@@ -188,7 +193,8 @@ def unpack(packed: PackedWeights | str | Path, model: nn.Module) -> None:
         model: changed in place, all of it or (after an error) nothing.
 
     Raises:
-        SnnprofError: a damaged file, or another architecture; the message names the tensor.
+        SnnprofError: a damaged file, or another architecture; or weights that were not clipped,
+            for a model that clips them; the message names the tensor.
     """
     if not isinstance(packed, PackedWeights):
         packed = PackedWeights.load(packed)
@@ -200,10 +206,12 @@ def unpack(packed: PackedWeights | str | Path, model: nn.Module) -> None:
         raise SnnprofError(f"another architecture: {name!r} is in {where} only")
     for name, (entry, _) in found.items():
         _check_alike(entry, slots[name].entry)
-    decoded = [(slots[name].tensor, _decode(entry, data)) for name, (entry, data) in found.items()]
+    decoded = [(slots[name], _decode(entry, data)) for name, (entry, data) in found.items()]
+    for slot, values in decoded:
+        _check_clip(slot, values)
     with torch.no_grad():
-        for tensor, values in decoded:
-            tensor.copy_(values)
+        for slot, values in decoded:
+            slot.tensor.copy_(values)
 
 
 def packed_bytes(tensor: Tensor, quantiser: Quantiser | None) -> int:
@@ -308,6 +316,16 @@ def _check_alike(packed: Entry, own: Entry) -> None:
                 f"another architecture: {packed.names[0]!r} is packed with {field.name} {one}, "
                 f"and the model has {other}"
             )
+
+
+def _check_clip(slot: _Slot, values: Tensor) -> None:
+    """Raise SnnprofError where the model would clip a packed weight to another one."""
+    quantiser = quantiser_of(slot.layer) if slot.layer is not None else None
+    if quantiser is not None and quantiser.clip and bool((values.abs() > 1).any()):
+        raise SnnprofError(
+            f"{slot.entry.names[0]!r} is packed with weights beyond 1, and the model clips them to "
+            "[-1, 1]: quantise it without clip (authors_code)"
+        )
 
 
 def _encode(slot: _Slot) -> bytes:

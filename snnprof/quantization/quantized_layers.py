@@ -29,7 +29,7 @@ _NOT_WEIGHTS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_OF_NEURONS)
 _SIGNS_BY_CHANCE = 32
 
 
-def quantize(model: nn.Module, scheme: str, skip: Skip = ()) -> nn.Module:
+def quantize(model: nn.Module, scheme: str, skip: Skip = (), clip: bool = False) -> nn.Module:
     """Give every convolution and linear layer a quantised weight, trained straight through.
 
     Each layer's ``weight`` gets a parametrisation (:mod:`torch.nn.utils.parametrize`): the
@@ -44,6 +44,8 @@ def quantize(model: nn.Module, scheme: str, skip: Skip = ()) -> nn.Module:
             (:func:`~snnprof.quantization.quantizers.ternarise`).
         skip: layers to leave in full precision: names of modules, each standing for
             everything inside it, or a predicate of a layer's name and the layer.
+        clip: latent weights are held to [-1, 1] before they are quantised, as the HD-LIF authors'
+            code has it for 1.5 bit.
 
     Returns:
         The model.
@@ -72,7 +74,7 @@ def quantize(model: nn.Module, scheme: str, skip: Skip = ()) -> nn.Module:
     _check_sharing(model, dict(chosen))
     for name, layer in chosen:
         _warn_of_one_sign(name, layer)
-        quantiser = Quantiser(scheme, channels_of(layer))
+        quantiser = Quantiser(scheme, channels_of(layer), clip)
         parametrize.register_parametrization(layer, "weight", quantiser)
     return model
 

@@ -82,6 +82,14 @@ def ternarise(weight: Tensor, channels: Channels | None = None) -> Tensor:
     return shrunk.sign_().mul_(scale)
 
 
+def clipped(weight: Tensor) -> Tensor:
+    """A latent weight held to [-1, 1], as the HD-LIF authors' code has it before it ternarises.
+
+    Infinity becomes NaN: a training that diverged must not look like ones.
+    """
+    return torch.where(weight.isinf(), torch.nan, weight.clamp(-1, 1))
+
+
 def within_one(weight: Tensor) -> Tensor:
     """1[|W| <= 1]: where the gradient of a 1-bit weight passes to W, unscaled."""
     return weight.abs() <= 1
@@ -159,17 +167,20 @@ class Quantiser(nn.Module):
     Args:
         scheme: a name in ``SCHEMES``.
         channels: where the weight's output channels are.
+        clip: the latent weight is held to [-1, 1] first, see :func:`clipped`.
     """
 
-    def __init__(self, scheme: str, channels: Channels) -> None:
+    def __init__(self, scheme: str, channels: Channels, clip: bool = False) -> None:
         super().__init__()
         self.scheme = scheme
         self.channels = channels
+        self.clip = clip
 
     def forward(self, weight: Tensor) -> Tensor:
         """The quantised weight of a latent one."""
-        return straight_through(weight, SCHEMES.find(self.scheme), self.channels)
+        latent = clipped(weight) if self.clip else weight
+        return straight_through(latent, SCHEMES.find(self.scheme), self.channels)
 
     def extra_repr(self) -> str:
         """Shown when the model is printed."""
-        return self.scheme
+        return f"{self.scheme}, clipped" if self.clip else self.scheme

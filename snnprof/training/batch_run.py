@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -33,19 +32,6 @@ class Silent:
 
 
 NO_RECORDER = Silent()
-
-
-def cross_entropy_and_mse(logits: Tensor, target: Tensor) -> Tensor:
-    """0.95 CE + 0.05 MSE to the one-hot target: the published loss of OTTT.
-
-    Source: Xiao et al., Online training through time for spiking neural networks, NeurIPS 2022.
-
-    Args:
-        logits: [B, classes].
-        target: classes, [B].
-    """
-    one_hot = F.one_hot(target, logits.shape[1]).to(logits.dtype)
-    return 0.95 * F.cross_entropy(logits, target) + 0.05 * F.mse_loss(logits, one_hot)
 
 
 class BatchRun:

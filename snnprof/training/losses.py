@@ -23,9 +23,10 @@ StepLoss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: Registry[OutputsLoss] = Registry("loss")
 
 USUAL = "sum"
-CROSS_ENTROPIES = ("sum", "step", "tet")
+CROSS_ENTROPIES = ("sum", "step", "tet", "ottt")  # labels must be classes, or shares of them
 # TET, as its authors' code has them: the weight of the regulariser, and its target, the threshold.
 TET_WEIGHT, TET_TARGET = 1e-3, 1.0
+OTTT_WEIGHT = 0.05  # of the mean square error, in OTTT's published loss
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def find_loss(loss: str | Loss | StepLoss) -> Loss:
     if isinstance(loss, str):
         found = LOSSES.find(loss)
         step = cross_entropy if loss in ("sum", "step") else None
-        return Loss(loss, found, step, needs_steps=loss in ("step", "tet"))
+        return Loss(loss, found, step, needs_steps=loss in ("step", "tet", "ottt"))
     if not callable(loss):
         raise SnnprofError(f"loss={loss!r}: give a name ({', '.join(LOSSES)}), or a function")
     return of_the_sum_by(loss)
@@ -137,6 +138,23 @@ def temporal_efficient(outputs: Tensor, target: Tensor) -> Tensor:
     """
     distance = (outputs - TET_TARGET).square().mean()
     return (1 - TET_WEIGHT) * of_each_step(outputs, target) + TET_WEIGHT * distance
+
+
+@LOSSES.register("ottt")
+def cross_entropy_and_mean_square(outputs: Tensor, target: Tensor) -> Tensor:
+    """OTTT's: mean over time of 0.95 * cross-entropy + 0.05 * mean square error to the labels.
+
+    (Xiao et al., Online training through time for spiking neural networks, NeurIPS 2022.)
+
+    Args:
+        outputs: [T, B, classes].
+        target: as :func:`cross_entropy`; classes are compared one-hot.
+    """
+    soft = target
+    if target.shape != outputs.shape[1:]:
+        soft = F.one_hot(target, outputs.shape[2]).movedim(-1, 1)
+    distance = (outputs - soft.to(outputs.dtype)).square().mean()
+    return (1 - OTTT_WEIGHT) * of_each_step(outputs, target) + OTTT_WEIGHT * distance
 
 
 @LOSSES.register("mse")
@@ -238,6 +256,10 @@ _IN_WORDS = {
     "step": "mean over time of each time step's cross-entropy",
     "tet": "TET (Deng et al., ICLR 2022), weight 0.001, target 1",
     "tet of each step": "TET of each time step (Deng et al., ICLR 2022), weight 0.001, target 1",
+    "ottt": "0.95 cross-entropy + 0.05 mean square error of each time step (OTTT, NeurIPS 2022)",
+    "ottt of each step": (
+        "0.95 cross-entropy + 0.05 mean square error of each time step (OTTT, NeurIPS 2022)"
+    ),
     "mse": "mean square error of the outputs averaged over time",
     "mse of each step": "mean square error of each time step's outputs",
 }

@@ -231,9 +231,9 @@ def ottt(run: BatchRun) -> Tensor:
     """Online training through time: ``online`` with a_t = leak * a_(t-1) + s_t for s_t.
 
     The trace a replaces the spikes in the weight gradient alone, see
-    :mod:`snnprof.training.presynaptic_traces`. The published loss is
-    :func:`~snnprof.training.batch_run.cross_entropy_and_mse`; here it is the run's, as in every
-    other mode. (Xiao et al., NeurIPS 2022.)
+    :mod:`snnprof.training.presynaptic_traces`. The published loss is "ottt" of
+    :data:`~snnprof.training.losses.LOSSES`; here it is the run's, as in every other mode. (Xiao
+    et al., NeurIPS 2022.)
     """
     with traces(run, LEAKY):
         return online(run)

@@ -308,7 +308,7 @@ def test_pictures(tmp_path: Path) -> None:
         (["--variant=mode=stbp"], "give NAME or NAME=VALUE"),
         (["--mode=bptt"], "unknown mode 'bptt'"),
         (["--mode=sltt-3", "--timesteps=4,2"], "K = 3 is more than the T = 2"),
-        (["--loss=hinge"], "unknown loss 'hinge'; known: mse, step, sum, tet"),
+        (["--loss=hinge"], "unknown loss 'hinge'; known: mse, ottt, step, sum, tet"),
         (["--online-loss=hinge"], "unknown loss 'hinge'"),
         (["--data=mnist"], "unknown data set 'mnist'"),
         (["--layers=conv*"], "layers='conv*' matches no neuron layer; known: features.1"),
@@ -412,7 +412,7 @@ def test_help_teaches() -> None:
     text = " ".join(call("--help").stdout.split())
     for phrase in (
         "--timesteps",
-        "mse, step, sum, tet",
+        "mse, ottt, step, sum, tet",
         "Examples:",
         "--during-training",
         "sltt-K",

@@ -101,7 +101,7 @@ def test_a_layer_in_two_places_is_said() -> None:
         ({"loss": lambda o, y: 1.0}, "the loss is float"),
         ({"loss": lambda o, y: o}, "one number"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss is nan"),
-        ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, step, sum, tet"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, ottt, step, sum, tet"),
         ({"layers": "block*"}, "matches no neuron layer; known: features.1"),
     ],
 )

@@ -370,7 +370,7 @@ def test_an_optimiser_and_a_schedule_of_ones_own() -> None:
         ({"loss": lambda o, y: o}, "it returned (3, 3), a scalar tensor is needed"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "it returned nan"),
         ({"loss": lambda o, y: 3.0}, "a scalar tensor is needed"),
-        ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, step, sum, tet"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'; known: mse, ottt, step, sum, tet"),
         ({"metric": "f1"}, "unknown metric 'f1'; known: accuracy, none, package.module:function"),
         ({"metric": lambda o, y: o}, "returned a Tensor: a number is needed"),
         ({"optimizer": "adam"}, "optimizer='adam': give package.module:function"),

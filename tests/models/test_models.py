@@ -1,5 +1,6 @@
 """The registry of networks, and what holds for every network in it."""
 
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -267,9 +268,44 @@ def test_authors_code_changes_nothing_where_they_do_what_the_paper_says() -> Non
     networks = []
     for authors_code in (False, True):
         torch.manual_seed(0)
-        networks.append(create("resnet18", neuron="lif", authors_code=authors_code).state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it changes nothing
+            network = create("resnet18", neuron="lif", authors_code=authors_code)
+        networks.append(network.state_dict())
     assert networks[0].keys() == networks[1].keys()
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+
+
+@pytest.mark.parametrize("name", ["spikformer_2_384", "vgg5", "sew_resnet18", "vgg11"])
+@pytest.mark.parametrize("neuron", ["lif", "hdlif"])
+def test_authors_code_that_changes_nothing_is_said(name: str, neuron: str) -> None:
+    with pytest.warns(UserWarning, match=f"it changes nothing of this {name}: the HD-LIF"):
+        create(name, neuron=neuron, authors_code=True)
+
+
+def test_authors_code_clips_ternary_weights_and_no_others() -> None:
+    # paper-facts, the authors' quantisers: "1.5 bit: clipped to [-1, 1], Delta = 0.7 mean |W|". Of
+    # 3, .6, -.6, .1: clipped 1, .6, -.6, .1, whose mean is 2.3 / 4 and Delta 0.4025; three are
+    # kept, alpha = 2.2 / 3. Not clipped: mean 1.075, Delta 0.7525, 3 alone is kept.
+    latent = torch.tensor([3, 0.6, -0.6, 0.1], dtype=torch.float64)
+    expected = {
+        ("1.5bit", False): [3, 0, 0, 0],
+        ("1.5bit", True): [2.2 / 3, 2.2 / 3, -2.2 / 3, 0],
+        ("1bit", False): [1.075, 1.075, -1.075, 1.075],
+        ("1bit", True): [1.075, 1.075, -1.075, 1.075],  # "alpha_o = mean |W_o|", unclipped
+    }
+    for (weights, authors_code), found in expected.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the authors' start
+            network = create("vgg5", weights=weights, authors_code=authors_code).double()
+        _, layer, _ = quantised_layers(network)[0]
+        with torch.no_grad():
+            original = latent_weight(layer)
+            original.copy_(latent.repeat(original.numel() // 4).view_as(original))
+        assert layer.weight.flatten()[:4].tolist() == pytest.approx(found, rel=1e-12)
+        layer.weight.sum().backward()
+        # Straight through where |W| < 1 (1.5 bit) or <= 1.
+        assert original.grad.flatten()[:4].tolist() == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg_dvs"])

@@ -406,3 +406,18 @@ def test_a_file_is_written_whole_or_refused(tmp_path: Path) -> None:
         packed.save(tmp_path / "nowhere" / "w.bin")
     packed.save(tmp_path / "w.bin")
     assert [file.name for file in tmp_path.iterdir()] == ["w.bin"]
+
+
+def test_weights_that_were_not_clipped_are_not_clipped_silently() -> None:
+    free, clips = nn.Linear(8, 8), nn.Linear(8, 8)
+    with torch.no_grad():
+        free.weight.mul_(20)
+    snnprof.quantize(free, "1.5bit")
+    snnprof.quantize(clips, "1.5bit", clip=True)
+    before = clips.weight.clone()
+    with pytest.raises(snnprof.SnnprofError, match=r"'weight' is packed with weights beyond 1"):
+        snnprof.unpack(snnprof.pack(free), clips)
+    assert torch.equal(clips.weight, before)
+    again = snnprof.quantize(nn.Linear(8, 8), "1.5bit", clip=True)
+    snnprof.unpack(snnprof.pack(clips), again)
+    assert torch.equal(again.weight, clips.weight)

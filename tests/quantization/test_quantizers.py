@@ -257,3 +257,15 @@ def test_gradients_under_torch_func(name: str) -> None:
     quantiser = Quantiser(name, ROWS)
     gradient = torch.func.grad(lambda w: (3 * quantiser(w)).sum())(weight)
     assert gradient.tolist() == [[3.0, 0.0], [0.0, 3.0]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_clipped_weight_that_diverged_does_not_look_like_one(value: float) -> None:
+    assert Quantiser("1.5bit", ROWS, clip=True)(torch.tensor([[value, 0.5]])).isnan().all()
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0, 1.5])
+def test_no_gradient_passes_a_clipped_weight_of_1_or_more(value: float) -> None:
+    weight = torch.tensor([[value, 0.5]], requires_grad=True)
+    Quantiser("1.5bit", ROWS, clip=True)(weight).backward(torch.tensor([[2.0, 3.0]]))
+    assert weight.grad.tolist() == [[0, 3]]

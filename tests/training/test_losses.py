@@ -36,6 +36,26 @@ def test_sum_step_and_tet_by_hand() -> None:
     assert LOSSES["tet"](OUTPUTS, FIRST).item() == pytest.approx(expected)
 
 
+def test_the_published_loss_of_ottt_by_hand() -> None:
+    # (0.95 CE + 0.05 MSE) / T, summed over time. CE: -log(3/4), then log 2. MSE to (1, 0): of
+    # (log 3, 0), then of (0, 0): (log 3 - 1)^2 / 2 and 1 / 2.
+    steps = [
+        0.95 * -math.log(3 / 4) + 0.05 * (math.log(3) - 1) ** 2 / 2,
+        0.95 * math.log(2) + 0.05 / 2,
+    ]
+    loss = find_loss("ottt")
+    assert loss(OUTPUTS, FIRST).item() == pytest.approx(sum(steps) / 2, rel=1e-12)
+    assert [loss.at_step(x, FIRST).item() for x in OUTPUTS] == pytest.approx(steps, rel=1e-12)
+    # Soft labels (0.8, 0.2), of smoothing or Mixup, on (0, 0): log 2 whatever they are, and
+    # MSE (0.64 + 0.04) / 2. Whole one-hot labels are classes.
+    soft = loss.at_step(OUTPUTS[1], torch.tensor([[0.8, 0.2]]))
+    assert soft.item() == pytest.approx(0.95 * math.log(2) + 0.05 * 0.34, rel=1e-7)
+    one_hot = loss(OUTPUTS, torch.tensor([[1, 0]]))
+    assert one_hot.item() == pytest.approx(sum(steps) / 2, rel=1e-12)
+    dense = loss(OUTPUTS.view(2, 1, 2, 1, 1), torch.tensor([[[0]]]))  # [B, H, W]
+    assert dense.item() == pytest.approx(sum(steps) / 2, rel=1e-12)
+
+
 def test_mse_by_hand() -> None:
     # Averages log(3)/2 and 0, against 1 and 0.
     expected = (math.log(3) / 2 - 1) ** 2 / 2
@@ -103,7 +123,7 @@ def test_a_function_of_ones_own() -> None:
 
 
 def test_what_is_no_loss() -> None:
-    with pytest.raises(snnprof.SnnprofError, match="unknown loss 'hinge'; known: mse, step, sum"):
+    with pytest.raises(snnprof.SnnprofError, match="; known: mse, ottt, step, sum, tet"):
         find_loss("hinge")
     with pytest.raises(snnprof.SnnprofError, match="loss=3: give a name"):
         find_loss(3)  # type: ignore[arg-type]

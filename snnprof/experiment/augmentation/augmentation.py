@@ -62,13 +62,14 @@ class Augmentation:
                 "event frames [T, B, C, H, W]"
             )
         pixels = x if self._normalization is None else self._normalization.undo(x).clamp(0, 1)
-        batch_dimension = 0
+        batch_dimension, frames = 0, 1
         if x.dim() == 5:
             batch_dimension = 1 if not isinstance(y, Tensor) or len(y) == x.shape[1] else 0
             other = pixels.transpose(0, batch_dimension)
+            frames = other.shape[1]
             pixels = other.flatten(1, 2)
         mean = None if self._normalization is None else self._normalization.mean
-        draws = Draws(self._generator, x.device, mean, self._num_classes)
+        draws = Draws(self._generator, x.device, mean, self._num_classes, frames)
         with torch.no_grad():
             for step in self.steps:
                 pixels, y = step(pixels, y, draws)

@@ -53,10 +53,11 @@ class AutoAugment(Step):
         _policy(self.policy)  # kornia is missing: now
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Any]:
-        if x.shape[1] not in (1, 3):
+        if draws.frames > 1 or x.shape[1] not in (1, 3):
+            steps = f", {draws.frames} time steps" if draws.frames > 1 else ""
             raise SnnprofError(
-                f"auto-augment: inputs of {x.shape[1]} channels (of all time steps together): "
-                "it is for grey and RGB images"
+                f"auto-augment: inputs of {x.shape[1] // draws.frames} channels{steps}: it is for "
+                "grey and RGB images"
             )
         names, probabilities, levels = _policy(self.policy)
         drawn = draws.generator.integers(len(names), size=len(x))

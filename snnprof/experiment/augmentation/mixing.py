@@ -12,6 +12,13 @@ from torch import Tensor
 from snnprof.core.errors import SnnprofError
 from snnprof.experiment.augmentation.step import STEPS, Draws, Step, check
 
+# Beta(alpha, alpha) is 1/2 there in three digits; far above, numpy draws NaN or 0.
+MOST_ALPHA = 1e6
+
+
+def _check_alpha(step: Step, name: str, alpha: float) -> None:
+    check(step, name, 0 < alpha <= MOST_ALPHA, f"above 0, at most {MOST_ALPHA:g}")
+
 
 @STEPS.register("mixup-or-cutmix")
 @dataclass(frozen=True)
@@ -36,8 +43,8 @@ class MixupOrCutMix(Step):
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self, "mixup", self.mixup > 0, "above 0")
-        check(self, "cutmix", self.cutmix > 0, "above 0")
+        _check_alpha(self, "mixup", self.mixup)
+        _check_alpha(self, "cutmix", self.cutmix)
         for name in ("switch", "probability", "smoothing"):
             check(self, name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
 
@@ -59,7 +66,7 @@ class Mixup(Step):
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self, "alpha", self.alpha > 0, "above 0")
+        _check_alpha(self, "alpha", self.alpha)
         check(self, "smoothing", 0 <= self.smoothing <= 1, "between 0 and 1")
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -75,7 +82,7 @@ class CutMix(Step):
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self, "alpha", self.alpha > 0, "above 0")
+        _check_alpha(self, "alpha", self.alpha)
         check(self, "smoothing", 0 <= self.smoothing <= 1, "between 0 and 1")
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from snnprof.experiment.augmentation.step import STEPS, Draws, Step, check
 
+MOST_PIXELS = 2**15  # of a side
+_FROM_0 = f"from 0 to {MOST_PIXELS}"
+
 
 @STEPS.register("random-crop")
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class RandomCrop(Step):
     padding: int = 4
 
     def __post_init__(self) -> None:
-        check(self, "padding", self.padding >= 0, "0 or more")
+        check(self, "padding", 0 <= self.padding <= MOST_PIXELS, _FROM_0)
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Any]:
         padded = F.pad(x, [self.padding] * 4)
@@ -69,7 +72,7 @@ class Cutout(Step):
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self, "size", self.size >= 1, "1 or more")
+        check(self, "size", 1 <= self.size <= MOST_PIXELS, f"from 1 to {MOST_PIXELS}")
         check(self, "probability", 0 <= self.probability <= 1, "between 0 and 1")
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Any]:
@@ -101,7 +104,7 @@ class Roll(Step):
     shift: int = 5
 
     def __post_init__(self) -> None:
-        check(self, "shift", self.shift >= 0, "0 or more")
+        check(self, "shift", 0 <= self.shift <= MOST_PIXELS, _FROM_0)
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Any]:
         rows, columns = (
@@ -124,7 +127,7 @@ class Rotate(Step):
     degrees: float = 15.0
 
     def __post_init__(self) -> None:
-        check(self, "degrees", self.degrees >= 0, "0 or more")
+        check(self, "degrees", 0 <= self.degrees <= 180, "from 0 to 180")
 
     def __call__(self, x: Tensor, y: Any, draws: Draws) -> tuple[Tensor, Any]:
         angle = draws.there(draws.generator.uniform(-self.degrees, self.degrees, len(x)))

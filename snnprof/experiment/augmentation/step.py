@@ -25,12 +25,14 @@ class Draws:
         device: of the images.
         fill: one value per channel for what is cut out: the mean pixel; None for zeros.
         num_classes: of the labels; None if not known.
+        frames: time steps that stand among the channels of the images; 1 for images.
     """
 
     generator: np.random.Generator
     device: torch.device
     fill: tuple[float, ...] | None = None
     num_classes: int | None = None
+    frames: int = 1
 
     def happens(self, probability: float, samples: int) -> Tensor:
         """For each sample whether it happens: [samples, 1, 1, 1]."""

@@ -140,5 +140,17 @@ def test_where_nothing_was_is_grey() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(snnprof.SnnprofError, match="policy must be one of cifar10, imagenet, svhn"):
         Augmentation([{"step": "auto-augment", "policy": "mnist"}])
-    with pytest.raises(snnprof.SnnprofError, match="inputs of 4 channels"):
+    with pytest.raises(snnprof.SnnprofError, match="inputs of 2 channels, 2 time steps"):
         Augmentation(["auto-augment"])(torch.zeros(2, 3, 2, 5, 5), torch.zeros(3))
+
+
+@pytest.mark.parametrize(("steps", "channels"), [(3, 1), (2, 3), (4, 2)])
+def test_a_sequence_is_no_image(steps: int, channels: int) -> None:
+    """Three grey time steps are not red, green and blue."""
+    y = torch.zeros(5, dtype=torch.long)
+    augment = Augmentation(["auto-augment"])
+    said = f"inputs of {channels} channels, {steps} time steps: it is for grey and RGB images"
+    for shape in ((steps, 5, channels, 8, 8), (5, steps, channels, 8, 8)):
+        with pytest.raises(snnprof.SnnprofError, match=said):
+            augment(torch.rand(shape), y)
+    assert augment(torch.rand(1, 5, 3, 8, 8), y)[0].shape == (1, 5, 3, 8, 8)  # one step is an image

@@ -98,7 +98,23 @@ def test_what_is_refused() -> None:
         augmentation("cutmix")(x, None)
     for wrong, said in (
         ({"mixup": 0.0}, "mixup must be above 0"),
+        ({"mixup": math.inf}, "mixup must be above 0, at most 1e\\+06"),
+        ({"cutmix": 1e308}, "cutmix must be above 0, at most 1e\\+06"),
+        ({"cutmix": math.nan}, "cutmix must be"),
+        ({"smoothing": math.nan}, "smoothing must"),
         ({"switch": 2.0}, "switch must"),
     ):
         with pytest.raises(snnprof.SnnprofError, match=said):
             augmentation("mixup-or-cutmix", **wrong)
+    for step in ("mixup", "cutmix"):
+        with pytest.raises(snnprof.SnnprofError, match="alpha must be above 0, at most 1e"):
+            augmentation(step, alpha=math.inf)
+
+
+@pytest.mark.parametrize("alpha", [5e-324, 1e-3, 1e6])
+def test_every_alpha_that_is_taken_gives_pixels_and_shares(alpha: float) -> None:
+    x, y = flat_batch()
+    for step in ("mixup", "cutmix"):
+        mixed, soft = augmentation(step, alpha=alpha)(x, y)
+        assert x.min() <= mixed.min() and mixed.max() <= x.max()
+        assert torch.allclose(soft.sum(1), torch.ones(len(soft)))

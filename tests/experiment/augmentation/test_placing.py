@@ -126,8 +126,14 @@ def test_all_frames_of_a_recording_change_alike(time_first: bool) -> None:
         ({"step": "flip", "probability": "half"}, "probability='half': must be a number, as 0.5"),
         ({"step": "random-crop", "padding": True}, "padding=True: must be a whole number, as 4"),
         ({"step": "flip", "probability": 1.5}, r"Flip\(probability=1.5\): .* between 0 and 1"),
-        ({"step": "random-crop", "padding": -1}, r"RandomCrop\(padding=-1\): .* 0 or more"),
-        ({"step": "cutout", "size": 0}, r"size must be 1 or more"),
+        ({"step": "random-crop", "padding": -1}, r"RandomCrop\(padding=-1\): .* from 0 to 32768"),
+        ({"step": "cutout", "size": 0}, r"size must be from 1 to 32768"),
+        ({"step": "cutout", "size": 10**30}, r"size must be from 1 to 32768"),
+        ({"step": "roll", "shift": 10**30}, r"shift must be from 0 to 32768"),
+        ({"step": "rotate", "degrees": float("inf")}, r"degrees must be from 0 to 180"),
+        ({"step": "rotate", "degrees": float("nan")}, r"degrees must be from 0 to 180"),
+        ({"step": "random-resized-crop", "ratio": float("inf")}, r"ratio must be 1 or more, and f"),
+        ({"step": "random-resized-crop", "area": 0.0}, r"area must be above 0, at most 1"),
     ],
 )
 def test_a_step_that_cannot_be_is_refused(step, said: str) -> None:
