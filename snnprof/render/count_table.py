@@ -15,16 +15,19 @@ from snnprof.render.table import MEGA, View, records, view
 from snnprof.results import COUNT_COLUMNS, CountResult, LayerCount, NeuronRate
 
 # What counts are merged by; for programs, in the JSON.
-_RAW = ("values", "second_nonzeros", "second_inputs", "second_values")
+_RAW = ("values", "second_nonzeros", "second_inputs", "second_values", "gradient")
 
 
 @records.register
 def _(result: CountResult) -> list[dict[str, Any]]:
     rows = []
+    looked_at = _has_gradients(result)
     for layer in result.rows:
         row = {name: value for name, value in asdict(layer).items() if name not in _RAW}
         for column in COUNT_COLUMNS:
             row[column] = relative(row[column], result.samples)
+        if looked_at:
+            row["gradient_density"] = layer.gradient_density
         rows.append(row)
     return rows
 
@@ -46,6 +49,11 @@ _READERS = {
 }
 
 
+def _has_gradients(result: CountResult) -> bool:
+    """True where backward passes were looked at; else there is no column of them."""
+    return any(row.gradient is not None for row in result.rows)
+
+
 def _count_columns(result: CountResult) -> tuple[str, ...]:
     """The columns to show; that of products of activations only where there are any."""
     products = any(row.nnz_synops is not None for row in result.rows)
@@ -55,6 +63,7 @@ def _count_columns(result: CountResult) -> tuple[str, ...]:
 @view.register
 def _(result: CountResult) -> View:
     shown = _count_columns(result)
+    looked_at = _has_gradients(result)
     columns = (
         "layer",
         "operation",
@@ -64,18 +73,21 @@ def _(result: CountResult) -> View:
         "input density (%)",
         "firing rate (%)",
         *(_HEADINGS[column] for column in shown),
+        *["gradient density (%)"] * looked_at,
     )
-    rows = [_layer_cells(layer, result.samples, shown) for layer in result.rows]
-    rows += [_neuron_cells(neuron, len(shown)) for neuron in result.neurons]
+    rows = [_layer_cells(layer, result.samples, shown, looked_at) for layer in result.rows]
+    rows += [_neuron_cells(neuron, len(shown) + looked_at) for neuron in result.neurons]
     totals = [scaled(result.per_sample(column), MEGA) for column in shown]
     rates = percent(result.input_density), percent(result.firing_rate)
-    rows.append(("total", "", "", "", "", *rates, *totals))
+    rows.append(("total", "", "", "", "", *rates, *totals, *[""] * looked_at))
     steps = "" if result.timesteps is None else f", T = {result.timesteps}"
     title = f"Synaptic operations per sample ({result.samples} samples{steps})"
     return View(title, columns, tuple(rows), tuple(count_notes(result)))
 
 
-def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tuple[str, ...]:
+def _layer_cells(
+    layer: LayerCount, samples: int, columns: Sequence[str], looked_at: bool
+) -> tuple[str, ...]:
     return (
         layer.name + (" (stem)" if layer.stem else ""),
         layer.op,
@@ -85,6 +97,7 @@ def _layer_cells(layer: LayerCount, samples: int, columns: Sequence[str]) -> tup
         percent(layer.input_density),
         "",
         *(scaled(relative(getattr(layer, column), samples), MEGA) for column in columns),
+        *[percent(layer.gradient_density)] * looked_at,
     )
 
 
