@@ -14,6 +14,7 @@ from snnprof.results import CountResult, LayerCount
 
 # A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
 Bill = tuple[str, float, float]
+Bills = Bill | list[Bill] | None  # several where its events have several prices
 _PRECISION = "+"  # "operands+int8"
 
 
@@ -28,6 +29,7 @@ class Convention:
         ac_j: joules per accumulate or synaptic event, likewise.
         description, leaves_out, source: printed with every figure.
         neuron_j: joules per update of a neuron; None where they are not billed.
+        neuron_gradient_j: joules per update of a neuron in a backward pass, likewise.
         stated: what a file says of it, its constants one by one; None for one made in Python.
         file: that it was read from; None for ours and those made in Python.
     """
@@ -40,6 +42,7 @@ class Convention:
     leaves_out: str
     source: str
     neuron_j: float | None = None
+    neuron_gradient_j: float | None = None
     stated: PricedAs | None = None
     file: str | None = None
 
@@ -49,6 +52,11 @@ class Convention:
         return {} if self.stated is None else self.stated.constants
 
     @property
+    def of_training(self) -> bool:
+        """True if it bills training on a sample, backward passes included; False: inference."""
+        return self.formula in OF_TRAINING
+
+    @property
     def suited_to(self) -> str:
         """Which table it is for; empty where that was not said."""
         return "" if self.stated is None else self.stated.suited_to
@@ -56,27 +64,32 @@ class Convention:
 
 # A layer's bill from its counts, the convention, the meaning of INTEGER spikes ("ac" or "mac",
 # see price), and the counts of the whole network; None where the layer is not billed.
-Formula = Callable[[LayerCount, Convention, str, CountResult], Bill | None]
-BillLayer = Callable[[LayerCount], Bill | None]
+Formula = Callable[[LayerCount, Convention, str, CountResult], Bills]
+BillLayer = Callable[[LayerCount], Bills]
 
 FORMULAS: Registry[Formula] = Registry("energy formula")
 CONVENTIONS: Registry[Convention] = Registry("energy convention")
+# Names of the formulas that bill a training step: they need the gradients of SopCounter.
+OF_TRAINING: set[str] = set()
 
 
 def energy_convention(
-    name: str, *, description: str, leaves_out: str, source: str
+    name: str, *, description: str, leaves_out: str, source: str, training: bool = False
 ) -> Callable[[BillLayer], BillLayer]:
     """Decorator that adds a convention; price(), run(energy=...) and ``--energy`` then know it.
 
     It stands above a function of a :class:`~snnprof.LayerCount` that returns the layer's
-    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event, or
-    None for a layer that it does not bill.
+    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event (a list
+    of such bills where several are due), or None for a layer that it does not bill.
 
     Args:
         name: not taken yet.
         description: the convention in one line.
         leaves_out: costs that it does not bill.
         source: where its constants and its formula come from.
+        training: it bills training on a sample: the counts are of a training step, with the
+            gradients of :class:`~snnprof.SopCounter` (``row.gradient``), and the figure is never
+            put beside that of inference.
 
     Raises:
         ValueError: a name that is taken, by a convention or a formula.
@@ -86,6 +99,8 @@ def energy_convention(
         made = Convention(name, name, None, None, description, leaves_out, source)
         CONVENTIONS.register(name)(made)
         FORMULAS.register(name)(lambda row, convention, integer, counts: bill(row))
+        if training:
+            OF_TRAINING.add(name)
         return bill
 
     return add
@@ -199,6 +214,7 @@ def _made(stated: PricedAs, file: str | None = None) -> Convention:
         leaves_out=stated.leaves_out,
         source=stated.source,
         neuron_j=prices.get("neuron"),
+        neuron_gradient_j=prices.get("neuron_gradient"),
         stated=stated,
         file=file,
     )

@@ -16,7 +16,8 @@ _EVIDENCE = ("measured", "simulated", "assumed", "unstated")
 _SCOPE = ("per_op", ALL_IN)
 _PER = ("op", "event", "update", "bit", "byte")
 _UNITS = {"value_j": 1.0, "value_nj": 1e-9, "value_pj": 1e-12, "value_fj": 1e-15}
-_PRICES = ("mac", "ac", "neuron")
+_NEURON_PRICES = ("neuron", "neuron_gradient")
+_PRICES = ("mac", "ac", *_NEURON_PRICES)
 _LARGEST = 1e300  # of a number; above are infinity, and whole numbers that no float holds
 _LONGEST = 80  # letters of a wrong value in an error
 
@@ -55,7 +56,7 @@ class PricedAs:
 
     Attributes:
         name, formula: see :class:`~snnprof.energy.conventions.Convention`.
-        constants: by what they price: "mac", "ac", "neuron".
+        constants: by what they price: "mac", "ac", "neuron", "neuron_gradient".
         description, leaves_out, source, suited_to: printed with every figure.
     """
 
@@ -155,10 +156,11 @@ def _convention(name: str, row: Mapping[str, Any], known: Mapping[str, Constant]
     _only(row, (*_PRICES, *texts), where)
     constants = dict(_constants(row, known, where))
     whole = [constant for constant in constants.values() if constant.scope == ALL_IN]
-    if whole and "neuron" in constants:
+    twice = [key for key in _NEURON_PRICES if key in constants]
+    if whole and twice:
         raise SnnprofError(
             f"{where}: constant {whole[0].name!r} is {ALL_IN}: neurons are in it, and are not "
-            "billed again: leave 'neuron' out"
+            f"billed again: leave {twice[0]!r} out"
         )
     return PricedAs(
         name=name,

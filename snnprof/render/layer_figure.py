@@ -30,14 +30,14 @@ class LayerFigures:
     Attributes:
         name: of the row.
         synops, energy_j: by layer.
-        convention: that the energy is of; empty without.
+        heading: of the energy.
         neurons: firing rates.
     """
 
     name: str
     synops: Mapping[str, float]
     energy_j: Mapping[str, float]
-    convention: str
+    heading: str
     neurons: tuple[NeuronRate, ...] = ()
 
 
@@ -47,11 +47,7 @@ def layer_figures(
     """The figures of counts, and of the first of their prices; without one, of ``operands``."""
     energy = energies[0] if energies else price(counts, _USUAL_PRICE)
     synops = {row.name: row.synops / counts.samples for row in counts.rows}
-    return LayerFigures(name, synops, _energies(energy), energy.table, counts.neurons)
-
-
-def _energies(energy: EnergyResult) -> dict[str, float]:
-    return {row.name: row.energy_j for row in energy.rows}
+    return LayerFigures(name, synops, energy.by_layer(), energy.heading, counts.neurons)
 
 
 def layer_picture(rows: Sequence[LayerFigures], suffix: str) -> bytes:
@@ -70,7 +66,7 @@ def _(result: CountResult, suffix: str) -> bytes:
 def _(result: EnergyResult, suffix: str) -> bytes:
     if not result.rows:
         raise SnnprofError(f"no picture of this energy: {result.table} bills no layer of it")
-    return layer_picture([LayerFigures("", {}, _energies(result), result.table)], suffix)
+    return layer_picture([LayerFigures("", {}, result.by_layer(), result.heading)], suffix)
 
 
 @picture.register
@@ -131,10 +127,10 @@ def _heat_map(figure: Any, axes: Any, neurons: Sequence[NeuronRate]) -> None:
 
 
 def _bars(figure: Any, place: Any, rows: Sequence[LayerFigures], layers: Sequence[str]) -> None:
-    conventions = ", ".join(dict.fromkeys(row.convention for row in rows))
+    energies = ", ".join(dict.fromkeys(row.heading for row in rows))
     drawn_kinds = [
         ("SOPs", COUNT, [row.synops for row in rows]),
-        (f"energy, {_short(conventions)}", JOULES, [row.energy_j for row in rows]),
+        (_short(energies, _LONGEST + 8), JOULES, [row.energy_j for row in rows]),
     ]
     panels = [panel for panel in drawn_kinds if any(panel[2])]
     grid = place.subgridspec(1, len(panels))
@@ -172,8 +168,8 @@ def _panel(
     axes.set_axisbelow(True)
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = _LONGEST) -> str:
     """The name, its middle left out where it is too long for the column."""
     shown = label(name)
-    half = _LONGEST // 2
-    return shown if len(shown) <= _LONGEST else f"{shown[:half]}…{shown[-half + 1 :]}"
+    half = longest // 2
+    return shown if len(shown) <= longest else f"{shown[:half]}…{shown[-half + 1 :]}"
