@@ -34,17 +34,18 @@ class NeuronTally:
     Args:
         name: the layer's name.
         timesteps: T where it is known, else None.
-        gradient: of the layer's outputs; None where it is not looked at.
+        gradient: of the layer's inputs; None where it is not looked at.
 
     Attributes:
         time_steps: how the time steps leave the layer.
+        gradient: as given.
     """
 
     def __init__(
         self, name: str, timesteps: int | None, gradient: GradientTally | None = None
     ) -> None:
         self.name = name
-        self._gradient = gradient
+        self.gradient = gradient
         self.time_steps = TimeSteps(timesteps)
         # Per time step. On a device a tensor, which is fetched at the end.
         self._nonzeros: list[int | Tensor] = [0] * self.time_steps.period
@@ -69,8 +70,6 @@ class NeuronTally:
             self._nonzeros[place % self.time_steps.period] += count
         self._outputs += spikes.numel()
         self._calls += 1
-        if self._gradient is not None:
-            self._gradient.see(spikes)
 
     def read(self) -> NeuronRate:
         """The rates so far. Waits for the device."""
@@ -83,7 +82,7 @@ class NeuronTally:
             outputs=self._outputs,
             nonzeros=nonzeros,
             calls=self._calls,
-            gradient=None if self._gradient is None else self._gradient.read(),
+            gradient=None if self.gradient is None else self.gradient.read(),
         )
 
 
@@ -108,6 +107,11 @@ def _first(out: Any) -> Any:
     return out[0] if isinstance(out, list | tuple) and out else out
 
 
+def _current(inputs: tuple[Any, ...]) -> Any:
+    """The input that charges the membrane, which comes first."""
+    return inputs[0] if inputs else None
+
+
 def _why_not_countable(out: Any) -> str | None:
     """Why this output of a neuron cannot be counted, or None."""
     spikes = _first(out)
@@ -129,7 +133,7 @@ class NeuronRates:
         tracker: where the model's forward pass is.
         axis: what its calls hold.
         arrange: decides how the time steps leave a layer.
-        watch: of the gradients of outputs; None where they are not looked at.
+        watch: of the gradients of inputs; None where they are not looked at.
     """
 
     def __init__(
@@ -186,13 +190,13 @@ class NeuronRates:
                 return
             try:
                 with unseen_by_others(), torch._C.DisableTorchFunction():
-                    self._count(name, dims, out)
+                    self._count(name, dims, inputs, out)
             except Exception as error:
                 self._list(name, _why_not_countable(out) or failed(error))
 
         return count
 
-    def _count(self, name: str, dims: int, out: Any) -> None:
+    def _count(self, name: str, dims: int, inputs: tuple[Any, ...], out: Any) -> None:
         spikes = _first(out)
         # On the host what has no values fails at once.
         reason = None if isinstance(spikes, Tensor) and spikes.is_cpu else _why_not_countable(out)
@@ -206,6 +210,8 @@ class NeuronRates:
         self._arrange(tally.time_steps, spikes, dims)
         tally.add(spikes, self._axis.present)
         tally.rows += math.prod(spikes.shape[:dims])
+        if tally.gradient is not None:
+            tally.gradient.see(_current(inputs))
 
     def _gradient(self, name: str) -> GradientTally | None:
         if self._watch is None:

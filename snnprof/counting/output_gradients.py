@@ -1,13 +1,14 @@
-"""The gradients that reach the outputs of layers: non-zeros, counted as they come.
+"""The gradients that come back to the outputs of layers and the inputs of neurons: non-zeros.
 
-A hook on the output of each call receives the sum of what its consumers send back, once in every
-backward pass. It is the gradient of the membrane where a layer charges neurons directly; behind a
-batch norm, which subtracts means, it has hardly a zero in training mode.
+A hook on the tensor of each call receives the sum of what its consumers send back, once in every
+backward pass. At a layer's output it is the gradient of the membrane where it charges neurons
+directly; behind a batch norm, which subtracts means, it has hardly a zero in training mode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from snnprof.results import GradientCount
 
 Note = Callable[[str], object]
 NO_BACKWARD = "gradients: no backward pass ran inside the counter's block"
+_NO_TENSOR = "gradients: its first input is no tensor"
 _UNSEEN = (
     "gradients: it ran without a graph inside a call of the model that keeps one (a re-entrant "
     "checkpoint, a function with a backward of its own, no_grad): what comes back is not seen"
@@ -55,7 +57,7 @@ class GradientWatch:
 
 
 class GradientTally:
-    """Gradients of the outputs of one layer, over a measurement.
+    """Gradients of the outputs of one layer, or the inputs of one of neurons, over a measurement.
 
     Args:
         watch: of the measurement.
@@ -65,16 +67,19 @@ class GradientTally:
     def __init__(self, watch: GradientWatch, note: Note) -> None:
         self._watch = watch
         self._note = note
-        self._outputs = 0
+        self._elements = 0
         self._reached = 0
         self._nonzeros: int | Tensor = 0  # on a device a tensor, which is fetched at the end
         self._unknown = False
 
-    def see(self, out: Tensor) -> None:
-        """Count the gradient of this output of a call when it comes."""
-        self._outputs += out.numel()
-        if out.requires_grad:
-            out.register_hook(self._count)
+    def see(self, watched: Any) -> None:
+        """Count the gradient of this tensor of a call when it comes."""
+        if not isinstance(watched, Tensor):
+            self._fail(_NO_TENSOR)
+            return
+        self._elements += watched.numel()
+        if watched.requires_grad:
+            watched.register_hook(self._count)
         elif self._watch.graph_is_hidden:
             self._fail(_UNSEEN)
 
@@ -95,6 +100,6 @@ class GradientTally:
 
     def read(self) -> GradientCount | None:
         """The counts so far; None where they are not known. Waits for the device."""
-        if self._unknown or not self._watch.came or not self._outputs:
+        if self._unknown or not self._watch.came or not self._elements:
             return None
-        return GradientCount(self._outputs, self._reached, int(self._nonzeros))
+        return GradientCount(self._elements, self._reached, int(self._nonzeros))

@@ -122,6 +122,30 @@ def convention_names(given: str) -> tuple[str, ...]:
     return (given,)
 
 
+def of_training(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of these conventions that bill training."""
+    return tuple(name for name in names if find_convention(name).of_training)
+
+
+def of_inference(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of these conventions that bill inference."""
+    return tuple(name for name in names if not find_convention(name).of_training)
+
+
+def check_of_inference(names: Sequence[str], what: str) -> None:
+    """Raise SnnprofError for a convention that bills training, where there is none.
+
+    Args:
+        names: of conventions.
+        what: has no backward pass.
+    """
+    for name in of_training(names):
+        raise SnnprofError(
+            f"energy {name!r} is of training, and {what} has no backward pass: snnprof run "
+            f"--energy {name} measures one; here give another convention"
+        )
+
+
 def at_precision(names: Sequence[str], precision: str) -> tuple[str, ...]:
     """The names of the same conventions, priced at a precision.
 

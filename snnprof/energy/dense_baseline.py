@@ -10,7 +10,7 @@ from snnprof.results import CountResult, EnergyResult
 
 DENSE = "dense"
 # These take every event for a spike's: of a dense network's real numbers they say nothing.
-_OF_SPIKES = ("spikformer", "hd-lif", "events")
+_OF_SPIKES = ("spikformer", "hd-lif", "events", "sata")
 
 
 def price_dense(counts: CountResult, names: Sequence[str]) -> tuple[EnergyResult, ...]:

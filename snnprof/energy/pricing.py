@@ -177,7 +177,7 @@ def _rows(counts: CountResult, chosen: Convention, integer: str) -> Iterator[Ene
 def _neuron_rows(counts: CountResult, chosen: Convention) -> Iterator[EnergyRow]:
     """E = E_update * neurons * T, where the convention prices updates of neurons.
 
-    Those of the backward pass are the ones whose output a gradient came to.
+    Those of the backward pass are the ones whose input a gradient came to.
     """
     for neuron in counts.neurons:
         reached = None if neuron.gradient is None else neuron.gradient.reached

@@ -76,7 +76,7 @@ def _(result: CountResult) -> View:
         *["gradient density (%)"] * looked_at,
     )
     rows = [_layer_cells(layer, result.samples, shown, looked_at) for layer in result.rows]
-    rows += [_neuron_cells(neuron, len(shown) + looked_at) for neuron in result.neurons]
+    rows += [_neuron_cells(neuron, len(shown), looked_at) for neuron in result.neurons]
     totals = [scaled(result.per_sample(column), MEGA) for column in shown]
     rates = percent(result.input_density), percent(result.firing_rate)
     rows.append(("total", "", "", "", "", *rates, *totals, *[""] * looked_at))
@@ -101,9 +101,11 @@ def _layer_cells(
     )
 
 
-def _neuron_cells(neuron: NeuronRate, columns: int) -> tuple[str, ...]:
-    """The row of a layer of neurons: its firing rate alone."""
-    return (neuron.name, "neuron", "", "", "", "", percent(neuron.firing_rate), *[""] * columns)
+def _neuron_cells(neuron: NeuronRate, columns: int, looked_at: bool) -> tuple[str, ...]:
+    """The row of a layer of neurons: its firing rate, and its membrane's gradient."""
+    density = percent(None if neuron.gradient is None else neuron.gradient.density)
+    rate = percent(neuron.firing_rate)
+    return (neuron.name, "neuron", "", "", "", "", rate, *[""] * columns, *[density] * looked_at)
 
 
 def count_notes(result: CountResult, *, dense: bool = False) -> Iterator[str]:

@@ -29,17 +29,17 @@ def _(result: EnergyResult) -> View:
         for row in result.rows
     ]
     rows.append(("total", "", "", scaled(result.total_j, MILLI)))
-    what = f"Energy of {result.phase} on one sample" if result.phase else "Energy per sample"
-    title = f"{what}, convention {result.table}"
+    of_phase = f"{result.phase} energy per sample" if result.phase else "energy per sample"
+    title = f"{of_phase.capitalize()}, convention {result.table}"
     notes = (*energy_notes(result), *not_counted_notes(result.not_counted))
     return View(title, columns, tuple(rows), notes)
 
 
 def energy_notes(result: EnergyResult) -> Iterator[str]:
     """The convention, its source and what it leaves out."""
-    what = f"Energy convention of {result.phase}" if result.phase else "Energy convention"
+    of_phase = f"{result.phase} energy convention" if result.phase else "energy convention"
     yield (
-        f"{what} {result.table}: {result.description}. Leaves out: "
+        f"{of_phase.capitalize()} {result.table}: {result.description}. Leaves out: "
         f"{result.leaves_out}. Source: {result.source}."
     )
     if result.not_billed:

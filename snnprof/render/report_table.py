@@ -114,6 +114,7 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "execution": row.execution,
         "failure": row.failure,
         "device": _device(row, report),
+        **{f"{energy.key}_j": energy.total_j for energy in row.training_energies},
     }
 
 

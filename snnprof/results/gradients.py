@@ -1,4 +1,4 @@
-"""Gradients that reached the outputs of a layer in backward passes, counted."""
+"""Gradients that came back to a layer in backward passes, counted."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from dataclasses import dataclass
 class GradientCount:
     """Elements of a layer's outputs, and of the gradients that came back to them.
 
+    Of a layer of neurons its inputs, which charge the membrane, stand in their place.
+
     Attributes:
-        outputs: output elements of all calls, whether or not a gradient came.
+        elements: of all calls, whether or not a gradient came.
         reached: elements that one came to: those of the time steps with a backward pass. A second
-            backward pass through the same outputs adds as many again.
+            backward pass through the same elements adds as many again.
         nonzeros: of these the elements whose gradient is not zero.
     """
 
-    outputs: int
+    elements: int
     reached: int
     nonzeros: int
 
     @property
     def density(self) -> float:
-        """Non-zero gradients per output element, over all time steps."""
-        return self.nonzeros / self.outputs
+        """Non-zero gradients per element, over all time steps."""
+        return self.nonzeros / self.elements
 
     @property
     def reached_share(self) -> float:
-        """Share of the outputs that a backward pass came to: K / T of SLTT-K."""
-        return self.reached / self.outputs
+        """Share of the elements that a backward pass came to: K / T of SLTT-K."""
+        return self.reached / self.elements
 
     def merge(self, other: GradientCount) -> GradientCount:
         """Both measurements as one."""
         return GradientCount(
-            self.outputs + other.outputs,
+            self.elements + other.elements,
             self.reached + other.reached,
             self.nonzeros + other.nonzeros,
         )

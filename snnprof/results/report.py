@@ -55,6 +55,10 @@ class ReportRow:
         environment: the machine and versions it was measured with, where the report joins
             rows of several.
         modules: of the model that was counted; empty where only its counts are known.
+        training_counts: of a training step, its gradients included; None where no energy of
+            training was asked for.
+        training_energies: these priced, one per convention: joules of training on a sample, which
+            ``energies``, of inference, are never mixed with.
     """
 
     model: str
@@ -88,6 +92,8 @@ class ReportRow:
     baseline_of: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     modules: tuple[ModuleRow, ...] = ()
+    training_counts: CountResult | None = None
+    training_energies: tuple[EnergyResult, ...] = ()
 
     @property
     def name(self) -> str:

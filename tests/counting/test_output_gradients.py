@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import snnprof
 from snnprof.counting.counter import SopCounter
 from snnprof.results import GradientCount
+from snnprof.spiking.neuron import Neuron
 
 from ..support.counting import count
 from .nets import LIF, Net, images
@@ -38,8 +39,8 @@ def test_two_layers_by_hand():
     with SopCounter(net, gradients=True) as sops:
         net(torch.tensor([[1.0, 0.0]]))[0, 0].backward()
     first, second = sops.result().rows
-    assert first.gradient == GradientCount(outputs=3, reached=3, nonzeros=1)
-    assert second.gradient == GradientCount(outputs=2, reached=2, nonzeros=1)
+    assert first.gradient == GradientCount(elements=3, reached=3, nonzeros=1)
+    assert second.gradient == GradientCount(elements=2, reached=2, nonzeros=1)
     assert (first.gradient_density, second.gradient_density) == (1 / 3, 1 / 2)
 
 
@@ -49,7 +50,7 @@ def test_the_convolution_by_hand():
     with SopCounter(conv, gradients=True) as sops:
         conv(torch.ones(1, 1, 4))[0, :, 1].sum().backward()
     (row,) = sops.result().rows
-    assert row.gradient == GradientCount(outputs=6, reached=6, nonzeros=2)  # 1 of 3, twice
+    assert row.gradient == GradientCount(elements=6, reached=6, nonzeros=2)  # 1 of 3, twice
 
 
 def seen_by_torch(net: nn.Module, run) -> list[int]:
@@ -125,7 +126,7 @@ def test_convolutions_equal_enumeration(seed, stride, groups):
         run(net).backward()
     rows = sops.result().rows
     assert [row.gradient.nonzeros for row in rows] == expected
-    assert 0 < rows[0].gradient.nonzeros < rows[0].gradient.outputs  # the window is narrow
+    assert 0 < rows[0].gradient.nonzeros < rows[0].gradient.elements  # the window is narrow
 
 
 def test_steps_without_a_backward_pass_add_no_events():
@@ -138,7 +139,7 @@ def test_steps_without_a_backward_pass_add_no_events():
             if step == 2:
                 out.sum().backward()
     (row,) = sops.result().rows
-    assert row.gradient == GradientCount(outputs=40, reached=10, nonzeros=10)
+    assert row.gradient == GradientCount(elements=40, reached=10, nonzeros=10)
     assert row.gradient_density == 1 / 4
 
 
@@ -165,7 +166,7 @@ def test_a_second_backward_pass_adds():
         loss = net(torch.ones(1, 3)).sum()
         loss.backward(retain_graph=True)
         loss.backward()
-    assert sops.result().rows[0].gradient == GradientCount(outputs=2, reached=4, nonzeros=4)
+    assert sops.result().rows[0].gradient == GradientCount(elements=2, reached=4, nonzeros=4)
 
 
 def test_a_layer_that_the_loss_does_not_reach_has_no_events():
@@ -175,7 +176,7 @@ def test_a_layer_that_the_loss_does_not_reach_has_no_events():
     with SopCounter(net, gradients=True) as sops:
         net(torch.ones(1, 2))
         hidden[0].sum().backward()
-    assert sops.result().rows[1].gradient == GradientCount(outputs=2, reached=0, nonzeros=0)
+    assert sops.result().rows[1].gradient == GradientCount(elements=2, reached=0, nonzeros=0)
 
 
 class Recomputed(nn.Module):
@@ -273,15 +274,33 @@ def test_a_product_of_two_activations_has_its_own():
     with SopCounter(net, gradients=True) as sops:
         net(torch.ones(1, 2, 3, requires_grad=True))[0, 0].sum().backward()
     (row,) = sops.result().rows
-    assert row.gradient == GradientCount(outputs=4, reached=4, nonzeros=2)
+    assert row.gradient == GradientCount(elements=4, reached=4, nonzeros=2)
 
 
-def test_neurons_tell_which_updates_a_gradient_reached():
+def test_neurons_have_the_gradient_of_their_membrane():
+    """Behind a batch norm the layer's own gradient has no zero; the membrane's has."""
     model = snnprof.models.create("vgg5", timesteps=2, image_size=8, in_channels=1)
+    names = {module: name for name, module in model.named_modules() if isinstance(module, Neuron)}
+    held: dict[str, torch.Tensor] = {}
+
+    def hold(module: nn.Module, args: tuple[torch.Tensor]) -> None:
+        held[names[module]] = args[0]
+
+    for module in names:
+        module.register_forward_pre_hook(hold)
     with SopCounter(model, gradients=True) as sops:
-        model(torch.rand(2, 1, 8, 8)).sum().backward()
-    for neuron in sops.result().neurons:
-        assert neuron.gradient.outputs == neuron.gradient.reached == neuron.outputs
+        loss = model(torch.rand(2, 1, 8, 8)).square().sum()
+        expected = torch.autograd.grad(loss, [*held.values()], retain_graph=True)
+        assert sops.result().neurons  # read in between, which changes nothing
+        loss.backward()
+    counts = sops.result()
+    seen = {row.name: row.gradient for row in counts.neurons}
+    assert seen == {
+        name: GradientCount(g.numel(), 2 * g.numel(), 2 * int((g != 0).sum()))
+        for name, g in zip(held, expected, strict=True)
+    }
+    assert any(found.nonzeros < found.reached for found in seen.values())
+    assert counts.rows[1].gradient.nonzeros == counts.rows[1].gradient.reached
 
 
 def test_two_measurements_add_exactly():
@@ -311,7 +330,7 @@ def test_samples_can_be_said_of_all_calls_together():
     counts = sops.result()
     assert (counts.samples, counts.timesteps) == (5, None)
     assert counts.per_sample("synops") == 6 * 5 * 6 / 5  # 6 steps of 5 samples, 3 * 2 synapses
-    assert counts.rows[0].gradient.outputs == 60
+    assert counts.rows[0].gradient.elements == 60
     assert counts.rows[0].input_density_by_step is None
 
 

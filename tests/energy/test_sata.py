@@ -198,7 +198,8 @@ def test_the_command_prints_it_with_what_it_leaves_out() -> None:
 
 def test_the_table_says_training_and_files_keep_it(counts: CountResult) -> None:
     energy = price(counts, "sata")
-    assert "training" in str(energy).splitlines()[0]
+    assert "Training energy per sample, convention sata" in str(energy)
+    assert "Training energy convention sata: " in str(energy)
     assert "Energy per sample" in str(price(counts, "operands"))
     assert from_json(to_json(energy)) == energy
     # One figure a layer where there is one place for it.
