@@ -31,25 +31,32 @@ def count_training(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 
 def _count(run: TrainingRun, runner: StepRunner, settings: Settings, names: Sequence[str]) -> None:
-    images, labels = runner.share(*settings.batch)
-    sequence = as_sequence(images, labels, run.timesteps, run.setup.of_batches)
-    samples, model = sequence.shape[1], runner.stepped.model
-    parts: list[CountResult] = []
-    steps, drawn = 1, False
-    while len(parts) < steps:
-        counter = SopCounter(model, samples=samples, gradients=True)
-        with undisturbed(model), counter:
-            drawn = runner.rehearse(images, labels, moved_on=len(parts)).drawn
-        steps = run.timesteps if drawn else 1
-        parts.append(counter.result())
-    counts = merge_all(parts)
-    if settings.processes.several:
-        counts = of_all_processes(lambda: counts, True, group=None)
+    counted = partial(_of_every_draw, run, runner, settings)
+    several = settings.processes.several
+    counts = of_all_processes(counted, True, group=None) if several else counted()
     run.record(
         training_counts=counts,
         training_energies=tuple(price(counts, name) for name in names),
     )
-    run.notes.extend(_notes(run, counts.samples // steps, steps))
+    run.notes.extend(_notes(run, settings.batch_size, counts.samples // settings.batch_size))
+
+
+def _of_every_draw(run: TrainingRun, runner: StepRunner, settings: Settings) -> CountResult:
+    """The counts of one step; of T, where the mode draws time steps, each drawn alike."""
+    images, labels = runner.share(*settings.batch)
+    sequence = as_sequence(images, labels, run.timesteps, run.setup.of_batches)
+    samples, model = sequence.shape[1], runner.stepped.model
+    parts: list[CountResult] = []
+    steps = 1
+    while len(parts) < steps:
+        with (
+            undisturbed(model),
+            SopCounter(model, samples=samples, gradients=True) as counter,
+        ):
+            step = runner.rehearse(images, labels, moved_on=len(parts))
+        steps = run.timesteps if step.drawn else 1
+        parts.append(counter.result())
+    return merge_all(parts)
 
 
 def _notes(run: TrainingRun, samples: int, draws: int) -> Iterator[str]:

@@ -64,7 +64,12 @@ def gradients(row: snnprof.ReportRow) -> list[snnprof.GradientCount]:
 
 
 def nonzeros(row: snnprof.ReportRow) -> list[int]:
-    return [found.nonzeros for found in gradients(row)]
+    """Of layers and of neurons: batch norms fill the former, the latter have zeros."""
+    assert row.training_counts is not None
+    neurons = [neuron.gradient for neuron in row.training_counts.neurons]
+    found = [count for count in (*gradients(row), *neurons) if count is not None]
+    assert any(0 < count.nonzeros < count.reached for count in found)
+    return [count.nonzeros for count in found]
 
 
 def shares(row: snnprof.ReportRow) -> set[float]:
@@ -292,7 +297,7 @@ def test_a_convention_of_ones_own_says_that_it_needs_gradients() -> None:
         return "gradient", row.gradient.nonzeros, 1e-12
 
     (row,) = report(["stbp"], energy="mine").rows
-    expected = sum(nonzeros(row)) / BATCH
+    expected = sum(found.nonzeros for found in gradients(row)) / BATCH
     assert near(row.training_energies[0].total_j, expected * 1e-12)
 
 
