@@ -15,6 +15,7 @@ def test_public_names_are_locked() -> None:
         "CountResult",
         "EnergyResult",
         "EnergyRow",
+        "GradientCount",
         "InferenceProfile",
         "LayerCoherence",
         "LayerCount",

@@ -73,6 +73,7 @@ def _prices(convention: Convention) -> Iterator[tuple[str, float]]:
         ("MAC", convention.mac_j),
         (accumulate, convention.ac_j),
         ("neuron update", convention.neuron_j),
+        ("neuron gradient", convention.neuron_gradient_j),
     )
     yield from ((what, joules) for what, joules in prices if joules is not None)
 

@@ -14,11 +14,16 @@ from snnprof.cli.options import OnceOnly, echo_line, outputs_option
 from snnprof.cli.outputs import output_files, saving, write_and_show
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import at_precision, convention_names
+from snnprof.energy.conventions import (
+    at_precision,
+    convention_names,
+    of_inference,
+    of_training,
+)
 from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.render.output_files import load
-from snnprof.results import Report, Result, compare, merge
+from snnprof.results import Report, ReportRow, Result, compare, merge
 
 _PLAIN = TableOptions()
 BEYOND_LIMIT = 3  # exit status of compare --fail-if
@@ -75,18 +80,24 @@ def price_command(
     if not any(row.counts for row in report.rows):
         raise SnnprofError(f"{file!r} has no counts: there is nothing to price")
     names = names if precision is None else [*at_precision(names, precision)]
-    rows = (
-        row
-        if row.counts is None
-        else replace(
-            row,
-            energies=tuple(price(row.counts, name) for name in names)
-            if row.baseline_of is None
-            else price_dense(row.counts, names),
+    training = of_training(names)
+    if training and not any(row.training_counts for row in report.rows):
+        raise SnnprofError(
+            f"{file!r} has no counts of a training step, which {training[0]!r} bills: snnprof run "
+            f"--energy {training[0]} takes them"
         )
-        for row in report.rows
-    )
-    _show(replace(report, rows=tuple(rows)), files, table)
+    rows = tuple(_priced(row, of_inference(names), training) for row in report.rows)
+    _show(replace(report, rows=rows), files, table)
+
+
+def _priced(row: ReportRow, names: Sequence[str], training: Sequence[str]) -> ReportRow:
+    energies, of_step = row.energies, row.training_counts
+    if row.counts is not None:
+        energies = tuple(price(row.counts, name) for name in names)
+        if row.baseline_of is not None:
+            energies = price_dense(row.counts, names)
+    priced = () if of_step is None else tuple(price(of_step, name) for name in training)
+    return replace(row, energies=energies, training_energies=priced)
 
 
 @click.command("compare", cls=OnceOnly)

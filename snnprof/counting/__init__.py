@@ -28,7 +28,8 @@
                       makes a snnprof.CountResult of the rows and of what was not counted
 
 neuron_rates counts the non-zero outputs of the neuron layers, by a forward hook on each: firing
-rates. all_reduce puts the results of several processes together.
+rates. output_gradients counts what comes back to outputs in backward passes, where asked for, by a
+hook on each output. all_reduce puts the results of several processes together.
 
 samples reads samples and time steps off the model's input, sample_doubt sees where they look like
 T; time_steps keeps rates per step, row_order finds in which order a layer's input holds them;

@@ -21,7 +21,13 @@ from snnprof.counting.faults import Faults, failed
 from snnprof.counting.linear_ops import OPERATIONS
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.neuron_rates import NeuronRates
-from snnprof.counting.operation_mode import UNCOUNTED, OperationMode, unseen_by_others
+from snnprof.counting.operation_mode import (
+    UNCOUNTED,
+    OperationMode,
+    SeeOutput,
+    unseen_by_others,
+)
+from snnprof.counting.output_gradients import NO_BACKWARD, GradientWatch
 from snnprof.counting.products import PRODUCTS
 from snnprof.counting.row_order import NOTHING, RowOrder, arrange
 from snnprof.counting.row_reading import read_rows
@@ -47,6 +53,10 @@ class SopCounter:
             its forward); None: as batch_dim and timesteps tell.
         audit: on the first call, also listen below torch's functions, and list what multiplied
             there and was not counted.
+        gradients: also count the non-zeros of the gradients that come back to the outputs of
+            layers in backward passes inside the block: ``LayerCount.gradient``.
+        samples: of all calls together, for a training step of any making: how the calls share
+            them is not looked at, and rates per time step are not known.
 
     Forward hooks know where the model is; a torch-function mode sees the operands that
     convolutions, linear operations and products of activations really receive. Outputs,
@@ -58,8 +68,8 @@ class SopCounter:
 
     Raises:
         SnnprofError: no module, or a TorchScript module; an unknown layer type or layout; a layout
-            without the T that it needs; or (at the end of the block) an input whose samples could
-            not be read.
+            without the T that it needs; samples beside a layout or a T; or (at the end of the
+            block) an input whose samples could not be read.
     """
 
     def __init__(
@@ -71,6 +81,8 @@ class SopCounter:
         *,
         layout: str | None = None,
         audit: bool = True,
+        gradients: bool = False,
+        samples: int | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise SnnprofError(f"model is a {type(model).__name__}, not a torch.nn.Module")
@@ -86,8 +98,9 @@ class SopCounter:
                 raise known("layer type", name, LAYER_TYPES)
         self._model = model
         self._layers = frozenset(layers)
-        self._new_axis = partial(SampleAxis, model, batch_dim, timesteps, layout)
+        self._new_axis = partial(SampleAxis, model, batch_dim, timesteps, layout, samples)
         self._audits = audit
+        self._watches = gradients
         self._active: ExitStack | None = None
         with unseen_by_others():
             self._clear()
@@ -101,14 +114,16 @@ class SopCounter:
             self._model, names, self._begin_call, self._doubt.end, self._end_call, self._note_fault
         )
         arranged = partial(arrange, self._row_order, axis, self._tracker)
-        self._neurons = NeuronRates(names, self._tracker, axis, arranged)
+        watch = self._watch = GradientWatch() if self._watches else None
+        self._neurons = NeuronRates(names, self._tracker, axis, arranged, watch)
         self._faults = Faults(names[self._model])
-        self._tallies = Tallies(self._layers, names, axis, arranged, self._doubt, self._faults)
+        self._tallies = Tallies(
+            self._layers, names, axis, arranged, self._doubt, self._faults, watch
+        )
         self._audit = Audit(self._tracker.running_name, names[self._model])
         watched = (*OPERATIONS, *PRODUCTS, *UNCOUNTED)
-        self._mode = OperationMode(
-            watched, self._observe, self._note_failure, self._row_order.follow
-        )
+        observe = self._observe if watch is None else self._observe_and_watch
+        self._mode = OperationMode(watched, observe, self._note_failure, self._row_order.follow)
         self._on = ExitStack()  # while the model runs
         self._failed = False
         self._stem_failed = False
@@ -139,6 +154,8 @@ class SopCounter:
         if active is not None:
             active.close()
             self._release()
+            if self._watch is not None:
+                self._watch.close()
             if exc is None:
                 self._faults.tell_at_end()
 
@@ -161,6 +178,8 @@ class SopCounter:
         except Exception as error:
             self._note_fault(None, error, lost=True)
             return False
+        if self._watch is not None:
+            self._watch.begin_call()
         if axis.calls == 1:
             with self._faults.forgiven():
                 self._doubt.begin(axis.input)
@@ -204,6 +223,13 @@ class SopCounter:
         frame = self._tracker.frame()
         if frame is not None:
             self._tallies.observe(func, args, kwargs, frame)
+
+    def _observe_and_watch(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> SeeOutput | None:
+        frame = self._tracker.frame()
+        row = None if frame is None else self._tallies.observe(func, args, kwargs, frame)
+        return None if row is None or row.gradient is None else row.gradient.see
 
     def expect(self, samples: int, timesteps: int, calls: int | None = None) -> None:
         """Say what the next calls of the model hold, for who runs it in a way of their own.
@@ -261,6 +287,8 @@ class SopCounter:
             never_seen.extend(self._unseen(found.rows))
         if not self._audits:
             never_seen.append((self._names[self._model], NOT_LOOKED))
+        if self._watch is not None and not self._watch.came:
+            never_seen.append((self._names[self._model], NO_BACKWARD))
         return CountResult(
             rows=found.rows,
             samples=self._axis.samples,

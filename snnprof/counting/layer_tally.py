@@ -9,6 +9,7 @@ from torch import Tensor
 from snnprof.counting.accumulator import Accumulator
 from snnprof.counting.input_buffer import InputBuffer
 from snnprof.counting.linear_call import LinearCall
+from snnprof.counting.output_gradients import GradientTally
 from snnprof.counting.time_steps import ModelCall, Steps, TimeSteps
 from snnprof.results import LayerCount
 from snnprof.results.kinds import operation
@@ -23,14 +24,19 @@ class LayerTally:
         name: the layer's name.
         op: the linear operation, e.g. ``"conv2d"``.
         timesteps: T where it is known, else None.
+        gradient: of the layer's outputs; None where it is not looked at.
 
     Attributes:
         time_steps: how the time steps reach the layer.
+        gradient: as given.
     """
 
-    def __init__(self, name: str, op: str, timesteps: int | None) -> None:
+    def __init__(
+        self, name: str, op: str, timesteps: int | None, gradient: GradientTally | None = None
+    ) -> None:
         self.name = name
         self.op = op
+        self.gradient = gradient
         self.time_steps = TimeSteps(timesteps)
         self._weight: weakref.ref[Tensor] | None = None
         self._calls = 0
@@ -122,5 +128,6 @@ class LayerTally:
             inputs=self._inputs,
             input_density_by_step=self.time_steps.rates(found.nonzeros_by_step, self._inputs),
             values=found.values.settled(),
+            gradient=None if self.gradient is None else self.gradient.read(),
         )
         return count, kind.finite, found.remark

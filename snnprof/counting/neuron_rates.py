@@ -16,6 +16,7 @@ from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.faults import failed
 from snnprof.counting.module_tracker import ModuleTracker
 from snnprof.counting.operation_mode import unseen_by_others, why_not_countable
+from snnprof.counting.output_gradients import GradientTally, GradientWatch
 from snnprof.counting.row_order import Arrange
 from snnprof.counting.samples import SampleAxis
 from snnprof.counting.scan import count_nonzeros
@@ -33,13 +34,18 @@ class NeuronTally:
     Args:
         name: the layer's name.
         timesteps: T where it is known, else None.
+        gradient: of the layer's inputs; None where it is not looked at.
 
     Attributes:
         time_steps: how the time steps leave the layer.
+        gradient: as given.
     """
 
-    def __init__(self, name: str, timesteps: int | None) -> None:
+    def __init__(
+        self, name: str, timesteps: int | None, gradient: GradientTally | None = None
+    ) -> None:
         self.name = name
+        self.gradient = gradient
         self.time_steps = TimeSteps(timesteps)
         # Per time step. On a device a tensor, which is fetched at the end.
         self._nonzeros: list[int | Tensor] = [0] * self.time_steps.period
@@ -76,6 +82,7 @@ class NeuronTally:
             outputs=self._outputs,
             nonzeros=nonzeros,
             calls=self._calls,
+            gradient=None if self.gradient is None else self.gradient.read(),
         )
 
 
@@ -100,6 +107,11 @@ def _first(out: Any) -> Any:
     return out[0] if isinstance(out, list | tuple) and out else out
 
 
+def _current(inputs: tuple[Any, ...]) -> Any:
+    """The input that charges the membrane, which comes first."""
+    return inputs[0] if inputs else None
+
+
 def _why_not_countable(out: Any) -> str | None:
     """Why this output of a neuron cannot be counted, or None."""
     spikes = _first(out)
@@ -121,6 +133,7 @@ class NeuronRates:
         tracker: where the model's forward pass is.
         axis: what its calls hold.
         arrange: decides how the time steps leave a layer.
+        watch: of the gradients of inputs; None where they are not looked at.
     """
 
     def __init__(
@@ -129,11 +142,13 @@ class NeuronRates:
         tracker: ModuleTracker,
         axis: SampleAxis,
         arrange: Arrange,
+        watch: GradientWatch | None = None,
     ) -> None:
         self._names = names
         self._tracker = tracker
         self._axis = axis
         self._arrange = arrange
+        self._watch = watch
         self._tallies: dict[str, NeuronTally] = {}
         self.not_counted: dict[tuple[str, str], None] = {}
 
@@ -175,13 +190,13 @@ class NeuronRates:
                 return
             try:
                 with unseen_by_others(), torch._C.DisableTorchFunction():
-                    self._count(name, dims, out)
+                    self._count(name, dims, inputs, out)
             except Exception as error:
                 self._list(name, _why_not_countable(out) or failed(error))
 
         return count
 
-    def _count(self, name: str, dims: int, out: Any) -> None:
+    def _count(self, name: str, dims: int, inputs: tuple[Any, ...], out: Any) -> None:
         spikes = _first(out)
         # On the host what has no values fails at once.
         reason = None if isinstance(spikes, Tensor) and spikes.is_cpu else _why_not_countable(out)
@@ -190,10 +205,18 @@ class NeuronRates:
             return
         tally = self._tallies.get(name)
         if tally is None:
-            tally = self._tallies[name] = NeuronTally(name, self._axis.timesteps)
+            tally = NeuronTally(name, self._axis.timesteps, self._gradient(name))
+            self._tallies[name] = tally
         self._arrange(tally.time_steps, spikes, dims)
         tally.add(spikes, self._axis.present)
         tally.rows += math.prod(spikes.shape[:dims])
+        if tally.gradient is not None:
+            tally.gradient.see(_current(inputs))
+
+    def _gradient(self, name: str) -> GradientTally | None:
+        if self._watch is None:
+            return None
+        return GradientTally(self._watch, lambda why: self.not_counted.setdefault((name, why)))
 
     def doubt_steps(self, samples: int, timesteps: int | None) -> str | None:
         """The doubt in words that T is right; None where a layer of neurons runs a multiple of it.

@@ -24,7 +24,8 @@ from torch.overrides import (
 from torch.utils._python_dispatch import _disable_current_modes
 
 Mode = TypeVar("Mode")
-Observer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], None]
+SeeOutput = Callable[[Any], None]
+Observer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], SeeOutput | None]
 
 # Operations that are not counted; each use is listed in the result.
 _TORCH = (
@@ -98,7 +99,8 @@ class OperationMode(TorchFunctionMode):
 
     Args:
         watched: functions to report.
-        observe: called before the function, while its input is still in the processor's cache.
+        observe: called before the function, while its input is still in the processor's cache; it
+            may return what is to see the function's output.
         note_failure: called with the function, and with None where it fails after it was
             observed, or the error where it runs but observing or following it failed.
         follow: called with a function of ``followed``, its arguments and its output.
@@ -174,9 +176,10 @@ class OperationMode(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         ours: Exception | None = None
+        see: SeeOutput | None = None
         try:
             with unseen_by_others():
-                self._observe(func, args, kwargs)
+                see = self._observe(func, args, kwargs)
         except Exception as error:  # an invalid call is torch's to refuse, in its own words
             ours = error
         try:
@@ -191,7 +194,16 @@ class OperationMode(TorchFunctionMode):
             ours = None  # its traceback holds this frame, and the operands
         if func in self.followed:  # an einsum of one operand is a transposition
             self._see(func, args, kwargs, out)
+        if see is not None:
+            self._show(see, func, out)
         return out
+
+    def _show(self, see: SeeOutput, func: Callable[..., Any], out: Any) -> None:
+        try:
+            with torch._C.DisableTorchFunction():
+                see(out)
+        except Exception as error:
+            self._note_failure(func, error)
 
     def _see(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any

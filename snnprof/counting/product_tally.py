@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnprof.counting.output_gradients import GradientTally
 from snnprof.counting.products import Index, Product
 from snnprof.counting.scan import new_reading
 from snnprof.counting.scan_rows import Rows, Weights
@@ -121,9 +122,11 @@ class ProductTally:
         of_parameter: True where b is a parameter of the model: its kind is judged per output
             channel, like a weight's.
         timesteps: T where it is known, else None.
+        gradient: of the product's outputs; None where it is not looked at.
 
     Attributes:
         time_steps: how the time steps reach the product's first operand.
+        gradient: as given.
     """
 
     def __init__(
@@ -132,8 +135,10 @@ class ProductTally:
         product: Product,
         of_parameter: bool,
         timesteps: int | None,
+        gradient: GradientTally | None = None,
     ) -> None:
         self.name = name
+        self.gradient = gradient
         self._op = product.op
         self.time_steps = TimeSteps(timesteps)
         self._calls = 0
@@ -240,6 +245,7 @@ class ProductTally:
             second_nonzeros=second[0],
             second_inputs=second[1],
             second_values=None if b_values is None else b_values.settled(),
+            gradient=None if self.gradient is None else self.gradient.read(),
         )
         return count, a.finite and b.finite, None
 

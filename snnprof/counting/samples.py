@@ -57,6 +57,7 @@ class SampleAxis:
         batch_dim: the input's batch dimension; 1 means [T, B, ...].
         timesteps: T, if the root is called once per time step, or has the layout "inside".
         layout: a name of ``LAYOUTS``; None: told by ``batch_dim`` and ``timesteps``.
+        said: samples of all calls together, whatever these hold; None: they are read.
 
     A root that states its sequence is believed, whatever ``batch_dim`` says.
 
@@ -69,12 +70,25 @@ class SampleAxis:
     """
 
     def __init__(
-        self, root: object, batch_dim: int, timesteps: int | None, layout: str | None = None
+        self,
+        root: object,
+        batch_dim: int,
+        timesteps: int | None,
+        layout: str | None = None,
+        said: int | None = None,
     ) -> None:
         if timesteps is not None:
             _check_whole("timesteps", timesteps)
         if type(batch_dim) is not int or batch_dim < 0:
             raise SnnprofError(f"batch_dim={batch_dim}: must be a dimension, counted from 0")
+        if said is not None:
+            _check_whole("samples", said)
+            if timesteps is not None or layout is not None or batch_dim != 0:
+                raise SnnprofError(
+                    f"samples={said} is said of all calls together, whose inputs are not read: "
+                    "leave layout, timesteps and batch_dim out"
+                )
+        self._said = said
         self._root = root if isinstance(root, StatesItsSequence) else None
         self._name = layout
         self._batch_dim = batch_dim
@@ -115,7 +129,7 @@ class SampleAxis:
     @property
     def reads_first_dimension_only(self) -> bool:
         """True if nobody said more than that the samples are in the input's first dimension."""
-        said = self._announced or self._root is not None or self._batch_dim != 0
+        said = self._said or self._announced or self._root is not None or self._batch_dim != 0
         return self._one_step_is_all and not said
 
     def expect(self, samples: int, timesteps: int, calls: int | None) -> None:
@@ -134,6 +148,10 @@ class SampleAxis:
         if calls is None:
             calls = 1 if self._one_step_is_all or self._layout.whole else timesteps
         _check_whole("calls", calls)
+        if self._said is not None:
+            raise SnnprofError(
+                f"samples={self._said} was said of all calls together: leave expect() out"
+            )
         self._check_all_came()
         if self.calls and not self._announced:
             raise SnnprofError(
@@ -159,6 +177,11 @@ class SampleAxis:
                 size than this sequence began with, or a call that was not announced.
         """
         x = next(_tensors((*args, *kwargs.values())), None)
+        if self._said is not None:
+            self.calls += 1
+            self.samples = self._said
+            self.present.number, self.present.batch = self.calls, self._said
+            return
         steps, batch = self._announced_call() if self._announced else self._steps_and_batch(x)
         self.calls += 1
         self.input = x

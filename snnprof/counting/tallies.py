@@ -22,6 +22,7 @@ from snnprof.counting.linear_call import LinearCall, RememberedCall, unpadded
 from snnprof.counting.linear_ops import OPERATIONS, LinearOperation
 from snnprof.counting.module_tracker import LAYER_MODULES, Frame
 from snnprof.counting.operation_mode import why_not_countable
+from snnprof.counting.output_gradients import GradientTally, GradientWatch
 from snnprof.counting.product_tally import ProductTally
 from snnprof.counting.products import PRODUCTS, Product, why_no_product
 from snnprof.counting.row_order import Arrange
@@ -43,6 +44,7 @@ class Tallies:
         arrange: decides how the time steps reach a row.
         doubt: sees the first layer.
         faults: of giving weights back.
+        watch: of the gradients of outputs; None where they are not looked at.
 
     Attributes:
         counted_in: names of what was counted, and where.
@@ -57,6 +59,7 @@ class Tallies:
         arrange: Arrange,
         doubt: SampleDoubt,
         faults: Faults,
+        watch: GradientWatch | None = None,
     ) -> None:
         # The registries as they are now: what was registered since the import is in them.
         self._operations = {
@@ -71,6 +74,7 @@ class Tallies:
         self._arrange = arrange
         self._doubt = doubt
         self._faults = faults
+        self._watch = watch
         self._tallies: dict[Key, LayerTally | ProductTally] = {}
         self._shown: Counter[str] = Counter()  # rows by the name they would have
         self._recent: dict[str, LayerTally] = {}  # the last used in each module
@@ -104,16 +108,20 @@ class Tallies:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         frame: Frame,
-    ) -> None:
-        """Count a call of a watched function in the module of this frame, or list it."""
+    ) -> LayerTally | ProductTally | None:
+        """Count a call of a watched function in the module of this frame, or list it.
+
+        Returns:
+            the row that its output belongs to; None where it was not counted, or as several rows.
+        """
         operation = self._operations.get(func)
         if operation is not None:
             with torch._C.DisableTorchFunction():  # other counters around must not see ours
-                self._observe_linear(operation, args, kwargs, frame)
-        elif func in self._products:
-            self._observe_product(func, args, kwargs, frame)
-        else:
-            self.uncounted[(frame.name, why_left_out(func))] = None
+                return self._observe_linear(operation, args, kwargs, frame)
+        if func in self._products:
+            return self._observe_product(func, args, kwargs, frame)
+        self.uncounted[(frame.name, why_left_out(func))] = None
+        return None
 
     def _observe_linear(
         self,
@@ -121,7 +129,7 @@ class Tallies:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         frame: Frame,
-    ) -> None:
+    ) -> LayerTally | None:
         remembered = self._remembered.get(frame.name)
         if remembered is not None:
             last, tally = remembered
@@ -129,7 +137,7 @@ class Tallies:
             if same is not None:
                 x, weight = same
                 tally.add(last.call, x, weight, self._axis.present)
-                return
+                return tally
         x, weight = operation.operands(args, kwargs)
         call = LinearCall.of(operation, args, kwargs)
         reason = why_not_countable(x, weight)
@@ -137,7 +145,7 @@ class Tallies:
             reason = "an argument is a tensor besides input, weight and bias"
         if reason is not None:
             self.uncounted[(frame.name, f"{operation.name}: {reason}")] = None
-            return
+            return None
         matrix = weight.unsqueeze(0) if weight.dim() == 1 else weight
         call, inner = unpadded(call, frame.module, frame.given, x)
         tally = self._layer_tally(frame, operation.name, matrix)
@@ -148,6 +156,7 @@ class Tallies:
         as_given = inner is x and matrix is weight and not kwargs
         if as_given and operation.leading_operands and self._recent.get(frame.name) is tally:
             self._remembered[frame.name] = (RememberedCall(args, call), tally)
+        return tally
 
     def _layer_tally(self, frame: Frame, op: str, weight: Tensor) -> LayerTally:
         recent = self._recent.get(frame.name)
@@ -163,12 +172,18 @@ class Tallies:
         key = (name, op, weight.shape, site)
         tally = self._tallies.get(key)
         if not isinstance(tally, LayerTally):
-            tally = LayerTally(self._row_name(name), op, self._axis.timesteps)
+            row = self._row_name(name)
+            tally = LayerTally(row, op, self._axis.timesteps, self._gradient(row))
             self._tallies[key] = tally
         self.counted_in.add(name)
         if named:  # else the same weight may be used in another place
             self._recent[frame.name] = tally
         return tally
+
+    def _gradient(self, row: str) -> GradientTally | None:
+        if self._watch is None:
+            return None
+        return GradientTally(self._watch, lambda why: self.uncounted.setdefault((row, why)))
 
     def _row_name(self, name: str) -> str:
         """The name, numbered from the second row of that name on."""
@@ -187,7 +202,7 @@ class Tallies:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         frame: Frame,
-    ) -> None:
+    ) -> ProductTally | None:
         where, site = self._place(frame)
         form = self._products[func]
         with torch._C.DisableTorchFunction():
@@ -195,16 +210,16 @@ class Tallies:
             found = reason or form.read(args, kwargs)
             if isinstance(found, str):
                 self.uncounted[(where, f"{form.name}: {found}")] = None
-                return
-            for product in found:
-                self._count_product(product, where, site)
+                return None
+            rows = [self._count_product(product, where, site) for product in found]
+        return rows[0] if len(rows) == 1 else None
 
-    def _count_product(self, product: Product, where: str, site: Site) -> None:
+    def _count_product(self, product: Product, where: str, site: Site) -> ProductTally | None:
         left, right = (self._owners.name_of(x) for x in (product.a, product.b))
         if left and right:
             reason = f"{product.op}: {left} and {right} are both parameters, not activations"
             self.uncounted[(where, reason)] = None
-            return
+            return None
         if left:
             product = product.swapped()
         weight = left or right
@@ -214,10 +229,12 @@ class Tallies:
         tally = self._tallies.get(key)
         if not isinstance(tally, ProductTally):
             name = self._row_name(weight or f"{where}.{product.op}")
-            tally = ProductTally(name, product, bool(weight), self._axis.timesteps)
+            gradient = self._gradient(name)
+            tally = ProductTally(name, product, bool(weight), self._axis.timesteps, gradient)
             self._tallies[key] = tally
         self._arrange(tally.time_steps, product.a, product.leading)
         tally.add(product, self._axis.present)
         self.counted_in |= {weight or where, where}
         if product.note:
             self.uncounted[(tally.name, product.note)] = None
+        return tally

@@ -15,6 +15,7 @@ from snnprof.results import CountResult, LayerCount
 # A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
 Bill = tuple[str, float, float]
 _OF_LAYERS = ("mac", "ac")  # prices that formulas multiply; neurons are billed beside them
+Bills = Bill | list[Bill] | None  # several where its events have several prices
 _PRECISION = "+"  # "operands+int8"
 
 
@@ -29,6 +30,7 @@ class Convention:
         ac_j: joules per accumulate or synaptic event, likewise.
         description, leaves_out, source: printed with every figure.
         neuron_j: joules per update of a neuron; None where they are not billed.
+        neuron_gradient_j: joules per update of a neuron in a backward pass, likewise.
         stated: what a file says of it, its constants one by one; None for one made in Python.
         file: that it was read from; None for ours and those made in Python.
     """
@@ -41,6 +43,7 @@ class Convention:
     leaves_out: str
     source: str
     neuron_j: float | None = None
+    neuron_gradient_j: float | None = None
     stated: PricedAs | None = None
     file: str | None = None
 
@@ -60,6 +63,11 @@ class Convention:
         return f"{self.source} ({known_by.popitem()[1] if alike else '; '.join(each)})"
 
     @property
+    def of_training(self) -> bool:
+        """True if it bills training on a sample, backward passes included; False: inference."""
+        return FORMULAS.find(self.formula).training
+
+    @property
     def suited_to(self) -> str:
         """Which table it is for; empty where that was not said."""
         return "" if self.stated is None else self.stated.suited_to
@@ -67,8 +75,8 @@ class Convention:
 
 # A layer's bill from its counts, the convention, the meaning of INTEGER spikes ("ac" or "mac",
 # see price), and the counts of the whole network; None where the layer is not billed.
-BillUnder = Callable[[LayerCount, Convention, str, CountResult], Bill | None]
-BillLayer = Callable[[LayerCount], Bill | None]
+BillUnder = Callable[[LayerCount, Convention, str, CountResult], Bills]
+BillLayer = Callable[[LayerCount], Bills]
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,13 @@ class Formula:
         prices: those of "mac" and "ac" that it multiplies: a convention states these and no other.
         of_spikes: it takes every event for a spike's: of a dense network's real numbers it says
             nothing.
+        training: it bills a training step, with the gradients of SopCounter.
     """
 
     bill: BillUnder
     prices: tuple[str, ...] = ()
     of_spikes: bool = False
+    training: bool = False
 
 
 FORMULAS: Registry[Formula] = Registry("energy formula")
@@ -92,25 +102,31 @@ CONVENTIONS: Registry[Convention] = Registry("energy convention")
 
 
 def formula(
-    name: str, prices: tuple[str, ...], *, of_spikes: bool = False
+    name: str, prices: tuple[str, ...], *, of_spikes: bool = False, training: bool = False
 ) -> Callable[[BillUnder], BillUnder]:
     """Decorator that adds a formula; its arguments are those of :class:`Formula`."""
 
     def add(bill: BillUnder) -> BillUnder:
-        FORMULAS.register(name)(Formula(bill, prices, of_spikes))
+        FORMULAS.register(name)(Formula(bill, prices, of_spikes, training))
         return bill
 
     return add
 
 
 def energy_convention(
-    name: str, *, description: str, leaves_out: str, source: str, of_spikes: bool = False
+    name: str,
+    *,
+    description: str,
+    leaves_out: str,
+    source: str,
+    of_spikes: bool = False,
+    training: bool = False,
 ) -> Callable[[BillLayer], BillLayer]:
     """Decorator that adds a convention; price(), run(energy=...) and ``--energy`` then know it.
 
     It stands above a function of a :class:`~snnprof.LayerCount` that returns the layer's
-    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event, or
-    None for a layer that it does not bill.
+    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event (a list
+    of such bills where several are due), or None for a layer that it does not bill.
 
     Args:
         name: not taken yet.
@@ -118,6 +134,9 @@ def energy_convention(
         leaves_out: costs that it does not bill.
         source: where its constants and its formula come from.
         of_spikes: it takes every event for a spike's: a dense row is not priced under it.
+        training: it bills training on a sample: the counts are of a training step, with the
+            gradients of :class:`~snnprof.SopCounter` (``row.gradient``), and the figure is never
+            put beside that of inference.
 
     Raises:
         ValueError: a name that is taken, by a convention or a formula.
@@ -126,7 +145,9 @@ def energy_convention(
     def add(bill: BillLayer) -> BillLayer:
         made = Convention(name, name, None, None, description, leaves_out, source)
         CONVENTIONS.register(name)(made)
-        formula(name, (), of_spikes=of_spikes)(lambda row, convention, integer, counts: bill(row))
+        formula(name, (), of_spikes=of_spikes, training=training)(
+            lambda row, convention, integer, counts: bill(row)
+        )
         return bill
 
     return add
@@ -146,6 +167,30 @@ def convention_names(given: str) -> tuple[str, ...]:
         return _of_file(given)
     find_convention(given)
     return (given,)
+
+
+def of_training(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of these conventions that bill training."""
+    return tuple(name for name in names if find_convention(name).of_training)
+
+
+def of_inference(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of these conventions that bill inference."""
+    return tuple(name for name in names if not find_convention(name).of_training)
+
+
+def check_of_inference(names: Sequence[str], what: str) -> None:
+    """Raise SnnprofError for a convention that bills training, where there is none.
+
+    Args:
+        names: of conventions.
+        what: has no backward pass.
+    """
+    for name in of_training(names):
+        raise SnnprofError(
+            f"energy {name!r} is of training, and {what} has no backward pass: snnprof run "
+            f"--energy {name} measures one; here give another convention"
+        )
 
 
 def at_precision(names: Sequence[str], precision: str) -> tuple[str, ...]:
@@ -253,6 +298,7 @@ def _made(stated: PricedAs, file: str | None = None) -> Convention:
         leaves_out=stated.leaves_out,
         source=stated.source,
         neuron_j=prices.get("neuron"),
+        neuron_gradient_j=prices.get("neuron_gradient"),
         stated=stated,
         file=file,
     )

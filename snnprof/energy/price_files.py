@@ -15,10 +15,16 @@ UNSTATED = "unstated"
 _PER_OP = "per_op"  # of any other scope memory and neurons are in the figure, or may be
 _EVIDENCE = ("measured", "simulated", "assumed", UNSTATED)
 _SCOPE = (_PER_OP, "all_in", UNSTATED)
-_BILLED_PER = {"mac": ("op",), "ac": ("op", "event"), "neuron": ("update",)}
+_BILLED_PER = {
+    "mac": ("op",),
+    "ac": ("op", "event"),
+    "neuron": ("update",),
+    "neuron_gradient": ("update",),
+}
 _PRICES = tuple(_BILLED_PER)
 _PER = ("op", "event", "update")
 _UNITS = {"value_j": 1.0, "value_nj": 1e-9, "value_pj": 1e-12, "value_fj": 1e-15}
+_NEURON_PRICES = ("neuron", "neuron_gradient")
 _LARGEST = 1e300  # of a number; above are infinity, and whole numbers that no float holds
 _LONGEST = 80  # letters of a wrong value in an error
 
@@ -65,7 +71,7 @@ class PricedAs:
 
     Attributes:
         name, formula: see :class:`~snnprof.energy.conventions.Convention`.
-        constants: by what they price: "mac", "ac", "neuron".
+        constants: by what they price: "mac", "ac", "neuron", "neuron_gradient".
         description, leaves_out, source, suited_to: printed with every figure.
     """
 
@@ -165,10 +171,11 @@ def _convention(name: str, row: Mapping[str, Any], known: Mapping[str, Constant]
     _only(row, (*_PRICES, *texts), where)
     constants = dict(_constants(row, known, where))
     whole = [constant for constant in constants.values() if constant.scope != _PER_OP]
-    if whole and "neuron" in constants:
+    twice = [key for key in _NEURON_PRICES if key in constants]
+    if whole and twice:
         raise SnnprofError(
             f"{where}: constant {whole[0].name!r} is of scope {whole[0].scope!r}: neurons are in "
-            "it, or may be, and are not billed again: leave 'neuron' out"
+            f"it, or may be, and are not billed again: leave {twice[0]!r} out"
         )
     description = _text(row, "description", where)
     for key in _PRICES:

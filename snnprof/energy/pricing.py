@@ -16,6 +16,7 @@ from snnprof.energy.conventions import (
     formula,
 )
 from snnprof.results import CountResult, EnergyResult, EnergyRow, LayerCount
+from snnprof.results.energy import TRAINING
 from snnprof.results.kinds import Kind, Operation, is_unrolled, operation
 
 # The HD-LIF paper divides the energy of its 4-bit rows by 8, and does not say why (32 bits of a
@@ -73,6 +74,26 @@ def _hd_lif(
     return Operation.AC, row.synops, _joules(convention, "ac_j") * share
 
 
+@formula("sata", ("mac", "ac"), of_spikes=True, training=True)
+def _sata(
+    row: LayerCount, convention: Convention, integer: str, counts: CountResult
+) -> list[Bill] | None:
+    """E = ((1 - s) * (1 + g) * E_SOP + (1 - s_du) * E_MAC) * MACs * T: Yin et al., SATA.
+
+    s and s_du are the shares of zeros in the input and in the gradient of the output, the latter
+    over all T steps; g is the share of the steps that have a backward pass, 1 in the paper. Of a
+    product of two activations the weight's gradient is that of the second operand.
+    """
+    if row.gradient is None:
+        return None
+    ac, mac = _joules(convention, "ac_j"), _joules(convention, "mac_j")
+    return [
+        ("forward AC", row.rate_synops, ac),
+        ("backward MAC", row.gradient.density * row.nominal_macs, mac),
+        ("weight update AC", row.rate_synops * row.gradient.reached_share, ac),
+    ]
+
+
 def _is_billed_by_hd_lif(row: LayerCount) -> bool:
     """Their monitor watches Conv2d and its quantised forms alone, not SECA's Conv1d."""
     return row.op == "conv2d" and not row.stem
@@ -109,11 +130,13 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
             value k is k accumulates) or ``"mac"`` (it is one multiply-accumulate).
 
     Returns:
-        Joules per sample, per layer and in total; no total where no layer is billed.
+        Joules per sample, per layer and in total; no total where no layer is billed. Of training,
+        where the convention bills that.
 
     Raises:
         SnnprofError: unknown convention, another ``integer``, no samples counted, a formula
-            that bills what the convention has no energy of, or a bill that is none.
+            that bills what the convention has no energy of, one that bills training and counts
+            without gradients, or a bill that is none.
     """
     names = convention_names(table)
     if len(names) > 1:
@@ -123,6 +146,12 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
         raise known("meaning of integer=", integer, ("ac", "mac"))
     if counts.samples < 1:
         raise SnnprofError("no samples were counted: there is no energy per sample")
+    if chosen.of_training and all(row.gradient is None for row in counts.rows):
+        raise SnnprofError(
+            f"energy convention {chosen.name!r} bills training, and these counts have no "
+            "gradients: count a training step in SopCounter(model, gradients=True), or let "
+            f"snnprof run --energy {chosen.name} do it"
+        )
     rows = (*_rows(counts, chosen, integer), *_neuron_rows(counts, chosen))
     billed = {row.name for row in rows}
     missing = [row.name for row in counts.rows if row.name not in billed]
@@ -135,6 +164,7 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
         description=chosen.description,
         source=chosen.cited,
         leaves_out=chosen.leaves_out,
+        phase=TRAINING if chosen.of_training else None,
         not_billed=tuple(missing),
         not_counted=counts.not_counted,
     )
@@ -142,8 +172,8 @@ def price(counts: CountResult, table: str = "operands", *, integer: str = "ac") 
 
 def _rows(counts: CountResult, chosen: Convention, integer: str) -> Iterator[EnergyRow]:
     for row in counts.rows:
-        bill = FORMULAS.find(chosen.formula).bill(row, chosen, integer, counts)
-        if bill is not None:
+        bills = FORMULAS.find(chosen.formula).bill(row, chosen, integer, counts)
+        for bill in bills if isinstance(bills, list) else filter(None, [bills]):
             kind, events, joules = _checked(bill, chosen, row)
             per_sample = events / counts.samples
             yield EnergyRow(row.name, kind, per_sample, per_sample * joules)
@@ -162,8 +192,16 @@ def _checked(bill: Bill, chosen: Convention, row: LayerCount) -> Bill:
 
 
 def _neuron_rows(counts: CountResult, chosen: Convention) -> Iterator[EnergyRow]:
-    """E = E_update * neurons * T, where the convention prices updates of neurons."""
-    if chosen.neuron_j is not None:
-        for neuron in counts.neurons:
-            per_sample = neuron.outputs / counts.samples
-            yield EnergyRow(neuron.name, "update", per_sample, per_sample * chosen.neuron_j)
+    """E = E_update * neurons * T, where the convention prices updates of neurons.
+
+    Those of the backward pass are the ones whose input a gradient came to.
+    """
+    for neuron in counts.neurons:
+        reached = None if neuron.gradient is None else neuron.gradient.reached
+        for kind, updates, joules in (
+            ("update", neuron.outputs, chosen.neuron_j),
+            ("gradient", reached, chosen.neuron_gradient_j),
+        ):
+            if updates is not None and joules is not None:
+                per_sample = updates / counts.samples
+                yield EnergyRow(neuron.name, kind, per_sample, per_sample * joules)

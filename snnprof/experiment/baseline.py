@@ -10,6 +10,7 @@ from torch import nn
 
 from snnprof.core.errors import SnnprofError, known
 from snnprof.core.registry import Registry
+from snnprof.energy.conventions import of_inference
 from snnprof.energy.dense_baseline import DENSE, dense_beside
 from snnprof.experiment.model_source import ModelSource, find_builder
 from snnprof.quantization.quantised_twin import activation_bits, quantised_twin
@@ -134,7 +135,7 @@ def _check_precision(
 ) -> None:
     if len(timesteps) > 1:
         raise SnnprofError(f"baseline {name!r} has its bits by T: give one timesteps")
-    if any(dense_beside(each) != f"{DENSE}+{precision}" for each in energy):
+    if any(dense_beside(each) != f"{DENSE}+{precision}" for each in of_inference(energy)):
         raise SnnprofError(
             f"baseline {name!r} has a price at {precision} alone: price every row at it "
             f"(--precision {precision}, energy='operands+{precision}')"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snnprof.core.environment import choose_device, describe
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.module_outputs import ModuleOutputs
-from snnprof.energy.conventions import CONVENTIONS
+from snnprof.energy.conventions import CONVENTIONS, of_inference, of_training
 from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.quantization.size import size_bytes
@@ -80,7 +80,8 @@ def row(
         seed: rows that differ in it alone are one line, with mean and deviation.
         data: what it was trained and counted on, in words.
         image_size: of the data, in pixels.
-        energy: a convention or several to price under, a column each.
+        energy: a convention or several to price under, a column each; one of training needs
+            counts of a training step, with their gradients.
         baseline_of: the name of the rows that this one, of a dense network, is held against: it is
             priced under ``dense`` too, and theirs are given relative to it.
         **more: columns of one's own, numbers or words, shown after ours.
@@ -116,6 +117,7 @@ def row(
         accuracy=_share(name, accuracy),
         counts=counts,
         energies=() if counts is None else _priced(counts, conventions, baseline_of),
+        **_of_training(counts, conventions),
         profile=step,
         loss_name=None if step is None else step.loss,
         inference=inference,
@@ -134,9 +136,21 @@ def row(
 def _priced(
     counts: CountResult, conventions: Sequence[str], baseline_of: str | None
 ) -> tuple[EnergyResult, ...]:
+    names = of_inference(conventions)
     if baseline_of is not None:
-        return price_dense(counts, conventions)
-    return tuple(price(counts, one) for one in conventions)
+        return price_dense(counts, names)
+    return tuple(price(counts, one) for one in names)
+
+
+def _of_training(counts: CountResult | None, conventions: Sequence[str]) -> dict[str, Any]:
+    """The fields of a row whose counts are of a training step too, if that is to be priced."""
+    names = of_training(conventions)
+    if counts is None or not names:
+        return {}
+    return {
+        "training_counts": counts,
+        "training_energies": tuple(price(counts, one) for one in names),
+    }
 
 
 def _operations(name: str, nops: int | None) -> dict[str, Any]:
@@ -302,7 +316,10 @@ def _own_cells(name: str, more: Mapping[str, object]) -> dict[str, Cell]:
 
 
 def _of_energy(table: str) -> tuple[str, ...]:
-    return f"energy_{table}_j", f"energy_{table}", f"energy, {table}", f"energy {table}"
+    return (
+        *(f"energy_{table}_j", f"energy_{table}", f"energy, {table}", f"energy {table}"),
+        *(f"training_energy_{table}_j", f"training energy, {table}"),
+    )
 
 
 def _plain(value: object) -> str | int | float | None:

@@ -41,6 +41,7 @@ from snnprof.experiment.stages import (
     train,
 )
 from snnprof.experiment.succession import in_succession
+from snnprof.experiment.training_counts import count_training
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.experiment.weight_folder import save_weights
 from snnprof.results import Report
@@ -197,6 +198,7 @@ def _run_one(arguments: Mapping[str, Any]) -> Report:
         save_weights(rows, settings, arguments)  # also of a row that fails from here on
         profile(rows, settings)
         count(rows, settings)
+        count_training(rows, settings)
         time_inference(rows, settings)
         save_weights(rows, settings, arguments)  # again, with the figures
         measure_joules(rows, settings)  # these two train on: after the counting

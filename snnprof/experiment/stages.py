@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.module_outputs import ModuleOutputs
+from snnprof.energy.conventions import of_inference
 from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.measured_joules import LEAST_WINDOW_S, Measurement, measure_energies
 from snnprof.energy.pricing import price
@@ -189,9 +190,10 @@ def module_rows(
 
 
 def _priced(row: ReportRow, counts: CountResult, settings: Settings) -> tuple[EnergyResult, ...]:
+    names = of_inference(settings.energy)
     if row.baseline_of is not None:
-        return price_dense(counts, settings.energy)
-    return tuple(price(counts, name) for name in settings.energy)
+        return price_dense(counts, names)
+    return tuple(price(counts, name) for name in names)
 
 
 def _figures(model: nn.Module) -> dict[str, Any]:

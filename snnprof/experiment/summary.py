@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from snnprof.core.errors import SnnprofError
 from snnprof.counting.counter import SopCounter
 from snnprof.counting.module_outputs import ModuleOutputs
+from snnprof.energy.conventions import check_of_inference
 from snnprof.energy.pricing import price
 from snnprof.experiment.fvcore_macs import check_macs
 from snnprof.experiment.plan import plan_rows
@@ -94,6 +95,8 @@ def _summary_of(
     energy: str | Sequence[str],
     depth: int | None,
 ) -> ModelSummary:
+    conventions = (energy,) if isinstance(energy, str) else tuple(energy)
+    check_of_inference(conventions, "a summary")
     stepped = adapt(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     calls = timesteps if layout == "step" and timesteps else 1
@@ -119,7 +122,6 @@ def _summary_of(
         batch_dim = 1 if known == "time-first" else 0
         one = first.narrow(batch_dim, 0, 1)
         check = check_macs(model, run, one, 1, counts)
-    conventions = (energy,) if isinstance(energy, str) else tuple(energy)
     return ModelSummary(
         name=type(model).__name__,
         modules=tuple(outputs.rows(known, first.shape[batch_dim], counts.timesteps)),
@@ -167,6 +169,7 @@ def summary_by_name(
         progress=NO_PROGRESS,
         **arguments,
     )()
+    check_of_inference(settings.energy, "a summary")
     settings = replace(settings, metric=None)
     (planned,) = plan_rows(settings)
     setup, timesteps = planned.setup, planned.timesteps

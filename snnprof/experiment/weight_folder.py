@@ -170,3 +170,8 @@ def _measured(row: ReportRow) -> Iterator[tuple[str, object]]:
         if row.counts.firing_rate is not None:
             yield "firing_rate", row.counts.firing_rate
         yield "energies_j", {energy.table: energy.total_j for energy in row.energies}
+    if row.training_energies:
+        yield (
+            "training_energies_j",
+            {energy.table: energy.total_j for energy in row.training_energies},
+        )

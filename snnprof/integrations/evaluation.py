@@ -13,7 +13,7 @@ from snnprof.core.errors import SnnprofError
 from snnprof.core.forward_hooks import Hooks
 from snnprof.counting.all_reduce import of_all_processes
 from snnprof.counting.counter import SopCounter
-from snnprof.energy.conventions import find_convention
+from snnprof.energy.conventions import check_of_inference
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult, EnergyResult
 
@@ -34,11 +34,11 @@ class Evaluation:
         counts, energy: of the last evaluation, of all processes; None before it.
 
     Raises:
-        SnnprofError: an unknown convention or option.
+        SnnprofError: an unknown convention or option, or a convention of training.
     """
 
     def __init__(self, energy: str, options: Mapping[str, Any]) -> None:
-        find_convention(energy)
+        check_of_inference([energy], "an evaluation")
         try:
             SopCounter(nn.Identity(), **options)
         except TypeError as error:

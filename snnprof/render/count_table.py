@@ -12,16 +12,19 @@ from snnprof.render.table import View, records, view
 from snnprof.results import COUNT_COLUMNS, CountResult, LayerCount, NeuronRate
 
 # What counts are merged by; for programs, in the JSON.
-_RAW = ("values", "second_nonzeros", "second_inputs", "second_values")
+_RAW = ("values", "second_nonzeros", "second_inputs", "second_values", "gradient")
 
 
 @records.register
 def _(result: CountResult) -> list[dict[str, Any]]:
     rows = []
+    looked_at = _has_gradients(result)
     for layer in result.rows:
         row = {name: value for name, value in asdict(layer).items() if name not in _RAW}
         for column in COUNT_COLUMNS:
             row[column] = relative(row[column], result.samples)
+        if looked_at:
+            row["gradient_density"] = layer.gradient_density
         rows.append(row)
     return rows
 
@@ -52,6 +55,11 @@ _READERS = {
 }
 
 
+def _has_gradients(result: CountResult) -> bool:
+    """True where backward passes were looked at; else there is no column of them."""
+    return any(row.gradient is not None for row in result.rows)
+
+
 def _count_columns(result: CountResult) -> tuple[str, ...]:
     """The columns to show; that of products of activations only where there are any."""
     products = any(row.nnz_synops is not None for row in result.rows)
@@ -61,6 +69,7 @@ def _count_columns(result: CountResult) -> tuple[str, ...]:
 @view.register
 def _(result: CountResult) -> View:
     shown = _count_columns(result)
+    looked_at = _has_gradients(result)
     layers = [_layer_cells(layer) for layer in result.rows]
     neurons = [_neuron_cells(neuron) for neuron in result.neurons]
     rates = percent(result.input_density), percent(result.firing_rate)
@@ -69,6 +78,8 @@ def _(result: CountResult) -> View:
         COUNT.column(_HEADINGS[name], [*_per_sample(result, name), result.per_sample(name)])
         for name in shown
     ]
+    if looked_at:
+        figures.append(("gradient density (%)", _gradient_cells(result)))
     rows = zip(*zip(*named, strict=True), *(cells for _, cells in figures), strict=True)
     steps = "" if result.timesteps is None else f", T = {result.timesteps}"
     return View(
@@ -100,6 +111,16 @@ def _layer_cells(layer: LayerCount) -> tuple[str, ...]:
 def _neuron_cells(neuron: NeuronRate) -> tuple[str, ...]:
     """The row of a layer of neurons: its firing rate alone."""
     return (neuron.name, "neuron", "", "", "", "", percent(neuron.firing_rate))
+
+
+def _gradient_cells(result: CountResult) -> list[str]:
+    """Of every layer, and of the membranes of every layer of neurons; none of the total."""
+    of_neurons = (neuron.gradient for neuron in result.neurons)
+    return [
+        *(percent(layer.gradient_density) for layer in result.rows),
+        *("" if gradient is None else percent(gradient.density) for gradient in of_neurons),
+        "",
+    ]
 
 
 def count_notes(result: CountResult, *, dense: bool = False) -> Iterator[str]:

@@ -29,15 +29,17 @@ def _(result: EnergyResult) -> View:
         for row in result.rows
     ]
     rows.append(("total", "", "", scaled(result.total_j, MILLI)))
-    title = f"Energy per sample, convention {result.table}"
+    of_phase = f"{result.phase} energy per sample" if result.phase else "energy per sample"
+    title = f"{of_phase.capitalize()}, convention {result.table}"
     notes = (*energy_notes(result), *not_counted_notes(result.not_counted))
     return View(title, columns, tuple(rows), notes)
 
 
 def energy_notes(result: EnergyResult) -> Iterator[str]:
     """The convention, its source and what it leaves out."""
+    of_phase = f"{result.phase} energy convention" if result.phase else "energy convention"
     yield (
-        f"Energy convention {result.table}: {result.description}. Leaves out: "
+        f"{of_phase.capitalize()} {result.table}: {result.description}. Leaves out: "
         f"{result.leaves_out}. Source: {result.source}."
     )
     left_out = ", ".join(result.not_billed)

@@ -66,8 +66,8 @@ def _(result: CountResult) -> Figures:
 
 @figures.register
 def _(result: EnergyResult) -> Figures:
-    name = f"energy_{result.table}_j"
-    layers = {row.name: _numbers({name: row.energy_j}) for row in result.rows}
+    name = f"{result.key}_j"
+    layers = {layer: _numbers({name: joules}) for layer, joules in result.by_layer().items()}
     return {**_numbers({name: result.total_j}), LAYER: layers}
 
 

@@ -33,14 +33,14 @@ class LayerFigures:
     Attributes:
         name: of the row.
         synops, energy_j: by layer, a figure for each seed.
-        convention: that the energy is of.
+        heading: of the energy.
         neurons: firing rates.
     """
 
     name: str
     synops: Mapping[str, Sequence[float]]
     energy_j: Mapping[str, Sequence[float]]
-    convention: str
+    heading: str
     neurons: tuple[NeuronRate, ...] = ()
 
 
@@ -51,10 +51,10 @@ def layer_figures(name: str, measured: Sequence[tuple[CountResult, EnergyResult]
     for counts, energy in measured:
         for layer in counts.rows:
             synops.setdefault(layer.name, []).append(layer.synops / counts.samples)
-        for billed in energy.rows:
-            energies.setdefault(billed.name, []).append(billed.energy_j)
+        for layer_name, energy_j in energy.by_layer().items():
+            energies.setdefault(layer_name, []).append(energy_j)
     neurons = measured[0][0].neurons if len(measured) == 1 else ()
-    return LayerFigures(name, synops, energies, measured[0][1].table, neurons)
+    return LayerFigures(name, synops, energies, measured[0][1].heading, neurons)
 
 
 def layer_picture(rows: Sequence[LayerFigures], suffix: str) -> bytes:
@@ -117,8 +117,8 @@ def _(result: CountResult, suffix: str) -> bytes:
 def _(result: EnergyResult, suffix: str) -> bytes:
     if not result.rows:
         raise SnnprofError(f"no picture of this energy: {result.table} bills no layer of it")
-    energies = {row.name: [row.energy_j] for row in result.rows}
-    return layer_picture([LayerFigures("", {}, energies, result.table)], suffix)
+    energies = {name: [energy_j] for name, energy_j in result.by_layer().items()}
+    return layer_picture([LayerFigures("", {}, energies, result.heading)], suffix)
 
 
 @picture.register
@@ -176,7 +176,7 @@ def _heat_map(figure: Any, axes: Any, neurons: Sequence[NeuronRate]) -> None:
 def _bars(figure: Any, place: Any, rows: Sequence[LayerFigures], layers: Sequence[str]) -> None:
     drawn_kinds = [
         ("SOPs", COUNT, [row.synops for row in rows]),
-        (f"energy, {_short(rows[0].convention)}", JOULES, [row.energy_j for row in rows]),
+        (_short(rows[0].heading, _LONGEST + 8), JOULES, [row.energy_j for row in rows]),
     ]
     panels = [panel for panel in drawn_kinds if any(panel[2])]
     grid = place.subgridspec(1, len(panels))
@@ -221,8 +221,8 @@ def _deviation(seeds: Sequence[float]) -> float:
     return statistics.stdev(seeds) if len(seeds) > 1 else 0.0
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = _LONGEST) -> str:
     """The name, its middle left out where it is too long for the column."""
     shown = label(name)
-    half = _LONGEST // 2
-    return shown if len(shown) <= _LONGEST else f"{shown[:half]}…{shown[-half + 1 :]}"
+    half = longest // 2
+    return shown if len(shown) <= longest else f"{shown[:half]}…{shown[-half + 1 :]}"

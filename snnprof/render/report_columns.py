@@ -154,6 +154,7 @@ def columns_of(report: Report) -> tuple[Column, ...]:
             "measured_energy", "measured energy, training", measured_j, JOULES, LOWER,
             short="measured energy",
         ),
+        *_training_energies(report),
         *_CONDITIONS,
         *(_own_column(name) for name in own_columns(report)),
         Column("failure", "failed", lambda row: "see below" if row.failure else None),
@@ -229,6 +230,25 @@ def _energies(report: Report) -> Iterator[Column]:
             LOWER,
             short="energy" if len(tables) == 1 else "",
         )
+
+
+def _training_energies(report: Report) -> Iterator[Column]:
+    """Of training on a sample: no part of ``energy``, and no ratio is taken of it."""
+    found = {energy.key: energy for row in report.rows for energy in row.training_energies}
+    for key, energy in found.items():
+        yield Column(
+            key,
+            energy.heading,
+            partial(_training_j, key),
+            JOULES,
+            LOWER,
+            short="training energy" if len(found) == 1 else "",
+        )
+
+
+def _training_j(key: str, row: ReportRow) -> float | None:
+    joules = (energy.total_j for energy in row.training_energies if energy.key == key)
+    return next(joules, None)
 
 
 def _energy_j(table: str, row: ReportRow) -> float | None:

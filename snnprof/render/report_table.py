@@ -116,6 +116,7 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "checkpoint": row.checkpoint,
         "failure": row.failure,
         "device": _device(row, report),
+        **{f"{energy.key}_j": energy.total_j for energy in row.training_energies},
     }
 
 

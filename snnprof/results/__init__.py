@@ -14,6 +14,7 @@ from snnprof.results.counts import (
     NeuronRate,
 )
 from snnprof.results.energy import EnergyResult, EnergyRow, MeasuredEnergy
+from snnprof.results.gradients import GradientCount
 from snnprof.results.joining import merge
 from snnprof.results.modules import MacCheck, MacDifference, ModuleRow
 from snnprof.results.report import Cell, Growth, Report, ReportRow
@@ -47,6 +48,7 @@ __all__ = [
     "CountResult",
     "EnergyResult",
     "EnergyRow",
+    "GradientCount",
     "Growth",
     "InferenceProfile",
     "LayerCoherence",

@@ -175,6 +175,8 @@ def _exact(row: ReportRow) -> Iterator[tuple[str, float | None]]:
     yield "SOPs", None if counts is None else counts.per_sample("synops")
     for energy in row.energies:
         yield f"energy {energy.table}", energy.total_j
+    for energy in row.training_energies:
+        yield f"{energy.phase} energy {energy.table}", energy.total_j
     yield "NOPs", row.neuron_ops
     yield "parameters", row.parameters
     yield "size", row.size_bytes

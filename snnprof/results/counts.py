@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import gathered
 from snnprof.results.base import Numbered
+from snnprof.results.gradients import GradientCount, join
 from snnprof.results.kinds import Kind, operation, spiking_operand
 from snnprof.results.values import Values
 
@@ -56,6 +57,7 @@ class LayerCount:
         second_nonzeros, second_inputs, second_values: the same of the second operand, where it is
             an activation and no weight.
         input_density_by_step: input density of each time step, where T is known.
+        gradient: what came back to the outputs in backward passes; None where it was not looked at.
     """
 
     name: str
@@ -80,6 +82,12 @@ class LayerCount:
     second_nonzeros: int | None = None
     second_inputs: int | None = None
     second_values: Values | None = field(default=None, compare=False)
+    gradient: GradientCount | None = None
+
+    @property
+    def gradient_density(self) -> float | None:
+        """Non-zero gradients per output element, over all time steps; None: not looked at."""
+        return None if self.gradient is None else self.gradient.density
 
     def merge(self, other: LayerCount) -> LayerCount:
         """The counts of the same layer in both measurements; kinds are judged of all values.
@@ -119,6 +127,7 @@ class LayerCount:
             ),
             values=values,
             second_values=second,
+            gradient=join(self.gradient, other.gradient),
         )
 
 
@@ -169,6 +178,8 @@ class NeuronRate:
         outputs: output elements: neurons * time steps * samples.
         nonzeros: non-zero output elements: spikes.
         calls: how often the layer ran.
+        gradient: what came back to the inputs in backward passes: the gradient of the membrane,
+            where nothing else takes that input; None where it was not looked at.
     """
 
     name: str
@@ -177,6 +188,7 @@ class NeuronRate:
     outputs: int
     nonzeros: int
     calls: int
+    gradient: GradientCount | None = None
 
     def merge(self, other: NeuronRate) -> NeuronRate:
         """The rates of the same layer in both measurements."""
@@ -190,6 +202,7 @@ class NeuronRate:
             outputs=outputs,
             nonzeros=nonzeros,
             calls=self.calls + other.calls,
+            gradient=join(self.gradient, other.gradient),
         )
 
 

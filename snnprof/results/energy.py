@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from snnprof.results.base import Numbered
 
 EVIDENCE = "measured, board-wide"
+TRAINING = "training"
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,8 @@ class EnergyRow:
 
     Attributes:
         name: the layer.
-        operation: what was billed: AC, MAC, a synaptic event or a neuron's update; or the words
-            of a convention of one's own.
+        operation: what was billed: AC, MAC, a synaptic event or a neuron's update, of training with
+            the part of the step; or the words of a convention of one's own.
         events: how many of them per sample.
         energy_j: joules per sample.
     """
@@ -33,13 +34,15 @@ class EnergyResult(Numbered):
 
     Attributes:
         table: the convention's name.
-        rows: one per billed layer.
+        rows: one per billed layer; several of one whose events have several prices.
         total_j: joules per sample; None where the convention bills no layer of the network.
         description: the convention in one line.
         source: where its constants and its formula come from.
         leaves_out: costs that it does not bill.
         not_billed: names of counted layers that the convention leaves out.
         not_counted: as in the counts: operations that no energy is given for.
+        phase: "training" where it is of training on a sample, backward pass and all; None: of
+            inference.
     """
 
     table: str
@@ -50,6 +53,28 @@ class EnergyResult(Numbered):
     leaves_out: str
     not_billed: tuple[str, ...] = ()
     not_counted: tuple[tuple[str, str], ...] = ()
+    phase: str | None = None
+
+    def by_layer(self) -> dict[str, float]:
+        """Joules per sample of each billed layer, all its rows together."""
+        found: dict[str, float] = {}
+        for row in self.rows:
+            found[row.name] = found.get(row.name, 0.0) + row.energy_j
+        return found
+
+    @property
+    def key(self) -> str:
+        """``"energy_operands"``, ``"training_energy_sata"``: its name in tables and files."""
+        return "_".join((*self._kind, self.table))
+
+    @property
+    def heading(self) -> str:
+        """``"energy, operands"``, ``"training energy, sata"``: the same for people."""
+        return f"{' '.join(self._kind)}, {self.table}"
+
+    @property
+    def _kind(self) -> tuple[str, ...]:
+        return ("energy",) if self.phase is None else (self.phase, "energy")
 
 
 @dataclass(frozen=True)

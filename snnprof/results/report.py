@@ -57,6 +57,10 @@ class ReportRow:
         modules: of the model that was counted; empty where only its counts are known.
         image_size: pixels of the data's images, as the model was given them; None where they are
             no images, or that is not known.
+        training_counts: of a training step, its gradients included; None where no energy of
+            training was asked for.
+        training_energies: these priced, one per convention: joules of training on a sample, which
+            ``energies``, of inference, are never mixed with.
     """
 
     model: str
@@ -91,6 +95,8 @@ class ReportRow:
     environment: dict[str, str] = field(default_factory=dict)
     modules: tuple[ModuleRow, ...] = ()
     image_size: int | None = None
+    training_counts: CountResult | None = None
+    training_energies: tuple[EnergyResult, ...] = ()
 
     @property
     def name(self) -> str:

@@ -50,11 +50,14 @@ class BatchRun:
         scaler: scales the loss in fp16.
         watch: look for graphs that pile up in the model, from the third time step on.
         before_update: called before every step of the optimiser; it is timed as backward.
+        updates: False leaves the optimiser's steps out.
+        moved_on: added to every time step that is drawn, modulo T.
 
     Attributes:
         timesteps, batch_size: of the sequence.
         forwards: time steps run forward.
         backward_passes, optimizer_steps: how many there were.
+        drawn: True once the mode has drawn time steps.
 
     Raises:
         SnnprofError: a sequence without time steps.
@@ -74,6 +77,8 @@ class BatchRun:
         scaler: torch.amp.GradScaler | None = None,
         watch: bool = False,
         before_update: Callable[[], None] | None = None,
+        updates: bool = True,
+        moved_on: int = 0,
     ) -> None:
         if not len(sequence):
             raise SnnprofError("T = 0: a sequence needs at least one time step")
@@ -91,6 +96,9 @@ class BatchRun:
         self._scaler = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
         self._watch = watch
         self._before_update = before_update
+        self._updates = updates
+        self._moved_on = moved_on
+        self.drawn = False
         self._kept: dict[str, int] = {}
         self._around: Around = nullcontext
 
@@ -117,8 +125,9 @@ class BatchRun:
         """
         if count > self.timesteps:
             raise SnnprofError(f"{count} of {self.timesteps} time steps: choose fewer")
+        self.drawn = True
         order = torch.randperm(self.timesteps, generator=self._generator)
-        return set(order[:count].tolist())
+        return {(step + self._moved_on) % self.timesteps for step in order[:count].tolist()}
 
     def forward(self, x: Tensor) -> Tensor:
         """One time step, [B, ...] to logits [B, classes]."""
@@ -193,6 +202,8 @@ class BatchRun:
 
     def update(self) -> None:
         """One step of the optimiser."""
+        if not self._updates:
+            return
         self.optimizer_steps += 1
         if self._before_update is not None:
             with self._recorder.phase("backward"):

@@ -214,25 +214,56 @@ class StepRunner:
             watch: look for graphs that the model keeps between time steps.
             recorder: told of the phases in the place of the runner's own.
         """
-        sequence = as_sequence(images, labels, self._timesteps, self.setup.of_batches)
+        self.last = self._batch_run(
+            images, labels, watch=watch, recorder=recorder or self._recorder
+        )
+        return self._run(self.last)
+
+    def rehearse(self, images: Tensor, labels: Any, moved_on: int = 0) -> BatchRun:
+        """The forward and backward passes of a training step, which updates nothing.
+
+        Weights, gradients, optimiser, fp16's scaler and the drawing of time steps stay as they
+        are. What the model keeps between calls (running statistics, membranes) does not.
+
+        Args:
+            images, labels: as of :meth:`run`.
+            moved_on: added to the time steps that the mode draws, modulo T: one rehearsal for each
+                of 0, ..., T - 1 draws every step alike.
+        """
+        parameters = [*self.stepped.model.parameters()]
+        gradients = [parameter.grad for parameter in parameters]
+        drawn = self._generator.get_state()
+        run = self._batch_run(images, labels, updates=False, moved_on=moved_on)
+        for parameter in parameters:
+            parameter.grad = None  # or the mode would clear it in place
+        try:
+            self._run(run)
+        finally:
+            self._generator.set_state(drawn)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+        return run
+
+    def _batch_run(self, images: Tensor, labels: Any, **how: Any) -> BatchRun:
         amp = self.setup.amp
-        self.last = BatchRun(
+        return BatchRun(
             self._running,
-            sequence,
+            as_sequence(images, labels, self._timesteps, self.setup.of_batches),
             labels,
             self.optimizer,
             loss=self.setup.loss,
-            recorder=recorder or self._recorder,
             generator=self._generator,
             autocast=None if amp is None else AMP[amp],
             scaler=self._scaler,
-            watch=watch,
             before_update=None if self._gradients is None else self._gradients.average,
+            **how,
         )
-        self.mode.check(len(sequence))
+
+    def _run(self, run: BatchRun) -> Tensor:
+        self.mode.check(run.timesteps)
         joined = self.setup.sync_bn and self._gradients is not None
         with SharedBatchNorm() if joined else nullcontext():
-            return self.mode(self.last)
+            return self.mode(run)
 
     @property
     def gradient_buffers(self) -> list[Tensor]:

@@ -87,6 +87,7 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
     arguments = ["run", "--timesteps=3", f"--data={HERE}:data", "--epochs=2", "--learning-rate=0.1"]
     arguments += [f"--mode={mode}" for mode in ("stbp", "online", "online-step", "sltt-2")]
     arguments += [f"--model={HERE}:plain", f"--model={HERE}:normed"]
+    arguments += ["--energy=operands", "--energy=sata"]
     two, one = tmp_path / "two", tmp_path / "one"
     ran = torchrun(*arguments, "--sync-bn", f"--save={two}", f"-o{tmp_path / 'two.json'}")
     assert (ran.returncode, said(ran)) == (0, []), ran.stderr
@@ -112,6 +113,15 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
         assert row.profile.static_bytes == of_one.profile.static_bytes
         assert row.profile.backward_passes == of_one.profile.backward_passes
         assert row.profile.optimizer_steps == of_one.profile.optimizer_steps
+        # The training step that is counted is of both processes' samples; sltt-2 draws 3 times.
+        step, alone_step = row.training_counts, of_one.training_counts
+        assert step is not None
+        assert alone_step is not None
+        assert step.samples == alone_step.samples == (24 if row.mode == "sltt-2" else 8)
+        gradients = [layer.gradient for layer in step.rows]
+        assert None not in gradients
+        assert gradients == [layer.gradient for layer in alone_step.rows]
+        assert "counted on 8 training samples" in ran.stdout
 
 
 @needs_gloo

@@ -251,6 +251,6 @@ def test_merged_after_json(tmp_path: Path) -> None:
 def test_frames_and_dicts_are_without_what_counts_are_merged_by() -> None:
     result = count(weighted(), draw([0.0, 1.0], 3))
     fields = {field.name for field in dataclasses.fields(LayerCount)}
-    hidden = {"values", "second_nonzeros", "second_inputs", "second_values"}
+    hidden = {"values", "second_nonzeros", "second_inputs", "second_values", "gradient"}
     assert set(result.to_frame().columns) == fields - hidden
     assert isinstance(result.rows[0].values, Values)

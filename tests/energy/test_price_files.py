@@ -118,9 +118,21 @@ ARITHMETIC_PJ = {
     "mac-45nm-fp16": 1.1 + 0.4,
     "mac-45nm-fp32": 3.7 + 0.9,
 }
-BY_HAND = CHIPS | {
-    name: (value * PJ, 45, "unstated", "per_op", True) for name, value in ARITHMETIC_PJ.items()
+# SATA_Sim: its multiplication 0.239 pJ and accumulation 0.0389 pJ are one MAC.
+TRAINING_PJ = {
+    "sop-sata-16bit": 0.0397,
+    "mac-sata-16bit": 0.2779,
+    "update-sata-16bit": 0.1126,
+    "gradient-sata-16bit": 0.2722,
 }
+BY_HAND = (
+    CHIPS
+    | {name: (value * PJ, 45, "unstated", "per_op", True) for name, value in ARITHMETIC_PJ.items()}
+    | {
+        name: (value * PJ, None, "simulated", "per_op", False)
+        for name, value in TRAINING_PJ.items()
+    }
+)
 
 
 def test_every_constant_is_the_one_of_its_source() -> None:
@@ -130,8 +142,10 @@ def test_every_constant_is_the_one_of_its_source() -> None:
         assert found.value_j == pytest.approx(joules, rel=1e-12), name
         assert [found.node_nm, found.evidence, found.scope, found.second_hand] == facts, name
         kind, _, precision = name.partition("-")
-        assert found.per == {"event": "event", "update": "update"}.get(kind, "op"), name
-        assert found.precision == (precision.removeprefix("45nm-") if "45nm" in name else None)
+        per = {"event": "event", "update": "update", "gradient": "update"}
+        assert found.per == per.get(kind, "op"), name
+        stated = precision.startswith(("45nm-", "sata-"))
+        assert found.precision == (precision.partition("-")[2] if stated else None), name
 
 
 def test_a_table_says_where_a_price_is_from_and_how_it_is_known(tmp_path: Path) -> None:

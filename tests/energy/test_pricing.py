@@ -40,8 +40,8 @@ def two_layers() -> CountResult:
     nn.init.constant_(net[0].weight, 1.0)
     nn.init.normal_(net[3].weight)
     image = torch.tensor([[[[0.51, 0.0, 0.0], [0.0, 0.26, 0.0], [0.0, 0.0, 0.11]]]])
-    with snnprof.SopCounter(net) as counter:
-        net(image.repeat(2, 1, 1, 1))
+    with snnprof.SopCounter(net, gradients=True) as counter:
+        net(image.repeat(2, 1, 1, 1)).sum().backward()
     return counter.result()
 
 

@@ -133,5 +133,5 @@ def test_bars_of_one_axis_have_one_convention(report: Report, tmp_path: Path) ->
     assert "energy, operands" in drawn(Report((spiking, dense)), tmp_path / "x.svg")
     # The first that all share, whatever else some have.
     alone = replace(spiking, energies=(snnprof.price(other.counts, "hd-lif"),))
-    assert {row.convention for row in figures_of_rows((alone, dense))} == {"operands"}
-    assert {row.convention for row in figures_of_rows((alone, spiking))} == {"hd-lif"}
+    assert {row.heading for row in figures_of_rows((alone, dense))} == {"energy, operands"}
+    assert {row.heading for row in figures_of_rows((alone, spiking))} == {"energy, hd-lif"}

@@ -2,13 +2,15 @@
 
 import dataclasses
 import io
+import json
 import re
 
 import pytest
 
 from snnprof.render.table import view
 from snnprof.render.terminal import show
-from snnprof.results import CountResult, Report
+from snnprof.results import CountResult, GradientCount, Report
+from snnprof.results.serialization import from_json, to_json
 
 
 def test_frames_are_per_sample(counts: CountResult, report: Report) -> None:
@@ -70,3 +72,36 @@ def test_a_pipe_gets_one_line_per_row(report: Report) -> None:
     show(report, pipe)
     line = next(line for line in pipe.getvalue().splitlines() if "online" in line)
     assert line.split()[:4] == ["online", "50.00", "30.00", "250.0"]
+
+
+def test_the_gradients_column_is_the_last_and_only_where_they_were_looked_at(
+    counts: CountResult,
+) -> None:
+    assert "gradient density (%)" not in view(counts).columns
+    before = [*counts.to_frame().columns]
+    assert not {"gradient", "gradient_density"} & {*before}
+    looked = dataclasses.replace(counts.rows[1], gradient=GradientCount(8, 4, 2))
+    measured = dataclasses.replace(counts, rows=(counts.rows[0], looked))
+    assert [*measured.to_frame().columns] == [*before, "gradient_density"]
+    assert measured.to_frame()["gradient_density"].tolist()[1] == 2 / 8
+    table = view(measured)
+    # The layer that was not looked at has an empty cell, and so have neurons and the total.
+    assert table.columns[-1] == "gradient density (%)"
+    assert [row[-1] for row in table.rows] == ["", "25.00", "", ""]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_counts_with_gradients_come_back_from_a_file_and_older_files_are_read(
+    counts: CountResult,
+) -> None:
+    looked = dataclasses.replace(counts.rows[1], gradient=GradientCount(8, 4, 2))
+    neurons = tuple(
+        dataclasses.replace(neuron, gradient=GradientCount(3, 3, 1)) for neuron in counts.neurons
+    )
+    measured = dataclasses.replace(counts, rows=(counts.rows[0], looked), neurons=neurons)
+    assert from_json(to_json(measured)) == measured
+    document = json.loads(to_json(counts))
+    del document["crc32"]
+    for row in (*document["result"]["rows"], *document["result"]["neurons"]):
+        assert row.pop("gradient") is None  # as a file of before has it
+    assert from_json(json.dumps(document)) == counts
