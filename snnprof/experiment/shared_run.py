@@ -19,11 +19,14 @@ def check_shared(settings: Settings) -> None:
     """Raise SnnprofError for what several processes cannot share, before anything is trained."""
     processes, data = settings.processes, settings.data
     if not processes.several:
-        for name, given in (("sync_bn", settings.sync_bn), ("fsdp", settings.fsdp)):
+        for name, given, way_out in (
+            ("sync_bn", settings.sync_bn, "leave it out"),
+            ("fsdp", settings.fsdp, "leave it out (--no-fsdp of a training that began with it)"),
+        ):
             if given:
                 raise SnnprofError(
-                    f"{name} is for several processes, and there is one: leave it out, or start "
-                    "with torchrun --nproc-per-node N -m snnprof"
+                    f"{name} is for several processes, and there is one: {way_out}, or start with "
+                    "torchrun --nproc-per-node N -m snnprof"
                 )
         return
     _check_gpu(settings)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.autograd import forward_ad
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_map_only, tree_unflatten
 
+from snnprof.core.error_line import one_line
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import Processes
 from snnprof.training.parameter_reads import Division, OneCall
@@ -46,6 +47,7 @@ def divide(
             modules.
     """
     try:
+        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
     except ImportError as error:
         raise SnnprofError(f"fsdp: torch {torch.__version__} has none of it: {error}") from error
@@ -57,13 +59,16 @@ def divide(
     references = {name: weakref.ref(parameter) for name, parameter in others.items()}
     others.clear()
     network = OneCall(model)
-    ignored: dict[str, Any] = {"ignored_params": whole} if whole else {}
+    settings: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (processes.count,)),
+        "reshard_after_forward": True,
+    }
+    if whole:
+        settings["ignored_params"] = whole
     for module in (*map(model.get_submodule, division.groups), network):
         kind, tangents = type(module), _Tangents()
         module.register_forward_hook(_without_views)
-        fully_shard(
-            module, mesh=_mesh(device.type, processes.count), reshard_after_forward=True, **ignored
-        )
+        fully_shard(module, **settings)
         module.__class__ = kind
         module.register_forward_pre_hook(tangents.put_aside, prepend=True, with_kwargs=True)
         module.register_forward_pre_hook(tangents.bring_back, with_kwargs=True)
@@ -84,13 +89,6 @@ def _without_views(module: nn.Module, args: Any, out: Any) -> Any:
         return leaf.clone() if leaf.requires_grad and leaf._is_view() else leaf
 
     return tree_map_only(Tensor, copied, out)
-
-
-@lru_cache
-def _mesh(device: str, count: int) -> Any:
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device, (count,))
 
 
 class _Tangents:
@@ -119,6 +117,20 @@ class _Tangents:
             for leaf, tangent in zip(leaves, held, strict=True)
         ]
         return tree_unflatten(dual, structure)
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Raise SnnprofError for what torch says of a divided parameter that is used as a plain one."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        if not any(word in str(error) for word in ("DTensor", "FSDP")):
+            raise
+        raise SnnprofError(
+            f"fsdp: something uses a divided parameter as a whole one ({one_line(error)}): leave "
+            "fsdp out"
+        ) from error
 
 
 def is_divided(value: object) -> bool:

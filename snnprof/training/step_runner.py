@@ -21,6 +21,7 @@ from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder
 from snnprof.training.divided_parameters import (
     divide,
+    explained_errors,
     load_whole_state,
     own_part,
     whole_state,
@@ -238,7 +239,7 @@ class StepRunner:
             watch: look for graphs that the model keeps between time steps.
             recorder: told of the phases in the place of the runner's own.
         """
-        sequence = as_sequence(images, labels, self._timesteps, self.setup.of_batches)
+        sequence = self._sequence(images, labels)
         amp = self.setup.amp
         self.last = BatchRun(
             self._running,
@@ -255,7 +256,10 @@ class StepRunner:
         )
         self.mode.check(len(sequence))
         joined = self.setup.sync_bn and self._gradients is not None
-        with SharedBatchNorm() if joined else nullcontext():
+        with (
+            SharedBatchNorm() if joined else nullcontext(),
+            explained_errors() if self.setup.divides else nullcontext(),
+        ):
             return self.mode(self.last)
 
     @property
@@ -275,13 +279,24 @@ class StepRunner:
         return share_of(images, labels, self._timesteps, of_batches, self.setup.processes)
 
     def find_division(self, images: Tensor, labels: Any) -> Division:
-        """Where the parameters can be gathered, by one training step, of a model not divided."""
+        """Where the parameters of a model that is not divided can be gathered.
+
+        By one training step, and one run in evaluation mode.
+        """
         network = OneCall(self.stepped.model)
+        called = self._running = network.around(self.stepped)
         with watched_reads(network) as reads:
-            self._running = network.around(self.stepped)
             self.run(images, labels)
+            called.model.eval()
+            called.reset()
+            with torch.no_grad():
+                called.run_sequence(self._sequence(images, labels))
+            called.model.train()
         self._running = self.stepped
         return reads.division()
+
+    def _sequence(self, images: Tensor, labels: Any) -> Tensor:
+        return as_sequence(images, labels, self._timesteps, self.setup.of_batches)
 
     def warm(self, images: Tensor, labels: Any, watch: bool = False) -> Tensor:
         """One training step that notes whether there was an update.

@@ -54,7 +54,10 @@ def test_a_layer_whose_weight_its_parent_reads_is_no_group() -> None:
     def called_and_read(net: Any, x: Tensor) -> Tensor:
         return net.second(x) + read(net, x)
 
-    for run in (read, called_and_read):
+    def read_in_evaluation(net: Any, x: Tensor) -> Tensor:
+        return net.second(x) if net.training else read(net, x)
+
+    for run in (read, called_and_read, read_in_evaluation):
         assert division(Net(run)) == Division(groups=("first",))
     # One that is read while another runs that holds it goes with that one.
     attention = nn.MultiheadAttention(WIDTH, 1)
