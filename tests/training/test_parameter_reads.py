@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snnprof
+from snnprof.spiking.hdlif import HDLIF
+from snnprof.training import parameter_reads
 from snnprof.training.parameter_reads import Division
 from snnprof.training.step_runner import StepRunner, StepSetup
 from snnprof.training.stepped_model import stepwise
@@ -86,15 +89,22 @@ def test_layers_that_share_a_weight_are_no_groups() -> None:
     assert division(net) == Division()
 
 
-def test_neurons_and_quantisers_are_no_groups() -> None:
-    net = snnprof.models.create("vgg5", weights="1bit", timesteps=2, in_channels=1, image_size=8)
+def test_neurons_and_quantisers_are_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parameter_reads, "OWN_GROUP", 1)
+    net = snnprof.models.create(
+        "vgg5", neuron="hdlif", weights="1bit", timesteps=2, in_channels=1, image_size=8
+    )
     setup = StepSetup(lambda: net, timesteps=2)
     runner = StepRunner(setup, net, torch.device("cpu"))
     found = runner.find_division(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
     assert found.whole == ()
-    layers = {name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    assert layers.issuperset(found.groups)
-    assert found.groups
+    kinds = nn.Conv2d | nn.Linear | nn.BatchNorm2d
+    layers = {name for name, module in net.named_modules() if isinstance(module, kinds)}
+    assert layers <= set(found.groups)
+    neurons = {name for name, module in net.named_modules() if isinstance(module, HDLIF)}
+    assert neurons
+    assert neurons.isdisjoint(found.groups)
+    assert not any("parametrizations" in name for name in found.groups)
 
 
 def test_what_is_read_outside_the_network_or_is_a_single_number_stays_whole() -> None:
