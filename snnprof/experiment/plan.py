@@ -64,7 +64,9 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
     for mode in settings.modes:
         if settings.usual_modes and not mode.whole and _cannot_step(setup):
             continue
-        setup = _tried(settings, replace(setup, mode=mode, loss=settings.loss or USUAL))
+        # What a mode reads of the network, and where, is its own.
+        of_mode = replace(setup, mode=mode, loss=settings.loss or USUAL, division=None)
+        setup = _tried(settings, of_mode)
         row = ReportRow(
             **names,
             mode=mode.name,

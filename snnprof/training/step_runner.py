@@ -87,9 +87,13 @@ class StepSetup:
         if self.sync_bn and (self.compile or mode.train is stbp_checkpoint):
             what = "compile" if self.compile else f"mode {mode.name!r}"
             raise SnnprofError(f"sync_bn does not run with {what}: leave one of them out")
-        if self.fsdp and (self.compile or self.channels_last):
-            what = "compile" if self.compile else "channels_last"
-            raise SnnprofError(f"fsdp does not run with {what}: leave one of them out")
+        for what, given in (
+            ("compile", self.compile),
+            ("channels_last", self.channels_last),
+            ("amp 'fp16'", self.amp == "fp16"),  # its scaler takes no mixture with whole ones
+        ):
+            if self.fsdp and given:
+                raise SnnprofError(f"fsdp does not run with {what}: leave one of them out")
         find_loss(self.loss)
         if self.amp is not None and self.amp not in AMP:
             raise known("amp", self.amp, AMP)

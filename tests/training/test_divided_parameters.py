@@ -109,6 +109,7 @@ def test_a_divided_parameter_that_is_used_as_a_whole_one_is_one_line() -> None:
 
 
 def test_what_does_not_run_divided_is_refused() -> None:
-    for name in ("compile", "channels_last"):
-        with pytest.raises(SnnprofError, match=f"fsdp does not run with {name}: leave one"):
-            StepSetup(lambda: adapt(layers()), fsdp=True, **{name: True})
+    given = {"compile": True, "channels_last": True, "amp": "fp16"}
+    for name, value in given.items():
+        with pytest.raises(SnnprofError, match=rf"^fsdp does not run with {name}.*: leave one"):
+            StepSetup(lambda: adapt(layers()), fsdp=True, **{name: value})
