@@ -200,6 +200,11 @@ from snnprof.training.step_runner import AMP
     is_flag=True,
     help="Batch norms over the samples of all processes, under torchrun (docs/many-devices.md).",
 )
+@click.option(
+    "--fsdp",
+    is_flag=True,
+    help="Parameters, gradients and optimiser states divided among all processes, likewise.",
+)
 @table_options
 @click.option(
     "-o",

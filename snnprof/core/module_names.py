@@ -45,14 +45,29 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 class ParameterOwners:
-    """Names the layer that a weight belongs to, by the identity of the tensor."""
+    """Names the layer that a weight belongs to, by the identity of the tensor.
 
-    def __init__(self, names: dict[int, tuple[Tensor, str]]) -> None:
-        self._names = names
+    ``fc.weight`` belongs to ``fc``; any other parameter goes by its own name.
+
+    Args:
+        root: whose parameters these are.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        self._root = root
+        self._names: dict[int, tuple[Tensor, str]] = {}
+        self._read()
+
+    def _read(self) -> None:
+        for name, parameter in self._root.named_parameters():
+            owner = strip_wrappers(name).removesuffix(".weight")
+            self._names[id(parameter)] = (parameter, owner)
 
     def name_of(self, weight: Tensor) -> str | None:
         """The owner of a parameter, or of what a view (``weight.t()``) looks at."""
         for tensor in (weight, weight._base):
+            if isinstance(tensor, nn.Parameter) and id(tensor) not in self._names:
+                self._read()  # FSDP has others in their place while a module runs
             held = self._names.get(id(tensor))
             if held is not None and held[0] is tensor:
                 return held[1]
@@ -64,11 +79,3 @@ class ParameterOwners:
             if weight.numel() == tensor.numel() and weight.data_ptr() == tensor.data_ptr():
                 return name
         return None
-
-
-def parameter_owners(root: nn.Module) -> ParameterOwners:
-    """``fc.weight`` belongs to ``fc``; any other parameter goes by its own name."""
-    names: dict[int, tuple[Tensor, str]] = {}
-    for name, parameter in root.named_parameters():
-        names[id(parameter)] = (parameter, strip_wrappers(name).removesuffix(".weight"))
-    return ParameterOwners(names)

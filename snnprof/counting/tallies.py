@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnprof.core.module_names import parameter_owners
+from snnprof.core.module_names import ParameterOwners
 from snnprof.counting.call_site import Site, call_site
 from snnprof.counting.faults import Faults
 from snnprof.counting.layer_tally import LayerTally
@@ -69,7 +69,7 @@ class Tallies:
         }
         self._products = dict(PRODUCTS) if "attention" in layers else {}
         self._names = names
-        self._owners = parameter_owners(next(iter(names)))
+        self._owners = ParameterOwners(next(iter(names)))
         self._axis = axis
         self._arrange = arrange
         self._doubt = doubt

@@ -64,6 +64,7 @@ KEYS: dict[str, Key] = {
     "compile": Key(bool, "Training steps through torch.compile.", False),
     "channels_last": Key(bool, "Weights and images in that memory format.", False),
     "sync_bn": Key(bool, "Batch norms over all processes, under torchrun.", False),
+    "fsdp": Key(bool, "Parameters divided among processes, under torchrun.", False, alters=False),
     "strict": Key(bool, "NaN or infinity in a layer's input ends the training.", False),
     "energy": Key(list, "Energy convention; repeat it.", ("operands",), alters=False),
     "device": Key(str, "auto, cpu or cuda.", "auto", alters=False),

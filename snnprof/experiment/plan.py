@@ -63,7 +63,9 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
     for mode in settings.modes:
         if settings.usual_modes and not mode.whole and _cannot_step(setup):
             continue
-        setup = _tried(settings, replace(setup, mode=mode, loss=settings.loss or USUAL))
+        # What a mode reads of the network, and where, is its own.
+        of_mode = replace(setup, mode=mode, loss=settings.loss or USUAL, division=None)
+        setup = _tried(settings, of_mode)
         row = ReportRow(
             **names,
             mode=mode.name,
@@ -91,6 +93,7 @@ def _setup(
         layout=settings.layout,
         processes=settings.processes,
         sync_bn=settings.sync_bn,
+        fsdp=settings.fsdp,
     )
 
 
@@ -225,19 +228,20 @@ def _try_evaluation(settings: Settings, setup: StepSetup) -> None:
     """Count a few test samples: what fails in it, a metric too, fails before any training."""
     x, labels = next(iter(settings.data.test(settings.recipe.batch_size)))
     dim = time_dim(x, labels, setup.timesteps, setup.of_batches)
+    # Where parameters are divided, the device need not hold the whole model.
+    device = torch.device("cpu") if setup.fsdp else settings.device
     few = x[:2] if dim != 0 else x[:, :2]
-    some = labels[:2] if isinstance(labels, Tensor) else labels
+    some = labels[:2].to(device) if isinstance(labels, Tensor) else labels
     metric = settings.metric if few.shape != x.shape and isinstance(labels, Tensor) else None
+    tried = few.to(device), some
     steps = setup.timesteps
     assert steps is not None, "every row has its T"
     with torch.random.fork_rng():
-        alone = replace(setup, processes=ALONE, sync_bn=False)
-        runner = StepRunner(alone, setup.make(), settings.device)
+        alone = replace(setup, processes=ALONE, sync_bn=False, fsdp=False)
+        runner = StepRunner(alone, setup.make(), device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trial = partial(
-                evaluate, runner.stepped, setup.layout_found, steps, [(few, some)], metric
-            )
+            trial = partial(evaluate, runner.stepped, setup.layout_found, steps, [tried], metric)
             of_the_users(f"it failed on test samples of shape {tuple(few.shape)}", trial)
 
 

@@ -87,6 +87,7 @@ def run(
     device: str = "auto",
     strict: bool = False,
     sync_bn: bool = False,
+    fsdp: bool = False,
     checkpoint: str | Path | None = None,
     progress: Progress = NO_PROGRESS,
     **variants: object,
@@ -151,6 +152,8 @@ def run(
         strict: a row fails where a layer's input is not finite, instead of saying so.
         sync_bn: batch norms over the samples of all processes, under torchrun
             (docs/many-devices.md).
+        fsdp: parameters, gradients and optimiser states divided among all processes, under
+            torchrun.
         checkpoint: file with the weights to start from: of ``save``, of the safetensors format,
             or of ``torch.save`` (a trainer's too).
         progress: told of every training step.

@@ -107,6 +107,7 @@ class Settings:
         automatic_batch: the batch is to be the largest that fits.
         processes: that share the run.
         sync_bn: batch norms over the samples of all of them.
+        fsdp: parameters, gradients and optimiser states divided among them.
         device: where everything runs.
         progress: whom to tell.
         baseline: what makes the network of the dense row; None for no such row.
@@ -150,6 +151,7 @@ class Settings:
     baseline: Baseline | None = None
     processes: Processes = ALONE
     sync_bn: bool = False
+    fsdp: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -202,6 +204,7 @@ def check_settings(
     strict: bool = False,
     baseline: str | Callable[..., Any] | None = None,
     sync_bn: bool = False,
+    fsdp: bool = False,
     **of_recipe: Any,
 ) -> Callable[[], Settings]:
     """Check :func:`snnprof.run`'s arguments, one or several where it takes several.
@@ -269,6 +272,7 @@ def check_settings(
         strict=strict,
         processes=current_processes(),
         sync_bn=sync_bn,
+        fsdp=fsdp,
         baseline=find_baseline(baseline, source, variants, named["timesteps"], prices),
     )
 

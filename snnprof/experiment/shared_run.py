@@ -19,11 +19,15 @@ def check_shared(settings: Settings) -> None:
     """Raise SnnprofError for what several processes cannot share, before anything is trained."""
     processes, data = settings.processes, settings.data
     if not processes.several:
-        if settings.sync_bn:
-            raise SnnprofError(
-                "sync_bn is for several processes, and there is one: leave it out, or start with "
-                "torchrun --nproc-per-node N -m snnprof"
-            )
+        for name, given, way_out in (
+            ("sync_bn", settings.sync_bn, "leave it out"),
+            ("fsdp", settings.fsdp, "leave it out (--no-fsdp of a training that began with it)"),
+        ):
+            if given:
+                raise SnnprofError(
+                    f"{name} is for several processes, and there is one: {way_out}, or start with "
+                    "torchrun --nproc-per-node N -m snnprof"
+                )
         return
     _check_gpu(settings)
     for what, images in (("training", data.images), ("test", data.test_samples)):
@@ -80,11 +84,22 @@ def notes_on_processes(settings: Settings) -> Iterator[str]:
             else "batch norms saw the samples of their own process, and those of the first were "
             "tested (--sync-bn joins them)"
         )
+        averaged = (
+            "at the end of every backward pass"
+            if settings.fsdp
+            else "once before every step of the optimiser"
+        )
         yield (
             f"Batch {settings.batch_size} is the joined one, "
             f"{settings.batch_size // processes.count} samples for each; gradients were averaged "
-            f"once before every step of the optimiser; {norms}."
+            f"{averaged}; {norms}."
         )
+        if settings.fsdp:
+            yield (
+                "Parameters, gradients and optimiser states were divided among the processes "
+                "(FSDP): memory is of one process's part, and size and parameters are of the whole "
+                "network."
+            )
         yield "Step time is of the slowest process, memory of the one with the largest peak."
     yield "Test batches were dealt out in turn; counts and accuracy are of all of them."
 
@@ -94,7 +109,8 @@ def of_processes(settings: Settings) -> dict[str, str]:
     processes = settings.processes
     if not processes.several:
         return {}
-    return {"processes": f"{processes.count}, joined by {joined_by(settings.device)}"}
+    divided = ", parameters divided among them (FSDP)" if settings.fsdp else ""
+    return {"processes": f"{processes.count}, joined by {joined_by(settings.device)}{divided}"}
 
 
 def joined_by(device: torch.device) -> str:

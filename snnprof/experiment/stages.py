@@ -145,11 +145,8 @@ def count(runs: Sequence[TrainingRun], settings: Settings) -> None:
 
 def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
     model = stepped.model
-    with (
-        warnings.catch_warnings(),
-        NeuronOperations(model) as operations,
-        ModuleOutputs(model) as outputs,
-    ):
+    operations, outputs = NeuronOperations(model), ModuleOutputs(model)
+    with warnings.catch_warnings():
         if settings.strict:  # then it is an error, and need not be a warning too
             warnings.filterwarnings("ignore", "NaN or infinity", RuntimeWarning)
         counts, figure = evaluate(
@@ -159,6 +156,7 @@ def _count(run: TrainingRun, stepped: SteppedModel, settings: Settings) -> None:
             settings.data.test(settings.recipe.batch_size),
             settings.metric,
             settings.processes,
+            (operations, outputs),
         )
     if settings.processes.several:
         operations.all_reduce()

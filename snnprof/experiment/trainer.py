@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from snnprof.experiment.metrics import Metric
 from snnprof.experiment.own_function import name_of
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import CountResult
+from snnprof.training.divided_parameters import has_divided
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.sequences import as_sequence
 from snnprof.training.shared_gradients import same_buffers
@@ -233,6 +234,7 @@ def evaluate(
     batches: Iterable[Batch],
     metric: Metric | None,
     processes: Processes = ALONE,
+    watching: Sequence[AbstractContextManager[object]] = (),
 ) -> tuple[CountResult, float | None]:
     """Count on test batches, and the metric's mean over them.
 
@@ -245,6 +247,7 @@ def evaluate(
         batches: inputs and labels, on the model's device.
         metric: of the outputs summed over time; None for none.
         processes: that take the batches in turn; the counts and the mean are of all of them.
+        watching: blocks that see the batches which this process counts.
     """
     stepped.model.eval()
     if processes.several:
@@ -252,9 +255,17 @@ def evaluate(
         same_buffers(stepped.model)
     samples, total, counted = 0, 0.0, 0
     counter = _counter(stepped, found, timesteps)
-    # Weights that a quantiser computes are the same for every batch: computed once.
-    with counter, parametrize.cached():
-        for x, labels in islice(batches, processes.rank, None, processes.count):
+    divided, spare = has_divided(stepped.model), None
+    with ExitStack() as stack:
+        for watcher in (*watching, counter):
+            stack.enter_context(watcher)
+        if not divided:
+            # Weights that a quantiser computes are the same for every batch: computed once.
+            stack.enter_context(parametrize.cached())
+        for (x, labels), mine in _dealt(batches, processes):
+            if not mine:
+                spare = as_sequence(x, labels, timesteps, found.of_batches)
+                break
             sequence = as_sequence(x, labels, timesteps, found.of_batches)
             stepped.reset()
             if found.name is None:  # by a way of the user's own, whose inputs tell nothing
@@ -264,6 +275,9 @@ def evaluate(
             if metric is not None:
                 score, number = metric.score(outputs.sum(0), labels)
                 total, counted = total + score, counted + number
+    if divided and spare is not None:  # others still gather parameters, this one's part too
+        stepped.reset()
+        stepped.run_sequence(spare)
     stepped.model.train()
     read = partial(counter.result, samples=samples)
     if processes.several:
@@ -273,6 +287,17 @@ def evaluate(
     else:
         counts = read()
     return counts, total / counted if counted else None
+
+
+def _dealt(batches: Iterable[Batch], processes: Processes) -> Iterator[tuple[Batch, bool]]:
+    """This process's batch of every round, and True; where the last round has none, the last."""
+    turn = processes.count - 1
+    for number, batch in enumerate(batches):
+        turn = number % processes.count
+        if turn == processes.rank:
+            yield batch, True
+    if turn < processes.rank:
+        yield batch, False
 
 
 def _counter(stepped: SteppedModel, found: FoundLayout, timesteps: int) -> SopCounter:

@@ -20,7 +20,6 @@ from snnprof.experiment.safetensors_file import to_bytes
 from snnprof.experiment.settings import Settings
 from snnprof.experiment.training_run import TrainingRun
 from snnprof.results import ReportRow
-from snnprof.training.stepped_model import SteppedModel
 
 _NOT_IN_NAMES = re.compile(r"[^\w.+=-]+")
 
@@ -73,19 +72,22 @@ def save_weights(runs: Sequence[TrainingRun], settings: Settings, given: Mapping
         settings: of all of them.
         given: the arguments of :func:`snnprof.run`.
     """
-    if settings.save is None or not settings.processes.first:
+    if settings.save is None:
         return
     for run in runs:
         if run.meter is not None:
+            weights = run.meter.runner.weights()  # to which every process may bring a part
+            if not settings.processes.first:
+                continue
             try:
-                _save(run, run.meter.runner.stepped, settings.save, settings, given)
+                _save(run, weights, settings.save, settings, given)
             except (SnnprofError, OSError) as error:
                 run.fail(f"weights not saved: {error}")
 
 
 def _save(
     run: TrainingRun,
-    stepped: SteppedModel,
+    weights: Mapping[str, Any],
     folder: Path,
     settings: Settings,
     given: Mapping[str, Any],
@@ -94,9 +96,8 @@ def _save(
     folder.mkdir(exist_ok=True)
     if file.exists() and run.saved is None:
         raise SnnprofError(f"another run has written {str(file)!r} meanwhile")
-    stepped.reset()  # a membrane in a buffer is no weight
     configuration = json.dumps(saved_with_weights(run.row, settings, given))
-    write_whole(file, weights_as_bytes(stepped.model.state_dict(), configuration))
+    write_whole(file, weights_as_bytes(weights, configuration))
     run.saved = file
 
 

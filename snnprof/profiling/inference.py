@@ -17,6 +17,7 @@ from snnprof.profiling.step_profiler import check_least, device_of
 from snnprof.results import InferenceProfile
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
+from snnprof.training.divided_parameters import own_part
 from snnprof.training.stepped_model import SteppedModel
 
 
@@ -101,7 +102,7 @@ def _timed(
                 stepped.reset()
                 call(inputs)
             stepped.reset()
-            standing = (*module.parameters(), *module.buffers(), inputs)
+            standing = (*map(own_part, module.parameters()), *module.buffers(), inputs)
             with observe_memory(where, lambda: standing) as memory:
                 out = call(inputs)
             for _ in range(repeats):

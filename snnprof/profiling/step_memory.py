@@ -22,6 +22,7 @@ from snnprof.core.errors import is_out_of_memory
 from snnprof.core.quiet_allocator import quiet_allocator
 from snnprof.profiling.event_tree import events
 from snnprof.results import StepProfile
+from snnprof.training.divided_parameters import own_part
 from snnprof.training.stepped_model import SteppedModel
 
 Returned = TypeVar("Returned")
@@ -162,9 +163,12 @@ def step_memory(
 
 
 def static_bytes(model: nn.Module, optimizer: Optimizer) -> int:
-    """Bytes of the parameters, their gradients and the optimiser's state."""
+    """Bytes of the parameters, their gradients and the optimiser's state.
+
+    Of what is divided among processes, this one's part.
+    """
     # Where a step has freed the gradients, they are as large as what they belong to.
-    gradients = (p for p in model.parameters() if p.requires_grad)
+    gradients: Iterator[Tensor] = (own_part(p) for p in model.parameters() if p.requires_grad)
     held = _bytes_of(chain(model.parameters(), optimizer_state(optimizer)))
     return held + sum(p.numel() * p.element_size() for p in gradients)
 
@@ -176,8 +180,9 @@ def optimizer_state(optimizer: Optimizer) -> Iterator[object]:
 
 def _bytes_of(values: Iterable[object]) -> int:
     """Bytes of tensors, each once: of a part of something larger, only the part."""
+    held = (own_part(value) for value in values)
     return covered_bytes(
-        span(value) for value in values if isinstance(value, Tensor) and value.numel()
+        span(value) for value in held if isinstance(value, Tensor) and value.numel()
     )
 
 

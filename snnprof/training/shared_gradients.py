@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.processes import Processes
+from snnprof.training.divided_parameters import is_divided
 
 
 def same_start(module: nn.Module) -> None:
@@ -44,7 +45,8 @@ class SharedGradients:
     """Averages the gradients of a model over the processes.
 
     The loss being a mean over the samples, and the shares alike, that is the gradient of the joined
-    batch. A parameter that had no gradient in any process has none afterwards.
+    batch. A parameter that had no gradient in any process has none afterwards. Those of divided
+    parameters are left alone: they were averaged at the end of the backward pass.
 
     Args:
         module: its parameters are trained.
@@ -75,7 +77,8 @@ class SharedGradients:
 
     def _find_parameters(self) -> None:
         """Make the buffers, again where other parameters are trained than before."""
-        found = [p for p in self._module.parameters() if p.requires_grad]
+        trained = (p for p in self._module.parameters() if p.requires_grad)
+        found = [p for p in trained if not is_divided(p)]
         seen = [id(parameter) for parameter in found]
         if seen == self._seen:
             return

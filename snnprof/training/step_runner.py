@@ -19,10 +19,18 @@ from snnprof.core.processes import ALONE, Processes
 from snnprof.spiking.network import SpikingNetwork
 from snnprof.training.adapters import adapt
 from snnprof.training.batch_run import NO_RECORDER, BatchRun, Recorder
+from snnprof.training.divided_parameters import (
+    divide,
+    explained_errors,
+    load_whole_state,
+    own_part,
+    whole_state,
+)
 from snnprof.training.found_layout import FoundLayout
 from snnprof.training.layouts import AUTO, LAYOUTS, laid_out
 from snnprof.training.losses import USUAL, Loss, StepLoss, find_loss
 from snnprof.training.modes import Mode, find_mode, stbp_checkpoint
+from snnprof.training.parameter_reads import Division, OneCall, watched_reads
 from snnprof.training.sequences import Batches, as_sequence, share_of
 from snnprof.training.shared_batch_norm import SharedBatchNorm
 from snnprof.training.shared_gradients import SharedGradients, same_start
@@ -52,10 +60,12 @@ class StepSetup:
         layout: how the model takes its time steps; "auto" until it is found out.
         processes: that share every step, each with its part of the batch.
         sync_bn: batch norms over the samples of all of them.
+        fsdp: parameters, gradients and the optimiser's state divided among them.
+        division: where the parameters are gathered; None until it is found out.
 
     Raises:
-        SnnprofError: an unknown mode or amp, or too few time steps for the mode; sync_bn with
-            what it does not run in.
+        SnnprofError: an unknown mode or amp, or too few time steps for the mode; sync_bn or fsdp
+            with what it does not run in.
     """
 
     build: Callable[[], nn.Module | SteppedModel] | nn.Module
@@ -69,12 +79,21 @@ class StepSetup:
     layout: str | FoundLayout = AUTO
     processes: Processes = ALONE
     sync_bn: bool = False
+    fsdp: bool = False
+    division: Division | None = None
 
     def __post_init__(self) -> None:
         mode = find_mode(self.mode, self.timesteps)
         if self.sync_bn and (self.compile or mode.train is stbp_checkpoint):
             what = "compile" if self.compile else f"mode {mode.name!r}"
             raise SnnprofError(f"sync_bn does not run with {what}: leave one of them out")
+        for what, given in (
+            ("compile", self.compile),
+            ("channels_last", self.channels_last),
+            ("amp 'fp16'", self.amp == "fp16"),  # its scaler takes no mixture with whole ones
+        ):
+            if self.fsdp and given:
+                raise SnnprofError(f"fsdp does not run with {what}: leave one of them out")
         find_loss(self.loss)
         if self.amp is not None and self.amp not in AMP:
             raise known("amp", self.amp, AMP)
@@ -128,8 +147,14 @@ class StepSetup:
             "compiled" if self.compile else "",
             "channels last" if self.channels_last else "",
             "batch norms over all processes" if self.sync_bn and self.processes.several else "",
+            "parameters divided among the processes" if self.divides else "",
         )
         return ", ".join(part for part in parts if part)
+
+    @property
+    def divides(self) -> bool:
+        """True if parameters are divided: there are several processes, and it was asked for."""
+        return self.fsdp and self.processes.several
 
     @property
     def of_batches(self) -> str | Batches:
@@ -179,14 +204,18 @@ class StepRunner:
         self.mode = find_mode(setup.mode)
         self.stepped = _laid_out(adapt(model), setup.layout)
         module = self.stepped.model
-        layout = torch.channels_last if setup.channels_last else torch.preserve_format
-        module.to(device, memory_format=layout)  # type: ignore[call-overload]
-        module.train()
         if next(module.parameters(), None) is None:
             raise SnnprofError(f"{type(module).__name__} has no parameters: nothing to train")
+        layout = torch.channels_last if setup.channels_last else torch.preserve_format
+        if not setup.divides:
+            module.to(device, memory_format=layout)  # type: ignore[call-overload]
+        module.train()
         self._gradients: SharedGradients | None = None
         if setup.processes.several:
             same_start(module)
+            if setup.divides:  # from the host: no device need hold the whole model
+                division = setup.division or Division()
+                self.stepped = divide(self.stepped, division, device, setup.processes)
             self._gradients = SharedGradients(module, setup.processes)
         self.optimizer = setup.optimizer(module.parameters())
         self.last: BatchRun | None = None
@@ -248,7 +277,7 @@ class StepRunner:
         amp = self.setup.amp
         return BatchRun(
             self._running,
-            as_sequence(images, labels, self._timesteps, self.setup.of_batches),
+            self._sequence(images, labels),
             labels,
             self.optimizer,
             loss=self.setup.loss,
@@ -262,7 +291,10 @@ class StepRunner:
     def _run(self, run: BatchRun) -> Tensor:
         self.mode.check(run.timesteps)
         joined = self.setup.sync_bn and self._gradients is not None
-        with SharedBatchNorm() if joined else nullcontext():
+        with (
+            SharedBatchNorm() if joined else nullcontext(),
+            explained_errors() if self.setup.divides else nullcontext(),
+        ):
             return self.mode(run)
 
     @property
@@ -281,6 +313,26 @@ class StepRunner:
         of_batches = self.setup.of_batches
         return share_of(images, labels, self._timesteps, of_batches, self.setup.processes)
 
+    def find_division(self, images: Tensor, labels: Any) -> Division:
+        """Where the parameters of a model that is not divided can be gathered.
+
+        By one training step, and one run in evaluation mode.
+        """
+        network = OneCall(self.stepped.model)
+        called = self._running = network.around(self.stepped)
+        with watched_reads(network) as reads:
+            self.run(images, labels)
+            called.model.eval()
+            called.reset()
+            with torch.no_grad():
+                called.run_sequence(self._sequence(images, labels))
+            called.model.train()
+        self._running = self.stepped
+        return reads.division()
+
+    def _sequence(self, images: Tensor, labels: Any) -> Tensor:
+        return as_sequence(images, labels, self._timesteps, self.setup.of_batches)
+
     def warm(self, images: Tensor, labels: Any, watch: bool = False) -> Tensor:
         """One training step that notes whether there was an update.
 
@@ -293,19 +345,26 @@ class StepRunner:
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from: weights, optimiser, fp16 scaler, drawn steps."""
-        self.stepped.reset()  # a membrane in a buffer is no weight
+        """Everything that training goes on from: weights, optimiser, fp16 scaler, drawn steps.
+
+        Of divided parameters too: every process must call it.
+        """
         return {
-            "model": self.stepped.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.weights(),
+            "optimizer": whole_state(self.optimizer.state_dict()),
             "scaler": self._scaler.state_dict(),
             "drawn": self._generator.get_state(),
         }
 
+    def weights(self) -> dict[str, Any]:
+        """The state dict of the model, at rest and whole; every process must call it."""
+        self.stepped.reset()  # a membrane in a buffer is no weight
+        found: dict[str, Any] = whole_state(self.stepped.model.state_dict())
+        return found
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave, of the same model, mode and optimiser."""
-        self.stepped.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_whole_state(self.stepped.model, self.optimizer, state["model"], state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self._generator.set_state(state["drawn"])
 
@@ -320,7 +379,7 @@ class StepRunner:
             if not math.isfinite(loss):
                 return f"the loss is {loss} at step {number}"
         for name, parameter in self.stepped.model.named_parameters():
-            if not parameter.isfinite().all():
+            if not own_part(parameter).isfinite().all():
                 return f"{name} is not finite after step {before + len(losses)}"
         return None
 

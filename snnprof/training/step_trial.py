@@ -58,7 +58,10 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         if setup.timesteps is None and isinstance(model, SpikingNetwork):
             setup = replace(setup, timesteps=model.timesteps)
         known = _is_known(setup, model)
-        asked, setup = setup, replace(setup, compile=False, processes=ALONE, sync_bn=False)
+        asked = setup
+        setup = replace(setup, compile=False, processes=ALONE, sync_bn=False, fsdp=False)
+        if asked.fsdp:  # the device need not hold the whole model
+            device = torch.device("cpu")
         if isinstance(model, SpikingNetwork) and setup.layout == AUTO and built is model:
             setup = replace(setup, layout=OURS)
         batches = batches_like(*batch, setup.timesteps, setup.of_batches)
@@ -69,7 +72,16 @@ def settled(setup: StepSetup, batch: tuple[Any, Any], device: torch.device) -> S
         if not known:
             setup = replace(setup, loss=_fitting_loss(setup, x, y, device))
             _run_once(setup, x, y, device)
-    return replace(setup, compile=asked.compile, processes=asked.processes, sync_bn=asked.sync_bn)
+        if asked.fsdp and setup.division is None:
+            found = StepRunner(setup, setup.make(), device).find_division(x, y)
+            setup = replace(setup, division=found)
+    return replace(
+        setup,
+        compile=asked.compile,
+        processes=asked.processes,
+        sync_bn=asked.sync_bn,
+        fsdp=asked.fsdp,
+    )
 
 
 def _is_known(setup: StepSetup, model: nn.Module) -> bool:

@@ -57,6 +57,19 @@ def said(ran: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in ran.stderr.splitlines() if line.startswith(("Error", "Warning"))]
 
 
+def weights_alike(two: Path, one: Path) -> int:
+    """How many files there are in two folders of weights, which are the same to 1e-6."""
+    files = sorted(path.name for path in one.iterdir())
+    assert files == sorted(path.name for path in two.iterdir())
+    for name in files:
+        joined, _ = from_bytes((two / name).read_bytes())
+        alone, _ = from_bytes((one / name).read_bytes())
+        assert list(joined) == list(alone)
+        for key, tensor in alone.items():
+            torch.testing.assert_close(joined[key], tensor, rtol=0, atol=1e-6, msg=f"{name} {key}")
+    return len(files)
+
+
 def report(path: Path) -> snnprof.Report:
     found = snnprof.load(path)
     assert isinstance(found, snnprof.Report)
@@ -92,15 +105,7 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
     ran = torchrun(*arguments, "--sync-bn", f"--save={two}", f"-o{tmp_path / 'two.json'}")
     assert (ran.returncode, said(ran)) == (0, []), ran.stderr
     assert call(*arguments, f"--save={one}", f"-o{tmp_path / 'one.json'}").exit_code == 0
-    files = sorted(path.name for path in one.iterdir())
-    assert len(files) == 8  # 2 networks in 4 modes
-    assert files == sorted(path.name for path in two.iterdir())
-    for name in files:
-        joined, _ = from_bytes((two / name).read_bytes())
-        alone, _ = from_bytes((one / name).read_bytes())
-        assert list(joined) == list(alone)
-        for key, tensor in alone.items():
-            torch.testing.assert_close(joined[key], tensor, rtol=0, atol=1e-6, msg=f"{name} {key}")
+    assert weights_alike(two, one) == 8  # 2 networks in 4 modes
     for row, of_one in zip(
         report(tmp_path / "two.json").rows, report(tmp_path / "one.json").rows, strict=True
     ):
@@ -125,6 +130,40 @@ def test_two_processes_train_what_one_trains_on_the_joined_batch(tmp_path: Path)
 
 
 @needs_gloo
+def test_divided_parameters_train_and_count_alike(tmp_path: Path) -> None:
+    modes = ("stbp", "online-step", "sltt-2", "stbp-checkpoint", "ottt", "ndot")
+    arguments = ["run", "--timesteps=3", f"--data={HERE}:data", "--epochs=2", "--learning-rate=0.1"]
+    arguments += [f"--model={HERE}:divided", *(f"--mode={mode}" for mode in modes)]
+    two, one = tmp_path / "two", tmp_path / "one"
+    ran = torchrun(*arguments, "--fsdp", f"--save={two}", f"-o{tmp_path / 'two.json'}")
+    assert (ran.returncode, said(ran)) == (0, []), ran.stderr
+    assert call(*arguments, f"--save={one}", f"-o{tmp_path / 'one.json'}").exit_code == 0
+    assert weights_alike(two, one) == len(modes)
+    joined, alone = report(tmp_path / "two.json"), report(tmp_path / "one.json")
+    assert joined.environment["processes"] == (
+        "2, joined by gloo, parameters divided among them (FSDP)"
+    )
+    assert "Parameters, gradients and optimiser states were divided" in ran.stdout
+    for row, of_one in zip(joined.rows, alone.rows, strict=True):
+        assert row.counts == of_one.counts is not None
+        assert row.modules == of_one.modules
+        assert (row.neuron_ops, row.size_bytes) == (of_one.neuron_ops, of_one.size_bytes)
+        assert row.parameters == of_one.parameters
+        # Weights, gradients and momenta of 4 bytes each. Whole: the one scale and, where traces are
+        # made from them, the leaks [3] of two layers of neurons. Divided: [64, 6], [64], [64, 64],
+        # [64], [64, 64], [3, 64], [3] and the neurons' other [3]; the first process has 32 rows of
+        # 64 and 2 of 3, the second 32 and 1.
+        leaks = 2 if row.mode in ("ottt", "ndot") else 0
+        whole, halves = 1 + 3 * leaks, 32 * 6 + 32 + 32 * 64 + 32 + 32 * 64
+        parts = {12 * (whole + halves + n * 64 + n + (4 - leaks) * n) for n in (1, 2)}
+        assert row.profile is not None
+        assert row.profile.static_bytes in parts
+        assert of_one.profile is not None
+        assert of_one.profile.static_bytes == 12 * row.parameters
+        assert row.profile.backward_passes == of_one.profile.backward_passes
+
+
+@needs_gloo
 def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path: Path) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
     arguments = ["train", f"--model={HERE}:killed", f"--data={HERE}:data", "--mode=online"]
@@ -142,13 +181,15 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path: Pat
     assert len((two / "epochs.csv").read_text().splitlines()) == 2
     assert not (two / "report.json").exists()
 
-    ran = torchrun(*arguments, "--resume", f"-o{two}")
+    # The second time divided among the processes: the checkpoint holds nothing of that either.
+    ran = torchrun(*arguments, "--resume", "--fsdp", f"-o{two}")
     assert (ran.returncode, said(ran)) == (0, []), ran.stderr
     assert "Taken up again after epoch 1" in ran.stdout
     assert ran.stdout.count("side by side") == 1
     assert call(*arguments, "--device=cpu", f"-o{one}").exit_code == 0
-    states = [torch.load(folder / "last.pt")["model"] for folder in (two, one)]
-    torch.testing.assert_close(*states, rtol=0, atol=1e-6)
+    states = [torch.load(folder / "last.pt") for folder in (two, one)]
+    for part in ("model", "optimizer"):
+        torch.testing.assert_close(*(state[part] for state in states), rtol=0, atol=1e-6)
     (joined,), (alone,) = (report(folder / "report.json").rows for folder in (two, one))
     assert joined.counts == alone.counts
     assert joined.accuracy == alone.accuracy is not None
@@ -222,7 +263,10 @@ def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_of_several_processes_is_refused_for_one() -> None:
-    assert "sync_bn is for several processes" in refused("run", "--sync-bn")
+    for option in ("sync_bn", "fsdp"):
+        line = refused("run", f"--{option.replace('_', '-')}")
+        assert f"{option} is for several processes" in line
+    assert "fsdp is for several processes" in refused("run", "--fsdp", "--isolate")
 
 
 def test_torchrun_is_known_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:

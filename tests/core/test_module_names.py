@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from snnprof.core.module_names import module_names, parameter_owners, strip_wrappers, unwrapped
+from snnprof.core.module_names import ParameterOwners, module_names, strip_wrappers, unwrapped
 
 
 class Wrapper(nn.Module):
@@ -38,7 +38,7 @@ def test_names_that_stripping_would_make_equal_stay_as_they_are() -> None:
 
 def test_a_view_of_a_weight_belongs_to_the_weights_layer() -> None:
     model = nn.Sequential(nn.Linear(3, 2))
-    owners = parameter_owners(model)
+    owners = ParameterOwners(model)
     assert owners.name_of(model[0].weight) == "0"
     assert owners.name_of(model[0].weight.t()) == "0"
     assert owners.name_of(model[0].bias) == "0.bias"

@@ -7,7 +7,11 @@ import signal
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+import snnprof
+from snnprof.spiking.hdlif import HDLIF
 
 from .networks import Keeping, Step
 
@@ -48,6 +52,32 @@ class Normed(nn.Module):
 
 def normed() -> nn.Module:
     return Normed()
+
+
+class Divided(nn.Module):
+    """[T, B, features] to [T, B, classes], without batch norm, for parameters that are divided.
+
+    A quantised layer that is a group of its own, one whose weight is read from outside, which is
+    not, and a number that every process holds whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.wide = nn.Linear(FEATURES, 64), nn.Linear(64, 64)
+        self.read, self.last = nn.Linear(64, 64, bias=False), nn.Linear(64, CLASSES)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.neurons = nn.ModuleList(HDLIF(STEPS) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.wide(self.neurons[0](self.first(x)))
+        x.mul_(2)  # in the place of what a group gave
+        out: Tensor = self.last(self.neurons[1](F.linear(x, self.read.weight) * self.scale))
+        return out
+
+
+def divided() -> nn.Module:
+    return snnprof.quantize(Divided(), "1bit", skip=("first", "read", "last"))
 
 
 KILL = "SNNPROF_TEST_KILL"  # set in the environment of processes of which one is to be killed

@@ -83,7 +83,7 @@ def test_every_option_of_run_has_a_key() -> None:
     options = {option.opts[-1].lstrip("-").replace("-", "_") for option in options_of_run()}
     of_the_table = {"columns", "rows", "explain", "format", "layers", "output", "debug"}
     # A snapshot and ranges are looked at row by row; torchrun runs one row.
-    of_one_run = {"memory_snapshot", "nvtx", "sync_bn"}
+    of_one_run = {"fsdp", "memory_snapshot", "nvtx", "sync_bn"}
     assert options - of_the_table - of_one_run == {*SETTINGS, "variant"}  # [variants]
 
 
