@@ -241,7 +241,7 @@ def test_help_teaches() -> None:
         "--mode",
         "sltt-K, stbp",
         "Examples:",
-        "hd-lif, loihi, odin, operands, spikformer",
+        "hd-lif, loihi, odin, operands, sata, spikformer",
     ):
         assert phrase in text
     assert snnprof.__name__ in call("--version").stdout

@@ -100,6 +100,7 @@ def test_what_was_not_counted_is_said_once() -> None:
 def test_mistakes_are_found_at_once() -> None:
     for energy, options, message in (
         ("joules", {}, "unknown energy convention 'joules'"),
+        ("sata", {}, "an evaluation has no backward pass"),
         ("operands", {"batch_dim": -1}, "batch_dim=-1"),
         ("operands", {"layer": "conv"}, r"'layer'.*: give arguments of snnprof\.SopCounter"),
     ):
