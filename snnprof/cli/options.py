@@ -145,8 +145,8 @@ def energy_option() -> Callable[[Command], Command]:
         multiple=True,
         default=("operands",),
         show_default=True,
-        help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])}; or "
-        "a TOML file with prices of your own.",
+        help=f"Energy convention, one column each; repeat it. One of: {listed([*CONVENTIONS])} "
+        "(sata is of training); or a TOML file with prices of your own.",
     )
 
 

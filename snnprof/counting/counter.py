@@ -62,7 +62,7 @@ class SopCounter:
     convolutions, linear operations and products of activations really receive. Outputs,
     gradients, parameters, buffers, random state and flags stay as they are, and nothing is
     left behind. Backward passes and the recomputation of checkpointed activations add
-    nothing. Compiled modules run eagerly inside the block, because hooks added after
+    nothing to the counts. Compiled modules run eagerly inside the block, because hooks added after
     compilation do not run. A second block begins anew: :meth:`snnprof.CountResult.merge` joins
     what two of them counted.
 

@@ -18,7 +18,7 @@ from snnprof.results import GradientCount
 
 Note = Callable[[str], object]
 NO_BACKWARD = "gradients: no backward pass ran inside the counter's block"
-_NO_TENSOR = "gradients: its first input is no tensor"
+_NO_TENSOR = "gradients: what it gives, or a neuron is given, is no tensor"
 _UNSEEN = (
     "gradients: it ran without a graph inside a call of the model that keeps one (a re-entrant "
     "checkpoint, a function with a backward of its own, no_grad): what comes back is not seen"

@@ -61,7 +61,7 @@ def scalars(row: ReportRow) -> dict[str, float | None]:
     return {
         "cost/SOPs per sample": synops,
         **{f"energy/{e.table}, J per sample": e.total_j for e in row.energies},
-        **{f"training/{e.heading}, J per sample": e.total_j for e in row.training_energies},
+        **{f"training/energy, {e.table}, J per sample": e.total_j for e in row.training_energies},
         "cost/neuron operations per sample": row.neuron_ops,
         "cost/firing rate": rate,
         "training/step time, s (median)": statistics.median(row.step_s) if row.step_s else None,

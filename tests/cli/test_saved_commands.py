@@ -110,7 +110,7 @@ def test_price(saved: Path) -> None:
     (energy,) = priced.rows[0].energies
     # 1000 events / 2 samples * 12.7 pJ
     assert energy.table == "odin"
-    assert energy.total_j == pytest.approx(500 * 12.7e-12)
+    assert energy.total_j == pytest.approx(500 * 12.7e-12, rel=1e-12, abs=0)
 
 
 def test_compare(saved: Path) -> None:

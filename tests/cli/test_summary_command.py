@@ -63,7 +63,7 @@ def test_every_layer_of_every_row(ran: Path) -> None:
         for energy in row.energies:
             column = f"energy_{energy.table}_j"
             total = sum(float(each[column]) for each in mine if each[column])
-            assert total == pytest.approx(energy.total_j, rel=1e-12)
+            assert total == pytest.approx(energy.total_j, rel=1e-12, abs=0)
         assert all(each["firing_rate"] and not each["synops"] for each in neurons)
         assert all(each["input_density"] and not each["firing_rate"] for each in layers)
         assert all(each["output_shape"].startswith("[") for each in mine)

@@ -76,8 +76,8 @@ def test_constants_from_outside_under_a_known_formula() -> None:
     mine_7nm()
     result = price(COUNTS, "mine-7nm")
     # a: 30 AC / 2 samples * 0.2 pJ = 3 pJ; b: 10 MAC / 2 samples * 1 pJ = 5 pJ
-    assert [row.energy_j for row in result.rows] == pytest.approx([3e-12, 5e-12], rel=1e-12)
-    assert result.total_j == pytest.approx(8e-12, rel=1e-12)
+    assert [row.energy_j for row in result.rows] == pytest.approx([3e-12, 5e-12], rel=1e-12, abs=0)
+    assert result.total_j == pytest.approx(8e-12, rel=1e-12, abs=0)
 
 
 def reads() -> None:
@@ -90,7 +90,7 @@ def test_a_convention_from_outside() -> None:
     reads()
     result = price(COUNTS, "reads")
     assert [(row.name, row.operation, row.events) for row in result.rows] == [("a", "AC", 2.5)]
-    assert result.total_j == pytest.approx(20e-12, rel=1e-12)  # 5 spikes / 2 samples * 8 pJ
+    assert result.total_j == pytest.approx(20e-12, rel=1e-12, abs=0)  # 5 spikes / 2 samples * 8 pJ
     assert result.not_billed == ("b",)
     assert (result.table, result.description, result.source) == ("reads", "one read per spike", "s")
 
@@ -162,4 +162,4 @@ def test_a_formula_that_bills_what_has_no_energy_says_so() -> None:
         price(COUNTS, "mine-7nm")  # layer b is real on real
     # 30 AC / 2 samples * 0.2 pJ
     only_spikes = CountResult(COUNTS.rows[:1], samples=2)
-    assert price(only_spikes, "mine-7nm").total_j == pytest.approx(3e-12, rel=1e-12)
+    assert price(only_spikes, "mine-7nm").total_j == pytest.approx(3e-12, rel=1e-12, abs=0)

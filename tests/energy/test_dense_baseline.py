@@ -50,14 +50,14 @@ def dense() -> CountResult:
 def test_energies_of_two_layers_by_hand() -> None:
     # 2 inputs not 0 * 4 neurons * 2 steps = 16 MACs; 2 spikes * 2 outputs * 2 steps = 8 ACs
     energy = snnprof.price(spiking())
-    assert energy.total_j == pytest.approx((16 * 4.6 + 8 * 0.9) * PJ)  # 80.8 pJ
+    assert energy.total_j == pytest.approx((16 * 4.6 + 8 * 0.9) * PJ, rel=1e-12, abs=0)  # 80.8 pJ
     assert spiking().firing_rate == 0.5
     textbook, operands = price_dense(dense(), ["operands"])
     assert (textbook.table, operands.table) == ("dense", "operands")
     # 3 * 4 + 4 * 2 = 20 nominal MACs, at T = 1
-    assert textbook.total_j == pytest.approx(20 * 4.6 * PJ)  # 92 pJ
+    assert textbook.total_j == pytest.approx(20 * 4.6 * PJ, rel=1e-12, abs=0)  # 92 pJ
     # 2 inputs * 4 + 2 active ReLUs (3.32, 2.30) * 2 = 12 multiplications by what is not 0
-    assert operands.total_j == pytest.approx(12 * 4.6 * PJ)  # 55.2 pJ
+    assert operands.total_j == pytest.approx(12 * 4.6 * PJ, rel=1e-12, abs=0)  # 55.2 pJ
 
 
 def test_break_even_of_two_layers_by_hand() -> None:
@@ -87,7 +87,7 @@ def test_break_even_leaves_currents_and_updates_as_they_are() -> None:
     more = replace(counts, rows=(first, second, full))
     energy = snnprof.price(more)
     # 80.8 + 8 * 0.9 of the shortcut
-    assert energy.total_j == pytest.approx(88 * PJ)
+    assert energy.total_j == pytest.approx(88 * PJ, rel=1e-12, abs=0)
     found = snnprof.break_even_rate(more, energy, 92 * PJ)
     assert found == pytest.approx(0.5 * (92 - 73.6 - 7.2) / 7.2)
     # Loihi: 23.6 pJ an event, 24 events; 81 pJ an update, 4 neurons * 2 steps: only 8 events change

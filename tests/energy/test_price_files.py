@@ -86,9 +86,11 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     result = price(COUNTS, written(tmp_path))
     # a: 30 MAC / 2 samples * 1.5 pJ; b: 30 AC / 2 * 0.03 pJ; 40 updates / 2 * 0.25 pJ
     expected = {"a": 22.5e-12, "b": 0.45e-12, "lif": 5e-12}
-    assert {row.name: row.energy_j for row in result.rows} == pytest.approx(expected, rel=1e-12)
+    assert {row.name: row.energy_j for row in result.rows} == pytest.approx(
+        expected, rel=1e-12, abs=0
+    )
     assert [row.operation for row in result.rows] == ["MAC", "AC", "update"]
-    assert result.total_j == pytest.approx(27.95e-12, rel=1e-12)
+    assert result.total_j == pytest.approx(27.95e-12, rel=1e-12, abs=0)
     assert result.table == "ours-7nm"
     assert result.description == "exact events, 1.5 pJ a MAC, 0.25 pJ an update"
 
@@ -171,7 +173,7 @@ def test_updates_without_neurons_are_said() -> None:
 def test_a_file_that_was_edited_counts_as_it_is_now(tmp_path: Path) -> None:
     assert convention_names(written(tmp_path)) == ("ours-7nm",)
     convention_names(written(tmp_path, FILE.replace("1.5", "3")))
-    assert find_convention("ours-7nm").mac_j == pytest.approx(3e-12, rel=1e-12)
+    assert find_convention("ours-7nm").mac_j == pytest.approx(3e-12, rel=1e-12, abs=0)
 
 
 def test_several_in_one_file(tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 def test_prices(name: str, joules: float) -> None:
     result = price(COUNTS, name)
     assert result.table == name
-    assert result.total_j == pytest.approx(joules * 1e-12, rel=1e-12)
+    assert result.total_j == pytest.approx(joules * 1e-12, rel=1e-12, abs=0)
 
 
 def test_precisions_that_there_are_not() -> None:

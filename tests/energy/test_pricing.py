@@ -69,8 +69,10 @@ def test_operands_bills_a_binary_weight_as_accumulates(two_layers: CountResult) 
     assert [row.operation for row in result.rows] == ["AC", "AC"]
     assert [row.events for row in result.rows] == [12, 12]
     # 12 AC * 0.9 pJ = 10.8 pJ each
-    assert [row.energy_j for row in result.rows] == pytest.approx([10.8e-12, 10.8e-12], rel=1e-12)
-    assert result.total_j == pytest.approx(21.6e-12, rel=1e-12)
+    assert [row.energy_j for row in result.rows] == pytest.approx(
+        [10.8e-12, 10.8e-12], rel=1e-12, abs=0
+    )
+    assert result.total_j == pytest.approx(21.6e-12, rel=1e-12, abs=0)
 
 
 def test_operands_bills_real_on_real_as_macs() -> None:
@@ -78,7 +80,7 @@ def test_operands_bills_real_on_real_as_macs() -> None:
         (count("stem", "conv2d", input_kind="REAL", stem=True, unrolled_synops=None),), samples=4
     )
     # 100 MACs / 4 samples = 25; 25 * 4.6 pJ = 115 pJ
-    assert price(counts, "operands").total_j == pytest.approx(115e-12, rel=1e-12)
+    assert price(counts, "operands").total_j == pytest.approx(115e-12, rel=1e-12, abs=0)
 
 
 def test_operands_unrolls_integer_spikes_unless_told_otherwise() -> None:
@@ -86,8 +88,8 @@ def test_operands_unrolls_integer_spikes_unless_told_otherwise() -> None:
         (count("a", "conv2d", input_kind="INTEGER", synops=100, unrolled_synops=150),), samples=1
     )
     # 150 AC * 0.9 pJ; as MACs, 100 events * 4.6 pJ
-    assert price(counts).total_j == pytest.approx(135e-12, rel=1e-12)
-    assert price(counts, integer="mac").total_j == pytest.approx(460e-12, rel=1e-12)
+    assert price(counts).total_j == pytest.approx(135e-12, rel=1e-12, abs=0)
+    assert price(counts, integer="mac").total_j == pytest.approx(460e-12, rel=1e-12, abs=0)
 
 
 def test_operands_does_not_unroll_on_ternary_weights() -> None:
@@ -95,7 +97,7 @@ def test_operands_does_not_unroll_on_ternary_weights() -> None:
         "a", "conv2d", input_kind="INTEGER", weight_kind="TERNARY", synops=100, unrolled_synops=150
     )
     # 100 events, however large, * 0.9 pJ: a weight of -1, 0 or 1 times k is one accumulate
-    assert price(CountResult((row,), 1)).total_j == pytest.approx(90e-12, rel=1e-12)
+    assert price(CountResult((row,), 1)).total_j == pytest.approx(90e-12, rel=1e-12, abs=0)
 
 
 def test_spikformer_bills_nominal_macs_of_the_stem_and_rates_elsewhere(
@@ -106,8 +108,10 @@ def test_spikformer_bills_nominal_macs_of_the_stem_and_rates_elsewhere(
     result = price(two_layers, "spikformer")
     assert [row.operation for row in result.rows] == ["MAC", "AC"]
     assert [row.events for row in result.rows] == [32, 12]
-    assert [row.energy_j for row in result.rows] == pytest.approx([147.2e-12, 10.8e-12], rel=1e-12)
-    assert result.total_j == pytest.approx(158e-12, rel=1e-12)
+    assert [row.energy_j for row in result.rows] == pytest.approx(
+        [147.2e-12, 10.8e-12], rel=1e-12, abs=0
+    )
+    assert result.total_j == pytest.approx(158e-12, rel=1e-12, abs=0)
 
 
 def test_hd_lif_bills_convolutions_but_the_stem(two_layers: CountResult) -> None:
@@ -117,7 +121,7 @@ def test_hd_lif_bills_convolutions_but_the_stem(two_layers: CountResult) -> None
     counts = CountResult((count("c", "conv2d"), count("f", "linear")), samples=1)
     result = price(counts, "hd-lif")
     assert [row.name for row in result.rows] == ["c"]
-    assert result.total_j == pytest.approx(90e-12, rel=1e-12)  # 100 SOPs * 0.9 pJ
+    assert result.total_j == pytest.approx(90e-12, rel=1e-12, abs=0)  # 100 SOPs * 0.9 pJ
     assert result.not_billed == ("f",)
 
 
@@ -147,7 +151,7 @@ def test_hd_lif_divides_the_shortcuts_of_a_four_bit_network_too() -> None:
         count("seca", "conv1d", synops=64, input_kind="REAL", operation="MAC"),
     )
     result = price(CountResult(rows, samples=1), "hd-lif")
-    assert result.total_j == pytest.approx(281.25e-12, rel=1e-12)
+    assert result.total_j == pytest.approx(281.25e-12, rel=1e-12, abs=0)
     assert result.not_billed == ("seca",)
 
 
@@ -156,7 +160,7 @@ def test_hd_lif_takes_no_average_pooling_for_four_bit_spikes() -> None:
     kinds = ("BINARY", "INTEGER", "BINARY", "INTEGER", "BINARY", "INTEGER", "BINARY")
     rows = tuple(count(str(i), "conv2d", input_kind=kind) for i, kind in enumerate(kinds))
     # 7 * 100 SOPs * 0.9 pJ
-    assert price(CountResult(rows, 1), "hd-lif").total_j == pytest.approx(630e-12, rel=1e-12)
+    assert price(CountResult(rows, 1), "hd-lif").total_j == pytest.approx(630e-12, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +173,9 @@ def test_a_shortcut_of_a_current_is_priced_as_what_it_is(
 ) -> None:
     row = count("shortcut", "conv2d", synops=500, input_kind="REAL", weight_kind=weight_kind)
     counts = CountResult((row,), 1)
-    assert price(counts, "operands").total_j == pytest.approx(operands_pj * 1e-12, rel=1e-12)
+    assert price(counts, "operands").total_j == pytest.approx(operands_pj * 1e-12, rel=1e-12, abs=0)
     # The paper takes it for 500 accumulates: 450 pJ
-    assert price(counts, "hd-lif").total_j == pytest.approx(450e-12, rel=1e-12)
+    assert price(counts, "hd-lif").total_j == pytest.approx(450e-12, rel=1e-12, abs=0)
 
 
 def test_a_network_without_a_billed_layer_has_no_energy_in_the_table(
@@ -207,7 +211,9 @@ def test_spikformer_reproduces_the_paper() -> None:
         count("rest", "conv2d", rate_synops=11.09e9),
     )
     # 1.595 + 9.981 = 11.576; the paper's 11.577 starts from unrounded SOPs.
-    assert price(CountResult(rows, 1), "spikformer").total_j == pytest.approx(11.577e-3, rel=1e-4)
+    assert price(CountResult(rows, 1), "spikformer").total_j == pytest.approx(
+        11.577e-3, rel=1e-4, abs=0
+    )
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)

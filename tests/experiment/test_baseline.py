@@ -83,9 +83,9 @@ def test_a_table_by_hand() -> None:
     spiking, dense = report.rows
     assert (dense.mode, dense.neuron, dense.timesteps) == ("dense", "relu", 1)
     assert dense.baseline_of == dense.model == spiking.model
-    assert energy_j(spiking, "operands") == pytest.approx(80.8 * PJ)
-    assert energy_j(dense, "dense") == pytest.approx(92 * PJ)
-    assert energy_j(dense, "operands") == pytest.approx(55.2 * PJ)
+    assert energy_j(spiking, "operands") == pytest.approx(80.8 * PJ, rel=1e-12, abs=0)
+    assert energy_j(dense, "dense") == pytest.approx(92 * PJ, rel=1e-12, abs=0)
+    assert energy_j(dense, "operands") == pytest.approx(55.2 * PJ, rel=1e-12, abs=0)
     first, second = records(report)
     assert first["energy_operands_ratio_to_dense"] == pytest.approx(80.8 / 92)
     assert second["energy_operands_ratio_to_dense"] == pytest.approx(55.2 / 92)
@@ -113,7 +113,7 @@ def test_a_row_per_model_and_seed() -> None:
         macs = row.counts.per_sample("nominal_macs")
         # 9*3*64*8*8 + 9*64*128*4*4 + 9*128*128*4*4 + 512*128 + 128*10
         assert macs == 110_592 + 1_179_648 + 2_359_296 + 65_536 + 1_280
-        assert energy_j(row, "dense") == pytest.approx(macs * 4.6 * PJ)
+        assert energy_j(row, "dense") == pytest.approx(macs * 4.6 * PJ, rel=1e-12, abs=0)
     ratios = [record["energy_operands_ratio_to_dense"] for record in records(report)]
     assert None not in ratios
 
@@ -153,7 +153,7 @@ def test_a_dense_network_of_ones_own() -> None:
     assert (dense.model, dense.baseline_of) == (f"{__name__}:build_dense", "vgg5")
     assert (dense.neuron, dense.weights, dense.mode, dense.timesteps) == (None, None, "dense", 1)
     assert dense.layout == "step"  # though it takes [B, 1, C, H, W] as well
-    assert energy_j(dense, "dense") == pytest.approx(192 * 10 * 4.6 * PJ)
+    assert energy_j(dense, "dense") == pytest.approx(192 * 10 * 4.6 * PJ, rel=1e-12, abs=0)
     assert records(report)[0]["energy_operands_ratio_to_dense"] > 1
 
 
@@ -302,7 +302,7 @@ def test_the_quantised_row() -> None:
     assert quantised.counts is not None
     macs = quantised.counts.per_sample("nominal_macs")
     assert macs is not None
-    assert energy_j(quantised, "dense+int8") == pytest.approx(macs * 0.23 * PJ)
+    assert energy_j(quantised, "dense+int8") == pytest.approx(macs * 0.23 * PJ, rel=1e-12, abs=0)
     # Integers are multiplied here: a MAC each, not k accumulates.
     (operands,) = (e for e in quantised.energies if e.table == "operands+int8")
     integers = {row.name for row in quantised.counts.rows if row.input_kind == "INTEGER"}
@@ -310,7 +310,9 @@ def test_the_quantised_row() -> None:
     assert {row.operation for row in operands.rows if row.name in integers} == {"MAC"}
     assert quantised.size_bytes is None and spiking.size_bytes is not None
     ratio = records(report)[0]["energy_operands+int8_ratio_to_dense"]
-    assert ratio == pytest.approx(energy_j(spiking, "operands+int8") / (macs * 0.23 * PJ))
+    assert ratio == pytest.approx(
+        energy_j(spiking, "operands+int8") / (macs * 0.23 * PJ), rel=1e-12, abs=0
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ def test_the_tree_has_what_was_counted_in_each_module() -> None:
     ]
     assert rows["block"]["output_shape"] == "[B, 3, 4, 4]"
     assert rows["Net"]["synops"] == summary.counts.per_sample("synops")
-    assert rows["Net"]["energy_operands_j"] == pytest.approx(summary.energies[0].total_j)
+    assert rows["Net"]["energy_operands_j"] == pytest.approx(
+        summary.energies[0].total_j, rel=1e-12, abs=0
+    )
     assert [rows[name]["depth"] for name in ("Net", "block", "block.conv")] == [0, 1, 2]
 
 
@@ -148,7 +150,9 @@ def test_a_network_of_ours_over_time() -> None:
     root = rows[type(network).__name__]
     assert root["firing_rate"] == summary.counts.firing_rate
     assert root["output_shape"] == "[T, B, 10]"
-    assert root["energy_spikformer_j"] == pytest.approx(summary.energies[1].total_j)
+    assert root["energy_spikformer_j"] == pytest.approx(
+        summary.energies[1].total_j, rel=1e-12, abs=0
+    )
 
 
 def test_a_model_that_is_called_once_per_time_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from snnprof.experiment.training_run import TrainingRun
 from snnprof.models import create
 from snnprof.render.report_table import Presented
 from snnprof.render.table import view
+from snnprof.render.tensorboard import scalars
 from snnprof.results import Report
 from snnprof.training.step_runner import StepRunner, StepSetup
 
@@ -42,8 +44,13 @@ def _as_before() -> Iterator[None]:
 
 
 def report(modes: list[str], **settings: object) -> Report:
-    given = {"timesteps": STEPS, "epochs": 0, "batch_size": BATCH, "energy": ["operands", "sata"]}
-    return snnprof.run("vgg5", modes=modes, device="cpu", **{**given, **settings})
+    """A run of vgg5 on one batch of 6 images of 8x8 pixels."""
+    images = torch.rand(BATCH, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    batches = [(images, torch.arange(BATCH))]
+    given = {"timesteps": STEPS, "epochs": 0, "energy": ["operands", "sata"]}
+    return snnprof.run(
+        "vgg5", modes=modes, data=(batches, batches), device="cpu", **{**given, **settings}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +145,20 @@ def near(one: float, other: float) -> bool:
     return abs(one - other) <= 1e-12 * abs(other)
 
 
+class Zeroing(torch.optim.SGD):
+    """It clears gradients in place, as torch's did by default."""
+
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        super().zero_grad(set_to_none=False)
+
+
 @pytest.mark.parametrize("mode", ["stbp", "sltt-2", "online-step", "stbp-checkpoint"])
 def test_a_rehearsal_changes_nothing(mode: str) -> None:
     torch.manual_seed(0)
     model = create("vgg5", timesteps=STEPS, in_channels=1, image_size=8)
     x, y = torch.rand(BATCH, 1, 8, 8), torch.arange(BATCH)
-    runner = StepRunner(StepSetup(model, mode), model, torch.device("cpu"))
+    setup = StepSetup(model, mode, optimizer=partial(Zeroing, lr=0.1, momentum=0.9))
+    runner = StepRunner(setup, model, torch.device("cpu"))
     runner.run(x, y)  # gradients and the optimiser's momentum are there
     before = copy.deepcopy(runner.state_dict())
     held = [p.grad for p in model.parameters()]
@@ -234,6 +249,8 @@ def test_columns_files_and_notes_keep_it_apart() -> None:
     changed = snnprof.compare(found, found)
     assert "training energy sata" in {each.figure for each in changed.figures}
     assert not [each for each in changed.beyond("energy>-50%") if "sata" in each.figure]
+    tags = [tag for tag in scalars(found.rows[0]) if "sata" in tag]
+    assert tags == ["training/energy, sata, J per sample"]
     with pytest.raises(AssertionError, match="operands"):
         snnprof.assert_energy_below(found.rows[0], 0.0)
 
@@ -246,7 +263,9 @@ def saved(found: Report, folder: Path) -> str:
 
 
 def test_a_saved_report_is_priced_again(tmp_path: Path) -> None:
-    file = saved(report(["stbp"]), tmp_path)
+    file = saved(report(["stbp"], save=tmp_path / "weights"), tmp_path)
+    (weights,) = (tmp_path / "weights").iterdir()
+    assert b"training_energies_j" in weights.read_bytes()
     prices = tmp_path / "mine.toml"
     prices.write_text(
         '[conventions.sata-45nm]\nformula = "sata"\nac = "ac-45nm-fp16"\nmac = "mac-45nm-fp16"\n'
