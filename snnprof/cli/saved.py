@@ -124,7 +124,7 @@ def compare_command(base: str, new: str, limits: tuple[str, ...], outputs: tuple
     beyond = {limit: found.beyond(limit) for limit in limits}
     _show(found, files)
     lines = [
-        f"{limit}: {each.row}: {each.figure} {_percent(each.ratio)}"
+        f"{limit}: {each.row}: {each.figure} {_percent(each.change)}"
         for limit, figures in beyond.items()
         for each in figures
     ]
@@ -133,8 +133,8 @@ def compare_command(base: str, new: str, limits: tuple[str, ...], outputs: tuple
         sys.exit(BEYOND_LIMIT)
 
 
-def _percent(ratio: float | None) -> str:
-    return "from 0" if ratio is None else f"{100 * (ratio - 1):+.3g} %"
+def _percent(change: float | None) -> str:
+    return "from 0" if change is None else f"{100 * change:+.3g} %"
 
 
 def _report(file: str) -> Report:

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from snnprof.energy.conventions import CONVENTIONS, FORMULAS, find_convention
 from snnprof.energy.pricing import price
-from snnprof.results import CountResult, EnergyResult
+from snnprof.results import CountResult, EnergyResult, LayerCount
+from snnprof.results.kinds import Kind
 
 DENSE = "dense"
+# Share of non-zero elements from which REAL inputs are currents. A zero in them is chance, or a
+# dead channel; floating-point spikes (HD-LIF) are REAL too, and zero wherever nothing fires.
+_CURRENTS = 0.95
 
 
 def price_dense(counts: CountResult, names: Sequence[str]) -> tuple[EnergyResult, ...]:
@@ -48,8 +52,9 @@ def break_even_rate(counts: CountResult, energy: EnergyResult, dense_j: float) -
         E(r*) = E_dense:  r* = r0 * (E_dense - E_fixed) / (E - E_fixed)
 
     E and the firing rate r0 are as measured, E over all T time steps: T is in it. E_fixed does not
-    change with the rate: the first layer's energy (its input is the image), that of layers whose
-    input holds no zero (currents), and the neurons' updates. A network of binary spikes without a
+    change with the rate: the first layer's energy (its input is the image), that of layers driven
+    by currents (REAL inputs of which 95 % or more are not zero), and the neurons' updates. A
+    network of binary spikes without a
     first layer of its own has r* = E_MAC / (T * E_AC), as in Yan et al., arXiv 2409.08290.
 
     Args:
@@ -62,9 +67,13 @@ def break_even_rate(counts: CountResult, energy: EnergyResult, dense_j: float) -
         fixed part alone costs as much. None where no rate is known, or nothing depends on it.
     """
     rate = counts.firing_rate
-    driven = {row.name for row in counts.rows[1:] if row.nonzeros < row.inputs}
+    driven = {row.name for row in counts.rows[1:] if not _is_of_currents(row)}
     joules = sum(row.energy_j for row in energy.rows if row.name in driven)
     if not rate or not joules or energy.total_j is None:
         return None
     fixed = energy.total_j - joules
     return max(0.0, rate * (dense_j - fixed) / joules)
+
+
+def _is_of_currents(row: LayerCount) -> bool:
+    return row.input_kind == Kind.REAL and row.nonzeros >= _CURRENTS * row.inputs

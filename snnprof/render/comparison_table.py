@@ -32,8 +32,8 @@ def _(result: Comparison) -> View:
         (
             each.row,
             each.figure,
-            _value(each.figure, each.base),
-            _value(each.figure, each.new),
+            _value(each, each.base),
+            _value(each, each.new),
             "" if each.ratio is None else Figure(f"{each.ratio:.4g}x", f"{each.ratio:.4g}"),
             _interval(each),
             each.verdict,
@@ -53,12 +53,13 @@ def _notes(result: Comparison) -> list[str]:
     ]
 
 
-def _value(figure: str, value: float) -> str:
-    if figure in _SHARES:
+def _value(each: Compared, value: float | None) -> str:
+    if value is None:
+        return ""
+    if each.figure in _SHARES:
         return f"{percent(value)} %"
-    if figure.startswith("energy "):
-        return f"{number(value / MILLI)} mJ"
-    unit, name = _UNITS.get(figure, (1.0, ""))
+    energy = (MILLI, "mJ") if each.convention is not None else (1.0, "")
+    unit, name = _UNITS.get(each.figure, energy)
     return f"{number(value / unit)} {name}".strip()
 
 

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from snnprof.core.errors import SnnprofError
 from snnprof.results.base import Viewed
+from snnprof.results.identity import unique_names
+from snnprof.results.paired_rows import (
+    Pair,
+    costs_are_comparable,
+    differing_settings,
+    environment_of,
+    listed,
+    missing_rows,
+    on_environments,
+    on_prices,
+    paired_rows,
+)
 from snnprof.results.report import Report, ReportRow
 
 NO_CHANGE = "no change"
 HIGHER, LOWER = "higher", "lower"
+ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"
+NO_NUMBER, TOO_FEW = "no number", "too few steps to tell"
 _LIMIT = re.compile(r"\s*([A-Za-z][\w ,+-]*?)\s*([<>])\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*%\s*")
 # Shares of the timed steps outside the interval of a time, at either end.
 _OUTSIDE = 0.05
+LEAST_STEPS = 4  # of fewer, an interval says nothing
+STEP_TIME, PEAK_MEMORY = "step time", "peak memory"
+_OURS = (
+    *("accuracy", "firing rate", "SOPs", "NOPs", "parameters", "size"),
+    *(PEAK_MEMORY, STEP_TIME),
+)
 
 
 @dataclass(frozen=True)
@@ -22,22 +43,45 @@ class Compared:
     """A figure of one row in both reports.
 
     Attributes:
-        row: the row's name.
+        row: the row's name, and what else tells it from others of that name: its seed.
         figure: what was compared: "accuracy", "SOPs", "energy operands", "step time", ...
-        base, new: its values, in base units.
-        ratio: new / base; None where base is 0.
+        base, new: its values, in base units; None in the report that does not have it.
+        ratio: new / base; None where base is 0, or one of them is missing or NaN.
         low, high: bounds of the ratio; both the ratio where the figure has no noise.
-        verdict: "no change", "higher" or "lower".
+        verdict: "no change", "higher" or "lower"; "only in the first" or "second"; "no number"
+            where one is NaN; "too few steps to tell" where a time looks changed on fewer than
+            four steps.
+        convention: of an energy.
     """
 
     row: str
     figure: str
-    base: float
-    new: float
+    base: float | None
+    new: float | None
     ratio: float | None
     low: float | None
     high: float | None
     verdict: str
+    convention: str | None = None
+
+    @property
+    def change(self) -> float | None:
+        """(new - base) / abs(base); None where there is no ratio."""
+        bounds = self._factors(self.ratio, self.ratio)
+        return None if bounds is None else bounds[0] - 1
+
+    def is_beyond(self, sign: str, factor: float) -> bool:
+        """True if 1 + the relative change is above (">") or below ("<") it, noise and all."""
+        bounds = self._factors(self.low, self.high)
+        if bounds is not None:
+            return bounds[0] > factor if sign == ">" else bounds[1] < factor
+        return self.verdict == (HIGHER if sign == ">" else LOWER)  # from 0 to something
+
+    def _factors(self, low: float | None, high: float | None) -> tuple[float, float] | None:
+        """Bounds of 1 + the relative change, of bounds of the ratio."""
+        if low is None or high is None or self.base is None:
+            return None
+        return (low, high) if self.base > 0 else (2 - high, 2 - low)
 
 
 @dataclass(frozen=True)
@@ -45,8 +89,8 @@ class Comparison(Viewed):
     """What has changed from one report to another.
 
     Attributes:
-        figures: row by row; those that only one report has are left out, and noted.
-        notes: what was not compared, and why.
+        figures: row by row, those that only one report has among them.
+        notes: what was not compared and why, and what the rows were run with that differs.
     """
 
     figures: tuple[Compared, ...]
@@ -55,152 +99,149 @@ class Comparison(Viewed):
     def beyond(self, limit: str) -> tuple[Compared, ...]:
         """The figures beyond a limit such as ``"energy>+5%"`` or ``"accuracy<-1%"``.
 
-        The change is relative to the base. A figure with noise is beyond where its whole interval
-        is. The name is that of the figure, or how it begins: "energy" is every convention's.
+        The change is relative to the base, of a negative one to its size. A figure with noise is
+        beyond where its whole interval is. The name is that of the figure, or how one of ours
+        begins: "energy" is every convention's. What only the second report has is held against
+        nothing.
 
         Raises:
-            SnnprofError: a limit of another form, or a figure that was not compared.
+            SnnprofError: a limit of another form, a figure that was not compared, or one of which
+                nobody can tell: only the first report has it, it is NaN, or too few steps were
+                timed.
         """
         matched = _LIMIT.fullmatch(limit)
         if matched is None:
             raise SnnprofError(f"limit {limit!r}: give it as 'energy>+5%' or 'accuracy<-1%'")
         name, sign, percent = matched.groups()
-        found = [each for each in self.figures if each.figure.lower().startswith(name.lower())]
+        compared = [each for each in self.figures if each.verdict != ONLY_SECOND]
+        found = [each for each in compared if _is_named(each, name.lower())]
         if not found:
-            named = dict.fromkeys(each.figure for each in self.figures)
+            named = dict.fromkeys(each.figure for each in compared)
             raise SnnprofError(
                 f"limit {limit!r}: {name!r} was not compared; compared were: "
                 f"{', '.join(named) or 'none'}"
             )
-        bound = 1 + float(percent) / 100
-        return tuple(each for each in found if _beyond(each, sign, bound))
+        for each in found:
+            if each.verdict in (ONLY_FIRST, NO_NUMBER, TOO_FEW):
+                raise SnnprofError(
+                    f"limit {limit!r}: {each.row}: {each.figure}: {each.verdict}: measure it in "
+                    f"both{', four steps or more' if each.verdict == TOO_FEW else ''}"
+                )
+        return tuple(each for each in found if each.is_beyond(sign, 1 + float(percent) / 100))
 
 
-def _beyond(each: Compared, sign: str, bound: float) -> bool:
-    if each.ratio is None or each.low is None or each.high is None:  # from 0 to something
-        return (each.new > each.base) if sign == ">" else (each.new < each.base)
-    return each.low > bound if sign == ">" else each.high < bound
+def _is_named(each: Compared, name: str) -> bool:
+    """True for the whole name of any figure, and for how one of ours begins."""
+    figure = each.figure.lower()
+    ours = each.convention is not None or each.figure in _OURS
+    return figure == name or (ours and figure.startswith(name))
 
 
 def compare(base: Report, new: Report) -> Comparison:
-    """The figures of two reports, row by row of the same name (and seed).
+    """The figures of two reports, row by row of the same name, seed and data.
 
     Accuracy, rates, counts, energies, sizes and memory are compared as they are. Of the step
     times the intervals between the 5th and the 95th percentile are: where those overlap there
-    is no change. Times of environments that differ are not compared, and the notes say so.
+    is no change. Times and memory of environments, batch sizes, image sizes or devices that
+    differ are not compared; the notes say so, and what else the rows were run with that differs.
 
     Raises:
         SnnprofError: no row is in both.
     """
-    pairs = list(_pairs(base, new))
+    names = dict(zip(map(id, base.rows), unique_names(base.rows), strict=True))
+    pairs = paired_rows(base, new)
     if not pairs:
         raise SnnprofError(
-            f"no row is in both reports: {_listed(base.rows)} in the first, {_listed(new.rows)} in "
+            f"no row is in both reports: {listed(base.rows)} in the first, {listed(new.rows)} in "
             "the second"
         )
-    timed = [pair for pair in pairs if _environment(base, pair[0]) == _environment(new, pair[1])]
-    notes = [*_missing("the second", base, new), *_missing("the first", new, base)]
-    if len(timed) < len(pairs):
-        notes.append(
-            "Step times and memory are not compared where the environments differ: "
-            f"{'; '.join(_differences(base, new, pairs))}."
-        )
-    figures = [found for old, now in pairs for found in _figures(old, now, (old, now) in timed)]
+    figures: list[Compared] = []
+    elsewhere: list[Pair] = []
+    otherwise: dict[str, list[str]] = {}
+    for old, now in pairs:
+        here = environment_of(base, old) == environment_of(new, now)
+        alike = costs_are_comparable(old, now)
+        elsewhere += [] if here else [(old, now)]
+        if said := differing_settings(old, now, alike):
+            otherwise.setdefault(said, []).append(names[id(old)])
+        figures += _figures(names[id(old)], old, now, here and alike)
+    notes = [
+        *missing_rows("second", base.rows, [old for old, _ in pairs]),
+        *missing_rows("first", new.rows, [now for _, now in pairs]),
+        *on_environments(base, new, elsewhere),
+        *(f"{', '.join(of)}: {said}" for said, of in otherwise.items()),
+        *on_prices(pairs),
+    ]
     for old, now in pairs:
         for which, row in (("first", old), ("second", now)):
             if row.failure:
-                notes.append(f"{row.name} failed in the {which}: {row.failure}.")
+                notes.append(f"{names[id(old)]} failed in the {which}: {row.failure}.")
     return Comparison(tuple(figures), tuple(notes))
 
 
-def _key(row: ReportRow) -> tuple[object, ...]:
-    return row.name, row.seed, row.data
+_Values = Sequence[float]
 
 
-def _pairs(base: Report, new: Report) -> Iterator[tuple[ReportRow, ReportRow]]:
-    rest = list(new.rows)
-    for row in base.rows:
-        for other in rest:
-            if _key(other) == _key(row):
-                rest.remove(other)
-                yield row, other
-                break
+def _figures(name: str, old: ReportRow, now: ReportRow, costs: bool) -> Iterator[Compared]:
+    """The figures that either has; of time and memory only where ``costs`` can be compared."""
+    here, there = dict(_of_row(old)), dict(_of_row(now))
+    for figure in dict.fromkeys((*here, *there)):
+        if costs or figure not in ((PEAK_MEMORY, None), (STEP_TIME, None)):
+            yield _compared(name, figure, here.get(figure, ()), there.get(figure, ()))
 
 
-def _listed(rows: Sequence[ReportRow]) -> str:
-    return ", ".join(row.name for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
-
-
-def _missing(where: str, here: Report, there: Report) -> Iterator[str]:
-    keys = [_key(row) for row in there.rows]
-    missing = [row.name for row in here.rows if _key(row) not in keys]
-    if missing:
-        yield f"Not in {where} report: {', '.join(missing)}."
-
-
-def _environment(report: Report, row: ReportRow) -> dict[str, str]:
-    return row.environment or report.environment
-
-
-def _differences(
-    base: Report, new: Report, pairs: Sequence[tuple[ReportRow, ReportRow]]
-) -> list[str]:
-    found: dict[str, None] = {}
-    for old, now in pairs:
-        here, there = _environment(base, old), _environment(new, now)
-        for name in dict.fromkeys((*here, *there)):
-            if here.get(name) != there.get(name):
-                found[f"{name} {here.get(name, 'unknown')}, then {there.get(name, 'unknown')}"] = (
-                    None
-                )
-    return list(found)
-
-
-def _figures(old: ReportRow, now: ReportRow, timed: bool) -> Iterator[Compared]:
-    here, there = dict(_exact(old)), dict(_exact(now))
-    memory = ("peak memory",)
-    for figure, value in here.items():
-        other = there.get(figure)
-        if value is not None and other is not None and (timed or figure not in memory):
-            yield _compared(old.name, figure, (value,), (other,))
-    if timed and old.step_s and now.step_s and old.conditions == now.conditions:
-        yield _compared(old.name, "step time", old.step_s, now.step_s)
-
-
-def _exact(row: ReportRow) -> Iterator[tuple[str, float | None]]:
-    """Figures without noise of the clock."""
+def _of_row(row: ReportRow) -> Iterator[tuple[tuple[str, str | None], _Values]]:
+    """Figures that were measured, by name and convention."""
     counts = row.counts
-    yield "accuracy", row.accuracy
-    yield "firing rate", None if counts is None else counts.firing_rate
-    yield "SOPs", None if counts is None else counts.per_sample("synops")
+    exact: list[tuple[str, float | None]] = [
+        ("accuracy", row.accuracy),
+        ("firing rate", None if counts is None else counts.firing_rate),
+        ("SOPs", None if counts is None else counts.per_sample("synops")),
+    ]
+    after: list[tuple[str, float | None]] = [
+        ("NOPs", row.neuron_ops),
+        ("parameters", row.parameters),
+        ("size", row.size_bytes),
+        (PEAK_MEMORY, row.peak_bytes),
+        *((name, x) for name, x in row.more.items() if isinstance(x, int | float)),
+    ]
+    yield from (((name, None), (value,)) for name, value in exact if value is not None)
     for energy in row.energies:
-        yield f"energy {energy.table}", energy.total_j
+        if energy.total_j is not None:
+            yield (f"energy {energy.table}", energy.table), (energy.total_j,)
     for energy in row.training_energies:
-        yield f"{energy.phase} energy {energy.table}", energy.total_j
-    yield "NOPs", row.neuron_ops
-    yield "parameters", row.parameters
-    yield "size", row.size_bytes
-    yield "peak memory", row.peak_bytes
-    for name, value in row.more.items():
-        if isinstance(value, int | float):
-            yield name, value
+        if energy.total_j is not None:
+            yield (f"{energy.phase} energy {energy.table}", energy.table), (energy.total_j,)
+    yield from (((name, None), (value,)) for name, value in after if value is not None)
+    if row.step_s:
+        yield (STEP_TIME, None), row.step_s
 
 
-def _compared(row: str, figure: str, base: Sequence[float], new: Sequence[float]) -> Compared:
-    (low, middle, high), (new_low, new_middle, new_high) = _interval(base), _interval(new)
-    verdict = NO_CHANGE
-    if new_low > high:
-        verdict = HIGHER
-    elif new_high < low:
-        verdict = LOWER
-    if low <= 0:
-        return Compared(row, figure, middle, new_middle, None, None, None, verdict)
-    bounds = new_low / high, new_high / low
-    return Compared(row, figure, middle, new_middle, new_middle / middle, *bounds, verdict)
+def _compared(row: str, figure: tuple[str, str | None], base: _Values, new: _Values) -> Compared:
+    name, convention = figure
+    old, now = _interval(base), _interval(new)
+
+    def found(verdict: str, *ratios: float) -> Compared:
+        ratio, low, high = ratios or (None, None, None)
+        middles = old and old[1], now and now[1]
+        return Compared(row, name, *middles, ratio, low, high, verdict, convention)
+
+    if old is None or now is None:
+        return found(ONLY_SECOND if old is None else ONLY_FIRST)
+    if any(map(math.isnan, (*old, *now))):
+        return found(NO_NUMBER)
+    verdict = HIGHER if now[0] > old[2] else LOWER if now[2] < old[0] else NO_CHANGE
+    if name == STEP_TIME and verdict != NO_CHANGE and min(len(base), len(new)) < LEAST_STEPS:
+        verdict = TOO_FEW
+    if old[0] <= 0 < old[2] or not old[1]:
+        return found(verdict)
+    return found(verdict, now[1] / old[1], now[0] / old[2], now[2] / old[0])
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """5th percentile, median and 95th percentile."""
+def _interval(values: _Values) -> tuple[float, float, float] | None:
+    """5th percentile, median and 95th percentile; None without values."""
+    if not values:
+        return None
     ordered = sorted(values)
     low, middle, high = (_quantile(ordered, share) for share in (_OUTSIDE, 0.5, 1 - _OUTSIDE))
     return low, middle, high

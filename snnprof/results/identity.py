@@ -74,6 +74,16 @@ def told_apart(rows: Sequence[ReportRow], *but: str) -> list[str]:
     return [", ".join(each[name] for name in differ if name in each) for each in said]
 
 
+def unique_names(rows: Sequence[ReportRow]) -> list[str]:
+    """Names of rows; where several have one, what tells these apart too: ``"net T4 (seed 0)"``."""
+    of_name: dict[str, list[ReportRow]] = {}
+    for row in rows:
+        of_name.setdefault(row.name, []).append(row)
+    apart = {name: iter(told_apart(alike)) for name, alike in of_name.items()}
+    words = [next(apart[row.name]) for row in rows]
+    return [f"{row.name} ({w})" if w else row.name for row, w in zip(rows, words, strict=True)]
+
+
 def may_be_of_one_data(one: ReportRow, other: ReportRow) -> bool:
     """False for rows of other data, or of images of another size; what is not said may be alike."""
     pairs = ((one.data, other.data), (one.image_size, other.image_size))

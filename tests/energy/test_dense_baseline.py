@@ -80,16 +80,30 @@ def test_break_even_is_the_textbooks_where_nothing_is_fixed() -> None:
 
 
 def test_break_even_leaves_currents_and_updates_as_they_are() -> None:
-    # A layer whose input holds no zero is driven by currents: its energy does not change.
     counts = spiking()
     first, second = counts.rows
-    full = replace(second, name="shortcut", nonzeros=second.inputs)
-    more = replace(counts, rows=(first, second, full))
-    energy = snnprof.price(more)
-    # 80.8 + 8 * 0.9 of the shortcut
-    assert energy.total_j == pytest.approx(88 * PJ, rel=1e-12, abs=0)
-    found = snnprof.break_even_rate(more, energy, 92 * PJ)
-    assert found == pytest.approx(0.5 * (92 - 73.6 - 7.2) / 7.2)
+    currents = replace(
+        second, name="shortcut", input_kind="REAL", operation="MAC", unrolled_synops=None,
+        inputs=10**6, nonzeros=10**6,
+    )  # fmt: skip
+    # 80.8 + 8 * 4.6 of the shortcut; 0.5 * (200 - 73.6 - 36.8) / 7.2, a zero by chance or not
+    for zeros in (0, 1, 5 * 10**4):
+        shortcut = replace(currents, nonzeros=10**6 - zeros)
+        more = replace(counts, rows=(first, second, shortcut))
+        energy = snnprof.price(more)
+        assert energy.total_j == pytest.approx(117.6 * PJ, rel=1e-12, abs=0)
+        found = snnprof.break_even_rate(more, energy, 200 * PJ)
+        assert found == pytest.approx(0.5 * (200 - 110.4) / 7.2)
+    # Floating-point spikes are REAL as well: 0.5 * (200 - 73.6) / (7.2 + 36.8)
+    spikes = replace(currents, nonzeros=94 * 10**4)
+    more = replace(counts, rows=(first, second, spikes))
+    found = snnprof.break_even_rate(more, snnprof.price(more), 200 * PJ)
+    assert found == pytest.approx(0.5 * 126.4 / 44)
+    # Neurons that fire at every step drive a layer all the same: 80.8 + 8 * 0.9
+    always = replace(second, name="always", nonzeros=second.inputs)
+    more = replace(counts, rows=(first, second, always))
+    found = snnprof.break_even_rate(more, snnprof.price(more), 92 * PJ)
+    assert found == pytest.approx(0.5 * (92 - 73.6) / 14.4)
     # Loihi: 23.6 pJ an event, 24 events; 81 pJ an update, 4 neurons * 2 steps: only 8 events change
     loihi = snnprof.price(counts, "loihi")
     fixed = 16 * 23.6 + 8 * 81

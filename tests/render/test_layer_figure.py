@@ -1,5 +1,6 @@
 """Pictures of layers."""
 
+import math
 import re
 import warnings
 from dataclasses import replace
@@ -135,3 +136,27 @@ def test_bars_of_one_axis_have_one_convention(report: Report, tmp_path: Path) ->
     alone = replace(spiking, energies=(snnprof.price(other.counts, "hd-lif"),))
     assert {row.heading for row in figures_of_rows((alone, dense))} == {"energy, operands"}
     assert {row.heading for row in figures_of_rows((alone, spiking))} == {"energy, hd-lif"}
+
+
+def test_a_layer_that_a_row_has_not_has_no_bar(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    lengths: list[list[float]] = []
+
+    def barh(axes: Axes, places: object, widths: list[float], **given: object) -> object:
+        lengths.append(widths)
+        return whole(axes, places, widths, **given)
+
+    whole = Axes.barh
+    monkeypatch.setattr(Axes, "barh", barh)
+    first, second = report.rows
+    assert second.counts is not None
+    alone = replace(second.counts, rows=second.counts.rows[:1])
+    few = replace(second, counts=alone, energies=(snnprof.price(alone),))
+    drawn(Report((first, few)), tmp_path / "x.svg")
+    # 400 and 100 SOPs over 2 samples; the second row has no fc_1, which is no 0
+    assert lengths[0] == [200, 50]
+    assert lengths[1][0] == 200
+    assert math.isnan(lengths[1][1])

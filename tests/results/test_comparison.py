@@ -1,7 +1,8 @@
-"""Two reports, figure by figure, and several as one."""
+"""Two reports, figure by figure."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,17 @@ import pytest
 
 import snnprof
 from snnprof.core.errors import SnnprofError
-from snnprof.render.report_notes import growth_notes
+from snnprof.render.table import view
 from snnprof.results import Comparison, CountResult, LayerCount, Report, ReportRow, StepProfile
-from snnprof.results.comparison import HIGHER, LOWER, NO_CHANGE
+from snnprof.results.comparison import (
+    HIGHER,
+    LOWER,
+    NO_CHANGE,
+    NO_NUMBER,
+    ONLY_FIRST,
+    ONLY_SECOND,
+    TOO_FEW,
+)
 
 HERE = {"device": "CPU, one", "torch": "2.13.0"}
 
@@ -99,10 +108,149 @@ def test_other_environments_times_are_not_compared() -> None:
     )
 
 
-def test_another_batch_is_not_compared_in_time() -> None:
-    other = replace(steps(2.0), batch_size=16)
+def test_another_batch_is_not_compared_in_time_and_memory_and_it_is_said() -> None:
+    other = replace(steps(2.0), batch_size=16, peak_bytes=8000)
     found = snnprof.compare(report(row(profile=steps(1.0))), report(row(profile=other)))
-    assert "step time" not in verdicts(found)
+    assert verdicts(found) == {"accuracy": NO_CHANGE}
+    assert found.notes == (
+        "net stbp T4: batch 8, then batch 16. Step time and memory are not compared.",
+    )
+    (note,) = snnprof.compare(report(row(batch_size=None)), report(row())).notes
+    assert note == "net stbp T4: batch not stated, then batch 8."
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        ({"epochs": 3}, {"epochs": 10}, "epochs 3, then epochs 10."),
+        ({"loss_name": "sum"}, {"loss_name": "step"}, "loss sum, then loss step."),
+        ({}, {"execution": "bf16"}, "the usual training step, then bf16."),
+        ({}, {"checkpoint": "w.pt"}, "no checkpoint, then from w.pt."),
+        ({"more": {"schedule": "cosine"}}, {}, "schedule cosine, then not stated."),
+        (
+            {"image_size": 8},
+            {"image_size": 16},
+            "8 pixels, then 16 pixels. Step time and memory are not compared.",
+        ),
+        ({}, {"image_size": 16}, None),  # a file from before that was kept
+    ],
+)
+def test_settings_that_differ_are_said(
+    here: dict[str, Any], there: dict[str, Any], said: str | None
+) -> None:
+    found = snnprof.compare(
+        report(row(profile=steps(1.0), **here)), report(row(profile=steps(1.0), **there))
+    )
+    assert found.notes == (() if said is None else (f"net stbp T4: {said}",))
+    assert ("step time" in verdicts(found)) is ("not compared" not in (said or ""))
+
+
+def test_rows_with_an_environment_of_their_own() -> None:
+    """Of a merged report: what counts is where each row ran, not who says so."""
+    plain = report(row(profile=steps(1.0)))
+    there = {"device": "CPU, two", "torch": "2.13.0"}
+    elsewhere = Report((row(mode="online", profile=steps(1.0)),), environment=there)
+    merged = snnprof.merge([plain, elsewhere])
+    found = snnprof.compare(plain, merged)
+    assert verdicts(found)["step time"] == NO_CHANGE
+    assert found.notes == ("Not in the first report: net online T4.",)
+    (note, *_) = snnprof.compare(replace(elsewhere, environment=dict(HERE)), merged).notes[1:]
+    assert note.endswith("differ: device CPU, one, then CPU, two.")
+
+
+def test_a_figure_that_one_report_has_is_there() -> None:
+    base = report(row(parameters=10), row(mode="online"))
+    new = report(row(neuron_ops=5, accuracy=None), row(mode="online"))
+    found = snnprof.compare(base, new)
+    first = [(e.figure, e.base, e.new, e.ratio, e.verdict) for e in found.figures[:3]]
+    assert first == [
+        ("accuracy", 0.5, None, None, ONLY_FIRST),
+        ("parameters", 10, None, None, ONLY_FIRST),
+        ("NOPs", None, 5, None, ONLY_SECOND),
+    ]
+    shown = view(found).rows[0]
+    assert shown == ("net stbp T4", "accuracy", "50.00 %", "", "", "", ONLY_FIRST)
+    with pytest.raises(SnnprofError, match="net stbp T4: accuracy: only in the first: measure it"):
+        found.beyond("accuracy<-1%")
+    with pytest.raises(
+        SnnprofError, match="'nops' was not compared; compared were: accuracy, para"
+    ):
+        found.beyond("nops>5%")
+
+
+def test_rows_of_one_key_are_paired_by_what_they_have_in_common() -> None:
+    base = report(row(epochs=3, accuracy=0.3), row(epochs=5, accuracy=0.5))
+    new = report(row(epochs=5, accuracy=0.6))
+    found = snnprof.compare(base, new)
+    (figure,) = found.figures
+    assert (figure.row, figure.base, figure.new) == ("net stbp T4 (epochs 5)", 0.5, 0.6)
+    assert found.notes == ("Not in the second report: net stbp T4 (epochs 3).",)
+
+
+def test_data_are_part_of_what_a_row_is() -> None:
+    base = report(row(data="a", accuracy=0.3), row(data="b", accuracy=0.5))
+    found = snnprof.compare(base, report(*base.rows[::-1]))
+    assert {each.verdict for each in found.figures} == {NO_CHANGE}
+    assert [each.row for each in found.figures] == ["net stbp T4 (a)", "net stbp T4 (b)"]
+    with pytest.raises(SnnprofError, match="no row is in both"):
+        snnprof.compare(report(row(data="a")), report(row(data="b")))
+
+
+def test_nan_is_no_figure() -> None:
+    found = snnprof.compare(report(row(accuracy=math.nan)), report(row()))
+    (each,) = found.figures
+    assert (each.verdict, each.ratio) == (NO_NUMBER, None)
+    with pytest.raises(SnnprofError, match="net stbp T4: accuracy: no number: measure it in both"):
+        found.beyond("accuracy<-1%")
+
+
+def test_a_base_below_zero() -> None:
+    # From -1.00 to -1.01: 1 % of 1.00 lower
+    found = snnprof.compare(report(row(more={"x": -1.0})), report(row(more={"x": -1.01})))
+    each = found.figures[1]
+    assert each.verdict == LOWER
+    assert each.ratio == pytest.approx(1.01)
+    assert each.change == pytest.approx(-0.01)
+    assert found.beyond("x<-5%") == ()
+    assert found.beyond("x<-0.5%") == (each,)
+    assert found.beyond("x>0%") == ()
+    back = snnprof.compare(report(row(more={"x": -1.0})), report(row(more={"x": 0.5})))
+    assert back.figures[1].change == pytest.approx(1.5)
+    assert len(back.beyond("x>+149%")) == 1
+
+
+def test_a_few_steps_say_nothing_of_a_change() -> None:
+    def of(*seconds: float) -> Report:
+        return report(row(profile=profile(*seconds)))
+
+    found = snnprof.compare(of(1.0), of(1.001))
+    assert verdicts(found)["step time"] == TOO_FEW
+    with pytest.raises(SnnprofError, match=r"step time: too few steps to tell.*four steps or more"):
+        found.beyond("step time>+20%")
+    assert verdicts(snnprof.compare(of(1.0, 1.2), of(1.1)))["step time"] == NO_CHANGE
+    assert verdicts(snnprof.compare(of(*[1.0] * 4), of(*[2.0] * 3)))["step time"] == TOO_FEW
+    assert verdicts(snnprof.compare(of(*[1.0] * 4), of(*[2.0] * 4)))["step time"] == HIGHER
+
+
+def test_a_limit_takes_a_column_of_ones_own_by_its_whole_name() -> None:
+    def of(synops: int, saved: float) -> Report:
+        return report(row(energies=(snnprof.price(counts(synops)),), more={"energy saved": saved}))
+
+    found = snnprof.compare(of(100, 1.0), of(104, 2.0))
+    assert found.beyond("energy>+5%") == ()
+    assert [each.figure for each in found.beyond("energy>+3%")] == ["energy operands"]
+    assert [each.figure for each in found.beyond("Energy saved>+5%")] == ["energy saved"]
+
+
+def test_a_convention_that_has_changed_is_said() -> None:
+    priced = snnprof.price(counts(100))
+    dearer = replace(priced, rows=(replace(priced.rows[0], energy_j=2 * priced.rows[0].energy_j),))
+    said = "Energy operands is priced otherwise in the second report: other joules per event."
+    base = report(row(energies=(priced,)))
+    assert snnprof.compare(base, report(row(energies=(dearer,)))).notes == (said,)
+    worded = replace(priced, description="another rule")
+    assert snnprof.compare(base, report(row(energies=(worded,)))).notes == (said,)
+    assert snnprof.compare(base, report(row(energies=(snnprof.price(counts(300)),)))).notes == ()
 
 
 def test_rows_of_one_report_are_named() -> None:
@@ -119,7 +267,9 @@ def test_rows_of_one_report_are_named() -> None:
 def test_rows_of_seeds_are_compared_with_their_own() -> None:
     base = report(row(seed=0, accuracy=0.5), row(seed=1, accuracy=0.6))
     new = report(row(seed=1, accuracy=0.6), row(seed=0, accuracy=0.5))
-    assert {each.verdict for each in snnprof.compare(base, new).figures} == {NO_CHANGE}
+    found = snnprof.compare(base, new)
+    assert {each.verdict for each in found.figures} == {NO_CHANGE}
+    assert [each.row for each in found.figures] == ["net stbp T4 (seed 0)", "net stbp T4 (seed 1)"]
 
 
 def test_limits() -> None:
@@ -152,110 +302,3 @@ def test_a_limit_of_what_was_not_compared() -> None:
     found = snnprof.compare(report(row()), report(row()))
     with pytest.raises(SnnprofError, match="'energy' was not compared; compared were: accuracy"):
         found.beyond("energy>+5%")
-
-
-def test_merged_reports_of_one_machine() -> None:
-    first = report(row(), notes=("Data: digits.", "a"))
-    second = report(row(mode="online"), notes=("Data: digits.", "b"), interrupted=True)
-    merged = snnprof.merge([first, second])
-    assert merged.rows == (*first.rows, *second.rows)
-    assert merged.environment == HERE
-    assert merged.notes == ("Data: digits.", "a", "b")
-    assert merged.interrupted
-
-
-def test_merged_reports_of_two_machines() -> None:
-    first = report(row(profile=steps(1.0)))
-    there = {"device": "CPU, two", "torch": "2.13.0"}
-    second = Report((row(mode="online", profile=steps(2.0)),), environment=there)
-    merged = snnprof.merge([first, second])
-    assert merged.environment == {"torch": "2.13.0"}
-    assert [each.environment for each in merged.rows] == [HERE, there]
-    assert merged.notes[-1].startswith("The rows come from machines or versions that differ (dev")
-    found = merged.to_frame()
-    assert [*found["device"]] == ["CPU, one", "CPU, two"]
-    assert found["step_ratio"].isna().all()  # nothing to compare them with
-    again = snnprof.merge([merged, report(row(mode="ottt"))])
-    assert [each.environment["device"] for each in again.rows] == [
-        "CPU, one",
-        "CPU, two",
-        "CPU, one",
-    ]
-
-
-def test_growth_of_merged_reports() -> None:
-    def of(steps: int, peak: int) -> ReportRow:
-        return row(timesteps=steps, profile=replace(profile(peak=peak), timesteps=steps))
-
-    parts = [report(of(2, 1000)), report(of(4, 3000))]
-    (found,) = snnprof.merge(parts).growth
-    assert (found.ratio, found.conditions) == (3, None)
-    there = {"device": "CPU, two", "torch": "2.13.0"}
-    second = Report((of(2, 1000), of(4, 2000)), environment=there)
-    here, two = snnprof.merge([*parts, second]).growth  # no point of the one in the other's line
-    assert (here.ratio, two.ratio) == (3, 2)
-    assert (here.conditions, two.conditions) == ("device CPU, one", "device CPU, two")
-    (note,) = growth_notes([here, two])
-    assert note == (
-        "Peak memory over T: stbp device CPU, one: 3.00x from T=2 to T=4; stbp device CPU, two: "
-        "2.00x from T=2 to T=4."
-    )
-
-
-def test_merging_nothing_or_the_same_twice() -> None:
-    with pytest.raises(SnnprofError, match="no reports to merge"):
-        snnprof.merge([])
-    with pytest.raises(SnnprofError, match="net stbp T4 is in the reports twice"):
-        snnprof.merge([report(row()), report(row())])
-
-
-def test_notes_of_seeds_that_differ_in_numbers_are_one() -> None:
-    reports = [
-        report(row(seed=n), notes=(f"Training: epochs 3, seed {n}.", f"net stbp T4: {n} of 5."))
-        for n in (0, 1, 2)
-    ]
-    merged = snnprof.merge(reports)
-    assert snnprof.merge([merged, report(row(seed=3))]).notes == merged.notes  # folded once
-    assert merged.notes == (
-        "Training: epochs 3, seed 0. (Others like it differ in seeds or times alone.)",
-        "net stbp T4: 0 of 5.",  # of a row: each is told
-        "net stbp T4: 1 of 5.",
-        "net stbp T4: 2 of 5.",
-    )
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (
-            "SGD, learning rate 0.1, weight decay 0.0005.",
-            "SGD, learning rate 0.001, weight decay 0.1.",
-        ),
-        ("Weights loaded from ckpt1.pt.", "Weights loaded from ckpt2.pt."),
-        ("Data: random images of 3x8x8, seed 0.", "Data: random images of 3x16x16, seed 1."),
-    ],
-)
-def test_notes_that_differ_in_a_setting_are_both_told(first: str, second: str) -> None:
-    reports = [report(row(seed=n), notes=(note,)) for n, note in enumerate((first, second))]
-    assert snnprof.merge(reports).notes == (first, second)
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (
-            "Loading a batch took 0.0862 ms (median), for all.",
-            "Loading a batch took 1e-05 ms (median), for all.",
-        ),
-        ("Weights loaded from w/T4-seed0.pt.", "Weights loaded from w/T4-seed1.pt."),
-        (
-            "Step times say little, up to 1.7 times the first.",
-            "Step times say little, up to 2.1 times the first.",
-        ),
-    ],
-)
-def test_notes_that_differ_in_seeds_and_times_are_one(first: str, second: str) -> None:
-    reports = [report(row(seed=n), notes=(note,)) for n, note in enumerate((first, second))]
-    assert snnprof.merge(reports).notes == (
-        f"{first} (Others like it differ in seeds or times alone.)",
-    )
