@@ -43,15 +43,14 @@ class _Traced(nn.Module):
 
 
 def check_macs(
-    model: nn.Module, run: Callable[[Tensor], Any], x: Tensor, samples: int, counts: CountResult
+    model: nn.Module, run: Callable[[Tensor], Any], x: Tensor, counts: CountResult
 ) -> MacCheck:
     """Hold the nominal MACs of counts against fvcore's count of a run.
 
     Args:
         model: in evaluation mode, at rest.
         run: runs it, all T time steps.
-        x: what it is run on.
-        samples: in x.
+        x: one sample that it is run on.
         counts: of the same network, of any number of samples.
     """
     macs = counts.per_sample("nominal_macs") or 0.0
@@ -62,7 +61,7 @@ def check_macs(
     ours: dict[str, float] = defaultdict(float)
     for row in counts.rows:
         ours[_module_of(row.name, theirs)] += row.nominal_macs / counts.samples
-    by_fvcore = {name: found / samples for name, found in theirs.items() if found}
+    by_fvcore = {name: float(found) for name, found in theirs.items() if found}
     names = [name for name in theirs if ours.get(name) or by_fvcore.get(name)]
     differing = [
         MacDifference(

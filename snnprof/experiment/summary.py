@@ -121,7 +121,7 @@ def _summary_of(
         known = layout or _own_layout(model, first)
         batch_dim = 1 if known == "time-first" else 0
         one = first.narrow(batch_dim, 0, 1)
-        check = check_macs(model, run, one, 1, counts)
+        check = check_macs(model, run, one, counts)
     return ModelSummary(
         name=type(model).__name__,
         modules=tuple(outputs.rows(known, first.shape[batch_dim], counts.timesteps)),
@@ -190,7 +190,7 @@ def summary_by_name(
         modules=module_rows(outputs, setup.layout_found, timesteps),
         counts=counts,
         energies=tuple(price(counts, name) for name in settings.energy),
-        check=check_macs(stepped.model, run, sequence, 1, counts),
+        check=check_macs(stepped.model, run, sequence, counts),
         notes=(
             f"Weights {weights}; counted on the first test batch of {settings.data_name}.",
             *planned.notes,

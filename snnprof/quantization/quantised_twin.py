@@ -32,7 +32,8 @@ class QuantisedReLU(nn.Module):
 
     y = alpha / n * round(n / alpha * min(max(x, 0), alpha)), n = 2^bits - 1; the rounding passes
     gradients straight through, and alpha's is that of the clipping: PACT, Choi et al. 2018,
-    arXiv 1805.06085.
+    arXiv 1805.06085. Where training takes alpha to 0 or below, y is 0; alpha's gradient is still
+    that of what it clips, so that it can rise again.
 
     Args:
         bits: of the output.
@@ -45,9 +46,11 @@ class QuantisedReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The shape of x."""
-        clipped = torch.minimum(x.relu(), self.alpha)
-        step = self.alpha.detach() / (2**self.bits - 1)
-        rounded = torch.round(clipped.detach() / step) * step
+        alpha = self.alpha + (self.alpha.relu() - self.alpha).detach()
+        clipped = torch.minimum(x.relu(), alpha)
+        step = alpha.detach() / (2**self.bits - 1)
+        levels = clipped.detach() / torch.where(step > 0, step, 1)
+        rounded = torch.round(levels) * step
         out: Tensor = rounded + (clipped - clipped.detach())
         return out
 

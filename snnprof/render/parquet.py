@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from snnprof.core.errors import SnnprofError
+from snnprof.core.visible_text import visible
 from snnprof.render.output_formats import output_format
 from snnprof.render.table import frame
 
@@ -19,7 +20,11 @@ def check_pyarrow() -> None:
 
 @output_format(".parquet", check=check_pyarrow)
 def parquet(result: Any) -> bytes:
-    """The raw values, as in the CSV."""
+    """The raw values, as in the CSV; text is on one line, and printable."""
     content = io.BytesIO()
-    frame(result).to_parquet(content, index=False)
+    frame(result).map(_visible).rename(columns=visible).to_parquet(content, index=False)
     return content.getvalue()
+
+
+def _visible(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) else value

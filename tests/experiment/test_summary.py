@@ -90,6 +90,32 @@ def test_nominal_macs_are_fvcores() -> None:
     assert "fvcore counts the same 1,328 per sample" in notes
 
 
+class GridSample(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.grid_sample(x, torch.zeros(len(x), 2, 2, 2), align_corners=False)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm2d(2),
+        nn.GroupNorm(2, 2),
+        nn.LayerNorm([2, 4, 4]),
+        nn.InstanceNorm2d(2, affine=True),
+        nn.Upsample(scale_factor=2),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.AdaptiveAvgPool2d(2),
+        GridSample(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_fvcore_counts_beside_macs_is_no_difference(layer: nn.Module) -> None:
+    check = snnprof.summary(nn.Sequential(nn.Conv2d(1, 2, 1), layer), X).check
+    assert check is not None
+    # 1 * 2 * 16 MACs of the convolution
+    assert (check.macs, check.fvcore_macs, check.differing) == (32, 32, ())
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -164,6 +190,17 @@ def test_a_model_that_is_called_once_per_time_step() -> None:
     assert summary.counts.per_sample("nominal_macs") == 4 * 3 * 5
     assert summary.check is not None
     assert summary.check.fvcore_macs == 60
+
+
+def test_a_model_is_left_at_rest() -> None:
+    model = nn.Sequential(nn.Linear(4, 3, bias=False), LIF(2))
+    nn.init.constant_(model[0].weight, 0.15)
+    # Currents of 0.6, leak 0.5: 0.6, 0.9 in two steps from rest; on what they left, 0.45 + 0.6 > 1.
+    x = torch.ones(2, 1, 4)
+    assert not model(x).any()
+    assert model(x).any()
+    snnprof.summary(model, x, layout="time-first")
+    assert not model(x).any()
 
 
 def test_quantised_layers_keep_their_own_names() -> None:

@@ -36,6 +36,20 @@ def test_activations_by_hand() -> None:
     assert relu.alpha.grad.item() == 32  # of what is clipped at it
 
 
+@pytest.mark.parametrize("alpha", [0.0, -1.0])
+def test_an_alpha_that_training_took_below_zero_lets_nothing_through(alpha: float) -> None:
+    relu = QuantisedReLU(2)
+    with torch.no_grad():
+        relu.alpha.fill_(alpha)
+    x = torch.tensor([-1.0, 0.5, 7.0], requires_grad=True)
+    out = relu(x)
+    assert out.tolist() == [0, 0, 0]
+    out.backward(torch.tensor([0.0, 2.0, 4.0]))
+    assert x.grad is not None and relu.alpha.grad is not None
+    assert x.grad.tolist() == [0, 0, 0]
+    assert relu.alpha.grad.item() == 6  # 0.5 and 7 are clipped at it
+
+
 def test_weights_by_hand() -> None:
     # Steps of 1.27 / 127 = 0.01, and of 2.54 / 127 = 0.02; a row of zeros stays one.
     weight = torch.tensor([[1.27, 0.014, -0.016], [-2.54, 0.011, 0.009], [0, 0, 0]])
@@ -52,6 +66,18 @@ def test_transposed_weights_have_their_channels_second() -> None:
     weight = torch.tensor([[[[1.27]], [[2.54]]], [[[0.014]], [[0.011]]]])  # [in, out, 1, 1]
     out = EightBitWeight(1)(weight)
     torch.testing.assert_close(out.flatten(), torch.tensor([1.27, 2.54, 0.01, 0.02]))
+
+
+def test_a_transposed_convolution_has_255_steps_per_output_channel() -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(2, 3, 1), LIF(4, LIFSettings()))
+    with torch.no_grad():  # the largest of a channel is its first, of an input its last
+        weight = torch.tensor([[1.27, 2.54, 12.7], [0.014, 0.011, 0.26]])
+        model[0].weight.copy_(weight[..., None, None])
+    twin = quantised_twin(model, 4)
+    assert isinstance(twin, nn.Sequential)
+    # Steps of 0.01, 0.02 and 0.1
+    expected = torch.tensor([[1.27, 2.54, 12.7], [0.01, 0.02, 0.3]])
+    torch.testing.assert_close(twin[0].weight.detach().flatten(1), expected)
 
 
 def test_the_twin_of_a_network() -> None:

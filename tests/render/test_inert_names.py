@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 import snnprof
 from snnprof.energy.pricing import price
 from snnprof.render.csv import csv as as_csv
 from snnprof.render.latex import latex
-from snnprof.render.markdown import markdown
+from snnprof.render.markdown import escaped_line, markdown
 from snnprof.render.operator_table import to_csv, to_markdown
+from snnprof.render.parquet import parquet
 from snnprof.render.table import view
 from snnprof.render.terminal import show
 from snnprof.results import (
@@ -55,6 +58,15 @@ HOSTILE = (
     "\x1b[31mred",
     "\x9b31m",
     "a\u202eb",
+    "# big lif",
+    "2) x",
+    "> x",
+    "+ x",
+    "- x",
+    "---",
+    "https://a/b",
+    "@user",
+    "me@a",
 )
 
 
@@ -124,6 +136,34 @@ def test_a_markdown_table_keeps_its_cells(make: Callable[[str], Any], name: str)
     for line, usual in zip(text.splitlines(), plain.splitlines(), strict=True):
         assert _bars(line) == _bars(usual) or not line.startswith("|")
         assert not re.search(r"(?<!\\)(\\\\)*[\[<`$]", line)
+        assert not re.search(r"(?<!\\)://|www\.|@\w", line)  # what GitHub makes a link of
+    assert _structure(text) == _structure(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("1. x", r"1\. x"),
+        ("12) x", r"12\) x"),
+        ("1.5 of it", "1.5 of it"),
+        ("-1.5 of it", r"\-1.5 of it"),
+        ("see www.a.b", r"see www\.a.b"),
+        ("me@a.b", "me@&#8203;a.b"),
+        ("a @ b: c", "a @ b: c"),
+        ("    x", "x"),  # four spaces begin code
+    ],
+)
+def test_a_line_of_markdown_begins_nothing(text: str, written: str) -> None:
+    assert escaped_line(text) == written
+
+
+def _structure(text: str) -> list[str]:
+    """What a reader of CommonMark sees in a Markdown text beside the words."""
+    found = []
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        found.append(token.type)
+        found += [inner.type for inner in token.children or () if inner.type != "text"]
+    return found
 
 
 def _bars(line: str) -> int:
@@ -157,6 +197,16 @@ def test_the_terminal_gets_printable_lines(make: Callable[[str], Any], name: str
     show(make("fc"), usual)
     assert screen.getvalue().replace("\n", "").isprintable()
     assert len(screen.getvalue().split("\n")) == len(usual.getvalue().split("\n"))
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_parquet_has_printable_text(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[Any] = []  # pyarrow need not be there
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", lambda table, *a, **k: tables.append(table))
+    parquet(report(name))
+    for text in (*tables[0].columns, *tables[0].to_numpy().ravel()):
+        assert not isinstance(text, str) or text.isprintable()
+    assert tables[0]["synops"].tolist() == [50.0, 50.0]
 
 
 def test_pictures_show_names_as_they_are(tmp_path: Path) -> None:
