@@ -53,7 +53,7 @@ def test_the_papers_values() -> None:
 # paper-facts.md: "SGD momentum 0.9, Nesterov"; "cosine annealing"; "Online: zero_grad, backward and
 # step at every time step"; "label smoothing 0.1 and a 5-epoch linear warm-up may be an edit of that
 # copy"; "mixup alpha 0.8 and CutMix alpha 1.0, switched with probability 0.5"; its smoothing of 0.1
-# is that of the labels here, so 0 in the step. Cutout by its authors: 16 on CIFAR-10, 8 on CIFAR-100.
+# is that of the labels here, so 0 in the step. Cutout by its authors: 16 on CIFAR-10, 8 on -100.
 MIXED = {"step": "mixup-or-cutmix", "mixup": 0.8, "cutmix": 1.0, "switch": 0.5, "smoothing": 0.0}
 FLIP, RANDOM_PART = {"step": "flip"}, {"step": "random-resized-crop"}
 OF_CIFAR = {"step": "auto-augment", "policy": "cifar10"}

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import snnprof
+from snnprof.experiment import own_data
 from snnprof.experiment.augmentation import (
     Augmentation,
     AugmentedData,
     RandomResizedCrop,
     augmented,
 )
-from snnprof.experiment.data_sets import load
+from snnprof.experiment.data_sets import DATA_SETS, load
 from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop
 from snnprof.experiment.own_data import Loading
 
@@ -179,6 +180,18 @@ def test_tiny_imagenet_is_read_in_its_own_layout(tmp_path: Path) -> None:
     ((x, y),) = data.test(4)
     assert y.tolist() == [1, 0]  # the order of the annotations
     assert torch.allclose((IMAGENET.undo(x)[:, 1].mean((1, 2)) * 255), 100.0 * y, atol=2)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagenet200"])
+def test_a_seed_without_loading_is_that_of_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    gradients(tmp_path / "imagenet")
+    tiny(tmp_path)
+    monkeypatch.setattr(own_data, "USUAL_BATCH", 2)
+    for loading, seed in ((Loading(2, seed=3), 3), (None, 7)):
+        data = DATA_SETS[name](8, 7, data_dir=tmp_path, loading=loading)
+        assert data.generators[0].initial_seed() == seed
 
 
 def broken_imagenet(tmp_path: Path, name: str) -> None:
