@@ -18,7 +18,7 @@ from snnprof.experiment.augmentation import (
     augmented,
 )
 from snnprof.experiment.data_sets import DATA_SETS, load
-from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop
+from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop, ImageFiles
 from snnprof.experiment.own_data import Loading
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -118,6 +118,8 @@ def test_training_images_are_cropped_at_random_only_where_the_augmentation_says_
         found = pixels(next(part))
         assert torch.allclose(found[:, 0, :, 0], torch.arange(4.0, 60).expand(2, -1), atol=1e-3)
         assert torch.allclose(found[:, 1, 0], torch.arange(36.0, 92).expand(2, -1), atol=1e-3)
+    files = ImageFiles([tmp_path / "imagenet/val/n01440764/0.png"], [1], ("a", "b"), CenterCrop(56))
+    assert torch.equal(files.cropped(RandomResizedCrop().part)[0][0], files[0][0])  # no seed
     for batch in cropped(tmp_path, 0).epoch(2, torch.Generator()):
         red, green = pixels(batch)[0, :2]
         # Of a part of h x w pixels, 56x56 are made: 53 h / 56 between rows 1 and 54.
