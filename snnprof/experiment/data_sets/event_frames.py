@@ -209,7 +209,8 @@ def dvs_cifar10(
         ):
             paths += part
             targets += [number] * len(part)
-    return _streamed(DVS_CIFAR10, train, test, timesteps, image_size, loading or Loading(seed=seed))
+    loading = loading or Loading(seed=seed)
+    return _in_frames(DVS_CIFAR10, train, test, timesteps, image_size, loading)
 
 
 @DATA_SETS.register("dvs128-gesture")
@@ -242,7 +243,7 @@ def dvs128_gesture(
         parts.append((files, [int(file.stem) for file in files]))
     train, test = parts
     loading = loading or Loading(seed=seed)
-    return _streamed(DVS128_GESTURE, train, test, timesteps, image_size, loading)
+    return _in_frames(DVS128_GESTURE, train, test, timesteps, image_size, loading)
 
 
 def _number(path: Path) -> int:
@@ -251,7 +252,7 @@ def _number(path: Path) -> int:
     return int(found[-1]) if found else -1
 
 
-def _streamed(
+def _in_frames(
     what: Recordings,
     train: tuple[list[Path], list[int]],
     test: tuple[list[Path], list[int]],

@@ -87,6 +87,29 @@ def test_the_archive_and_its_folder_give_the_planes_normalised(tmp_path: Path) -
         assert np.array_equal(back.numpy(), rows)
 
 
+# Mean and deviation of the training pixels, as papers print them.
+PRINTED = {
+    "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+    "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_every_channel_has_the_mean_and_deviation_of_papers(tmp_path: Path, name: str) -> None:
+    grey = np.full((10, 3 * 32 * 32), 51, np.uint8)  # 51 / 255 = 0.2
+    if name == "cifar10":
+        files = cifar10_files()[0]
+        files = {file: python2_pickle(grey[:2], [0, 1], b"labels") for file in files}
+        write_folder(tmp_path / "cifar-10-batches-py", files)
+    else:
+        content = python2_pickle(grey, [*range(10)], b"fine_labels")
+        write_folder(tmp_path / "cifar-100-python", {"train": content, "test": content})
+    x, _ = load(name, data_dir=tmp_path).first(1)
+    mean, deviation = PRINTED[name]
+    expected = [(0.2 - m) / d for m, d in zip(mean, deviation, strict=True)]
+    assert x[0, :, 5, 7].tolist() == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_variable_of_the_environment_says_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import snnprof
+from snnprof.experiment import own_data
 from snnprof.experiment.augmentation import (
     Augmentation,
     AugmentedData,
     RandomResizedCrop,
     augmented,
 )
-from snnprof.experiment.data_sets import load
-from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop
+from snnprof.experiment.data_sets import DATA_SETS, load
+from snnprof.experiment.data_sets.image_files import IMAGENET, CenterCrop, ImageFiles
 from snnprof.experiment.own_data import Loading
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -117,6 +118,8 @@ def test_training_images_are_cropped_at_random_only_where_the_augmentation_says_
         found = pixels(next(part))
         assert torch.allclose(found[:, 0, :, 0], torch.arange(4.0, 60).expand(2, -1), atol=1e-3)
         assert torch.allclose(found[:, 1, 0], torch.arange(36.0, 92).expand(2, -1), atol=1e-3)
+    files = ImageFiles([tmp_path / "imagenet/val/n01440764/0.png"], [1], ("a", "b"), CenterCrop(56))
+    assert torch.equal(files.cropped(RandomResizedCrop().part)[0][0], files[0][0])  # no seed
     for batch in cropped(tmp_path, 0).epoch(2, torch.Generator()):
         red, green = pixels(batch)[0, :2]
         # Of a part of h x w pixels, 56x56 are made: 53 h / 56 between rows 1 and 54.
@@ -179,6 +182,18 @@ def test_tiny_imagenet_is_read_in_its_own_layout(tmp_path: Path) -> None:
     ((x, y),) = data.test(4)
     assert y.tolist() == [1, 0]  # the order of the annotations
     assert torch.allclose((IMAGENET.undo(x)[:, 1].mean((1, 2)) * 255), 100.0 * y, atol=2)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagenet200"])
+def test_a_seed_without_loading_is_that_of_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    gradients(tmp_path / "imagenet")
+    tiny(tmp_path)
+    monkeypatch.setattr(own_data, "USUAL_BATCH", 2)
+    for loading, seed in ((Loading(2, seed=3), 3), (None, 7)):
+        data = DATA_SETS[name](8, 7, data_dir=tmp_path, loading=loading)
+        assert data.generators[0].initial_seed() == seed
 
 
 def broken_imagenet(tmp_path: Path, name: str) -> None:
