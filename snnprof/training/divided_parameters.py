@@ -13,6 +13,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -43,14 +44,10 @@ def divide(
         The model, run so that its parameters are there.
 
     Raises:
-        SnnprofError: this torch has no FSDP; a parameter is also held elsewhere than in its
+        SnnprofError: this torch is too old for it; a parameter is also held elsewhere than in its
             modules.
     """
-    try:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-    except ImportError as error:
-        raise SnnprofError(f"fsdp: torch {torch.__version__} has none of it: {error}") from error
+    fully_shard, mesh = _fully_shard(), _mesh(device, processes)
     model = stepped.model
     whole = {model.get_parameter(name) for name in division.whole}
     for parameter in whole:
@@ -59,16 +56,10 @@ def divide(
     references = {name: weakref.ref(parameter) for name, parameter in others.items()}
     others.clear()
     network = OneCall(model)
-    settings: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (processes.count,)),
-        "reshard_after_forward": True,
-    }
-    if whole:
-        settings["ignored_params"] = whole
     for module in (*map(model.get_submodule, division.groups), network):
         kind, tangents = type(module), _Tangents()
         module.register_forward_hook(_without_views)
-        fully_shard(module, **settings)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
         module.__class__ = kind
         module.register_forward_pre_hook(tangents.put_aside, prepend=True, with_kwargs=True)
         module.register_forward_pre_hook(tangents.bring_back, with_kwargs=True)
@@ -80,6 +71,29 @@ def divide(
                 "fsdp out"
             )
     return network.around(stepped)
+
+
+def _fully_shard() -> Any:
+    try:
+        from torch.distributed.fsdp import fully_shard
+
+        taken = signature(fully_shard).parameters
+        # Before it was None the root's parameters stayed gathered after evaluation.
+        is_new = "ignored_params" in taken and taken["reshard_after_forward"].default is None
+    except ImportError:
+        is_new = False
+    if not is_new:
+        raise SnnprofError(
+            f"fsdp: torch {torch.__version__} is too old for it: use a newer one (2.13 was tried), "
+            "or leave fsdp out"
+        )
+    return fully_shard
+
+
+def _mesh(device: torch.device, processes: Processes) -> Any:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device.type, (processes.count,))
 
 
 def _without_views(module: nn.Module, args: Any, out: Any) -> Any:
