@@ -9,6 +9,7 @@ end of every backward pass. The classes of the modules stay what they are.
 
 from __future__ import annotations
 
+import gc
 import sys
 import weakref
 from collections.abc import Iterator, Mapping
@@ -48,13 +49,14 @@ def divide(
             modules.
     """
     fully_shard, mesh = _fully_shard(), _mesh(device, processes)
+    gc.collect()  # a divided model that is done with holds itself, and its memory
     model = stepped.model
     whole = {model.get_parameter(name) for name in division.whole}
     for parameter in whole:
         parameter.data = parameter.data.to(device)
-    others = {name: p for name, p in model.named_parameters() if p not in whole}
-    references = {name: weakref.ref(parameter) for name, parameter in others.items()}
-    others.clear()
+    before = {
+        name: weakref.ref(p) for name, p in model.named_parameters() if name not in division.whole
+    }
     network = OneCall(model)
     for module in (*map(model.get_submodule, division.groups), network):
         kind, tangents = type(module), _Tangents()
@@ -63,7 +65,9 @@ def divide(
         module.__class__ = kind
         module.register_forward_pre_hook(tangents.put_aside, prepend=True, with_kwargs=True)
         module.register_forward_pre_hook(tangents.bring_back, with_kwargs=True)
-    for name, reference in references.items():
+    if any(reference() is not None for reference in before.values()):
+        gc.collect()  # it may be garbage that holds them
+    for name, reference in before.items():
         if reference() is not None:  # what holds it would go on with the untrained one
             raise SnnprofError(
                 f"fsdp: {name} of {type(model).__name__} is held elsewhere too (a list, a closure, "
