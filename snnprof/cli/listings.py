@@ -52,7 +52,8 @@ def energy_tables_command(name: str | None) -> None:
     for each in names:
         convention = find_convention(each)
         prices = [f"{what} {shown(value)}" for what, value in _prices(convention)]
-        echo_line(f"{convention.name}: {', '.join(prices) or 'a formula of its own'}")
+        of = " (training)" if convention.of_training else ""
+        echo_line(f"{convention.name}{of}: {', '.join(prices) or 'a formula of its own'}")
         echo_line(f"  {convention.description}")
         if convention.suited_to:
             echo_line(f"  for: {convention.suited_to}")

@@ -178,8 +178,7 @@ class NeuronRate:
         outputs: output elements: neurons * time steps * samples.
         nonzeros: non-zero output elements: spikes.
         calls: how often the layer ran.
-        gradient: what came back to the inputs in backward passes, to the membrane where they
-            charge it alone; None where it was not looked at.
+        gradient: what came back to the inputs in backward passes; None where it was not looked at.
     """
 
     name: str

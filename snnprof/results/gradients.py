@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class GradientCount:
     """Elements of a layer's outputs, and of the gradients that came back to them.
 
-    Of a layer of neurons its inputs, which charge the membrane, stand in their place.
+    Of a layer of neurons its inputs stand in their place: the gradient is that of the membrane,
+    where nothing else takes them.
 
     Attributes:
         elements: of all calls, whether or not a gradient came.
