@@ -12,7 +12,8 @@ from snnprof.core.registry import Registry
 from snnprof.energy.price_files import SUFFIX, Constant, PricedAs, read, read_file
 from snnprof.results import CountResult, LayerCount
 
-# A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
+# What a layer is billed for ("AC", "MAC", "event", or words of one's own), raw events over the
+# measurement, and joules per event.
 Bill = tuple[str, float, float]
 _OF_LAYERS = ("mac", "ac")  # prices that formulas multiply; neurons are billed beside them
 _PRECISION = "+"  # "operands+int8"
@@ -109,8 +110,8 @@ def energy_convention(
     """Decorator that adds a convention; price(), run(energy=...) and ``--energy`` then know it.
 
     It stands above a function of a :class:`~snnprof.LayerCount` that returns the layer's
-    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event, or
-    None for a layer that it does not bill.
+    operation ("AC", "MAC" or other words), the raw events over the measurement and the joules of
+    each, or None for a layer that it does not bill.
 
     Args:
         name: not taken yet.
