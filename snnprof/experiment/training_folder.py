@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from snnprof.core.atomic_files import check_writable, write_whole
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.core.processes import ALONE, Processes, together
 from snnprof.experiment.checkpoint import CONFIGURATION, read_file, saved_configuration
 from snnprof.experiment.weight_folder import weights_as_bytes
@@ -77,7 +77,7 @@ class TrainingFolder:
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
-            raise SnnprofError(f"training folder {shown}: {error.strerror or error}") from error
+            raise SnnprofError(f"training folder {shown}: {reason_of(error)}") from error
         for name in _FILES:
             check_writable(self.path / name)
         check_folder(self.path / SCALARS)
