@@ -20,7 +20,7 @@ from snnprof.cli.summary import summary_command
 from snnprof.cli.sweep import sweep_command
 from snnprof.cli.train import train_command
 from snnprof.core.environment import choose_device, describe
-from snnprof.core.errors import SnnprofError, is_out_of_memory
+from snnprof.core.errors import SnnprofError, is_out_of_memory, reason_of
 from snnprof.core.processes import ProcessError, SaidElsewhereError, announced, leave
 from snnprof.core.termination import termination_raises
 
@@ -71,7 +71,7 @@ class _OneLineErrors(click.Group):
                 raise
             message = "out of memory: try fewer time steps, smaller images or smaller batches"
         except OSError as error:
-            message = f"{error.filename or 'standard output'}: {error.strerror or error}"
+            message = f"{error.filename or 'standard output'}: {reason_of(error)}"
         if says:
             with suppress(OSError):  # standard error may be full too
                 echo_line(f"Error: {' '.join(message.split())}", err=True)

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.core.termination import termination_waits
 
 _LONGEST_NAME = 200  # characters; file systems take 255 bytes, and a temporary name is longer
@@ -23,7 +23,7 @@ def check_writable(path: str | Path) -> None:
         # Where the system can, it has no name: nothing is left, whatever ends the process.
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
-        raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
+        raise SnnprofError(f"output {str(path)!r}: {reason_of(error)}") from error
 
 
 def _target(path: str | Path) -> Path:
@@ -64,7 +64,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
         with termination_waits():
             _replace(target, content)
     except OSError as error:
-        raise SnnprofError(f"output {str(path)!r}: {error.strerror or error}") from error
+        raise SnnprofError(f"output {str(path)!r}: {reason_of(error)}") from error
 
 
 def _replace(target: Path, content: bytes) -> None:

@@ -12,7 +12,8 @@ from snnprof.core.registry import Registry
 from snnprof.energy.price_files import SUFFIX, Constant, PricedAs, read, read_file
 from snnprof.results import CountResult, LayerCount
 
-# A layer's operation ("AC" or "MAC"), raw events over the measurement, and joules per event.
+# What a layer is billed for ("AC", "MAC", "event", or words of one's own), raw events over the
+# measurement, and joules per event.
 Bill = tuple[str, float, float]
 _OF_LAYERS = ("mac", "ac")  # prices that formulas multiply; neurons are billed beside them
 Bills = Bill | list[Bill] | None  # several where its events have several prices
@@ -125,8 +126,8 @@ def energy_convention(
     """Decorator that adds a convention; price(), run(energy=...) and ``--energy`` then know it.
 
     It stands above a function of a :class:`~snnprof.LayerCount` that returns the layer's
-    operation ("AC" or "MAC"), the raw events over the measurement and the joules per event (a list
-    of such bills where several are due), or None for a layer that it does not bill.
+    operation ("AC", "MAC" or other words), the raw events over the measurement and the joules of
+    each (a list of such bills where several are due), or None for a layer that it does not bill.
 
     Args:
         name: not taken yet.

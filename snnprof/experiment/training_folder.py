@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from snnprof.core.atomic_files import check_writable, write_whole
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.core.processes import ALONE, Processes, together
 from snnprof.experiment.checkpoint import CONFIGURATION, read_file, saved_configuration
 from snnprof.experiment.weight_folder import weights_as_bytes
@@ -88,9 +88,9 @@ class TrainingFolder:
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
-            why = error.strerror or error
             raise SnnprofError(
-                f"training folder {str(self.path)!r} cannot be made: {why}; name another one"
+                f"training folder {str(self.path)!r} cannot be made: {reason_of(error)}; name "
+                "another one"
             ) from error
         for name in _FILES:
             check_writable(self.path / name)

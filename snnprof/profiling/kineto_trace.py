@@ -16,7 +16,7 @@ from torch import nn
 from torch._C._autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEventAvg
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.core.quiet_allocator import quiet_allocator
 from snnprof.profiling.event_tree import events
 from snnprof.profiling.layer_ranges import LayerRanges
@@ -231,7 +231,7 @@ def _refusals(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SnnprofError(f"trace folder {str(folder)!r}: {error.strerror or error}") from error
+        raise SnnprofError(f"trace folder {str(folder)!r}: {reason_of(error)}") from error
 
 
 @contextmanager

@@ -26,7 +26,9 @@ def check_output(path: str | Path) -> Path:
 
 
 def save(result: Result | Presented | Layers, path: str | Path) -> None:
-    """Write a result as .md, .csv, .tex or .json, or draw it as .svg, .png or .pdf, by suffix.
+    """Write a result as .md, .csv, .tex, .json or .parquet, or draw it as .svg, .png or .pdf.
+
+    The suffix says which; a format of one's own has its own.
 
     The file is written under a temporary name and moved into place.
 

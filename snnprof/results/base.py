@@ -79,7 +79,7 @@ class Viewed:
         return views().frame(self)
 
     def save(self: Any, path: str | Path) -> None:
-        """Write a table (.md, .csv, .tex), everything (.json) or a picture, chosen by suffix.
+        """Write a table (.md, .csv, .tex, .parquet), everything (.json) or a picture, by suffix.
 
         Raises:
             SnnprofError: unknown suffix, or the file cannot be written.

@@ -10,6 +10,7 @@ from torch import nn
 
 import snnprof
 from snnprof.core.error_line import one_line
+from snnprof.core.errors import reason_of
 
 MODULE = """\
 import json
@@ -112,3 +113,12 @@ def test_an_installed_package_is_a_place_where_there_is_no_other(tmp_path: Path)
     # the user's line is nearer to what the user can mend
     assert f"{Path(__file__).name}:" in one_line(caught.value)
     assert one_line(without_this_file(caught.value)) == f"{path}:2: KeyError: 'x'"
+
+
+def test_a_file_that_cannot_be_used_in_the_systems_words() -> None:
+    for error, words in (
+        (FileNotFoundError(2, "No such file or directory", "x"), "No such file or directory"),
+        (OSError("the disc is gone"), "the disc is gone"),  # it has no number, and no strerror
+        (ValueError("embedded null byte"), "embedded null byte"),
+    ):
+        assert reason_of(error) == words

@@ -84,6 +84,7 @@ def test_the_parts_fill_their_cells() -> None:
         "firing rate (%)": "25.00",
         "SOPs": "50.00",  # 100 events / 2 samples
         "energy, operands (pJ)": "45.00",  # 50 ACs * 0.9 pJ
+        # No energy of hd-lif: it bills convolutions.
         "step time, CPU (ms)": "20.00 (15.00-25.00)",
         "time ratio": "1.00x",
         "peak memory, CPU (MiB)": "2.000",

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.experiment.run import run
 from snnprof.experiment.sweep.cell import Cell
 from snnprof.experiment.sweep.rows import LOGS, row_file, save_failure, save_report
@@ -113,7 +113,7 @@ def _whole_folders(arguments: Mapping[str, Any], name: str) -> Iterator[dict[str
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SnnprofError(f"folder {str(part.parent)!r}: {error.strerror}") from error
+            raise SnnprofError(f"folder {str(part.parent)!r}: {reason_of(error)}") from error
     yield {**arguments, **parts}
     for key, part in parts.items():
         if part.exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.experiment.settings import NO_PROGRESS, Progress
 from snnprof.experiment.sweep.cell import Cell
 from snnprof.experiment.sweep.cluster import SLURM
@@ -105,4 +105,4 @@ def _make_folders(folder: Path) -> None:
     try:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SnnprofError(f"folder {str(folder)!r}: {error.strerror}") from error
+        raise SnnprofError(f"folder {str(folder)!r}: {reason_of(error)}") from error
