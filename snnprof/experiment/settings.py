@@ -315,7 +315,7 @@ def _check_builder(
                 source.name, neuron=neuron, weights=weights, timesteps=timesteps, **variants
             )
             with torch.random.fork_rng():
-                parts.make_neuron(_A_WIDTH, second=True)  # what only a layer refuses
+                parts.make_neuron(_A_WIDTH)  # what only a layer refuses
         return
     asked = {"neuron": ", ".join(neurons), "weights": weights}
     usual = {"neuron": NEURON, "weights": WEIGHTS}

@@ -84,9 +84,9 @@ def run_training(start: TrainingStart, progress: Progress) -> Report:
     with seeded(configuration.values["seed"]):
         checked = partial(training_settings, configuration, progress)
         with_data = together(checked, current_processes())
+        place.make()
         if start.words:
             progress.say(start.words)
-        place.make()
         settings, run = together(partial(_planned, with_data), current_processes())
         training = Training(run, settings, start, place)
         training.begin()

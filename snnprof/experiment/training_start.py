@@ -53,7 +53,10 @@ class TrainingStart:
             return ""
         if self.state is None:
             return f"No checkpoint in {self.place.path}: the training is begun anew."
-        return f"{self.place.path} goes on after epoch {self.done}."
+        epochs = self.configuration.values["epochs"]
+        if self.done == epochs:
+            return f"{self.place.path}: all {epochs} epochs are trained."
+        return f"{self.place.path} goes on after epoch {self.done} of {epochs}."
 
     @property
     def resumption(self) -> str:

@@ -186,6 +186,8 @@ def test_ctrl_c_names_the_command_that_goes_on_with_code_of_ones_own(
     assert f"(--data {HERE}:small --optimizer {HERE}:plain_sgd)" in refused(
         "train", "--resume", f"-o{folder}"
     )
+    looked = call(*shlex.split(command), "--dry-run")
+    assert f"{folder} goes on after epoch 0 of 1." in looked.stderr
     again = call(*shlex.split(command))  # the command that was named, as it was named
     assert again.exit_code == 0, again.output
     assert snnprof.load(folder / "report.json").rows[0].epochs == 1
@@ -222,7 +224,7 @@ def test_a_dry_run_shows_the_configuration_that_is_taken_up(tmp_path: Path) -> N
     files = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     result = call("train", "--resume", f"-o{folder}", "--dry-run")
     assert result.exit_code == 0, result.output
-    assert f"{folder} goes on after epoch 1." in result.stderr
+    assert f"{folder}: all 1 epochs are trained." in result.stderr
     values = tomllib.loads(result.stdout.partition("# From preset digits")[2].partition("\n")[2])
     assert (values["mode"], values["timesteps"], values["epochs"]) == ("stbp", 1, 1)
     assert "mode stbp there, online here" in refused(
