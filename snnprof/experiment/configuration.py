@@ -51,11 +51,18 @@ class Configuration:
 
     @property
     def words(self) -> str:
-        """All values in a sentence."""
+        """All values in a sentence, and one on weights that were meant for another neuron."""
         changed = ", ".join(key for key in self.values if key in self.given)
         also = f" with {changed} given" if changed else ""
         listed = ", ".join(f"{key} {_shown(value)}" for key, value in self.plain.items())
-        return f"Configuration: preset {self.preset}{also}; {listed}."
+        return f"Configuration: preset {self.preset}{also}; {listed}.{self._of_another_neuron}"
+
+    @property
+    def _of_another_neuron(self) -> str:
+        source, weights = self.sources.get("weights"), self.values["weights"]
+        if source is None or "neuron" not in self.given or weights == KEYS["weights"].default:
+            return ""
+        return f" Weights {weights} are the preset's, whose neuron was replaced: {source}."
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Key, value, who gave it, and the source, for a table; what is not set is empty."""

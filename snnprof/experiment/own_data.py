@@ -134,12 +134,14 @@ def _batches(name: str, part: str, given: Any, loading: Loading, shuffled: bool)
     what = f"data {name!r}: {part}"
     batch_size = loading.batch_size
     if isinstance(given, MapStyle) and not isinstance(given, IterableDataset):
-        samples = len(given) if isinstance(given, Sized) else None
+        if not isinstance(given, Sized):
+            raise SnnprofError(f"{what} is a map-style data set that has no len: give it __len__")
+        samples: int | None = len(given)
         order = torch.Generator().manual_seed(loading.seed)
         loader: Any = DataLoader(
             given,
             batch_size or USUAL_BATCH,
-            sampler=SampleOrder(given, samples or 0, order) if shuffled else None,
+            sampler=SampleOrder(given, order) if shuffled else None,
             drop_last=shuffled,
             num_workers=loading.workers,
             pin_memory=torch.cuda.is_available(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import torch
 from torch import Tensor
@@ -27,21 +27,20 @@ class SampleOrder(Sampler[int | tuple[int, int]]):
     end, which a loader's workers may reach before the batches that come first are used.
 
     Args:
-        data: the data set.
-        samples: how many it holds.
+        data: the data set, of a known length.
         generator: of the orders, and of the seeds for :class:`DrawnSamples`.
     """
 
-    def __init__(self, data: MapStyle[object], samples: int, generator: torch.Generator) -> None:
+    def __init__(self, data: Sized, generator: torch.Generator) -> None:
         self.generator = generator
-        self._samples = samples
+        self._data = data
         self._seeded = isinstance(data, DrawnSamples)
 
     def __len__(self) -> int:
-        return self._samples
+        return len(self._data)
 
     def __iter__(self) -> Iterator[int | tuple[int, int]]:
-        order = torch.randperm(self._samples, generator=self.generator).tolist()
+        order = torch.randperm(len(self), generator=self.generator).tolist()
         if not self._seeded:
             return iter(order)
         seed = int(torch.randint(_SEEDS, (), generator=self.generator))

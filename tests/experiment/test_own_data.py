@@ -53,6 +53,28 @@ def generator() -> Iterator[tuple[Tensor, Tensor]]:
     yield from batches()
 
 
+class Endless(Dataset[tuple[Tensor, Tensor]]):
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return X[index], Y[index]
+
+
+def test_a_map_style_data_set_says_how_long_it_is() -> None:
+    for given in ((Endless(), Samples()), (Samples(), Endless())):
+        with pytest.raises(snnprof.SnnprofError, match="set that has no len: give it __len__"):
+            read(given, Loading(2))
+
+
+def test_workers_do_not_alter_the_order_of_later_epochs() -> None:
+    """torch's sampler draws again at the end of an epoch, which workers reach ahead of its use."""
+    orders = []
+    for workers in (0, 2):
+        data = read((Samples(), Samples()), Loading(5, workers))
+        orders.append([torch.cat([x for x, _ in epoch(data)])[:, 0].tolist() for _ in range(2)])
+    assert orders[0] == orders[1]
+    assert [sorted(order) for order in orders[0]] == [X[:, 0].tolist()] * 2
+    assert orders[0][0] != orders[0][1]
+
+
 LOADERS: dict[str, Callable[[], Any]] = {
     "list": batches,
     "loader": lambda: DataLoader(TensorDataset(X, Y), batch_size=4),

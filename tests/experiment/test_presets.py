@@ -124,6 +124,10 @@ def test_the_papers_mode_can_be_overridden_and_lif_is_told_its_weights() -> None
     lif = of("cifar10", neuron="lif")
     assert lif.values["weights"] == "1bit"
     assert "rows of LIF are fp32" in lif.sources["weights"]
+    said = "Weights 1bit are the preset's, whose neuron was replaced: supplement: 1 bit of HD-LIF"
+    assert said in lif.words
+    for other in (of("cifar10"), of("cifar10", neuron="lif", weights="fp32"), of("digits")):
+        assert "whose neuron was replaced" not in other.words
 
 
 @pytest.mark.parametrize("name", preset_names())
