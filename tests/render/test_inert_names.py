@@ -179,7 +179,7 @@ def test_latex_has_no_command_of_the_names(make: Callable[[str], Any], name: str
     usual = [line for line in plain.splitlines() if not line.startswith("%")]
     assert len(body) == len(usual)
     ours = (
-        r"begin|end|setlength|tabcolsep|toprule|midrule|bottomrule|unit|percent|text\w+|pm|"
+        r"begin|end|footnotesize|setlength|tabcolsep|toprule|midrule|bottomrule|unit|percent|text\w+|pm|"
         r"\w+(?=\\joule|\\second)"
     )
     for line, other in zip(body, usual, strict=True):
