@@ -47,7 +47,7 @@ $(VENV)/dev: $(VENV)/dependencies
 NAME := digits
 DATA := --data digits
 SMALL := --model vgg5 --epochs 8
-RESIDUAL := --model resnet18 --epochs 2
+RESIDUAL := --model resnet18 --epochs 2 --learning-rate 0.01
 SEEDS := 0,1,2
 RUNS = reports/runs/$(NAME)
 RUN = $(BIN)/snnprof run $(DATA) --seed $(SEEDS) --energy hd-lif --energy operands

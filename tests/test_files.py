@@ -243,3 +243,18 @@ def test_a_stream_that_takes_nothing(saved: Path, where: str, status: int, said:
     assert "mine" in output.read_text()
     assert (done.returncode, done.stderr) == (status, said)
     assert sorted(file.name for file in saved.parent.iterdir()) == ["again.md", "report.json"]
+
+
+@pytest.mark.parametrize("command", [["show"], ["models"]])  # printed by rich, and by click
+def test_a_reader_that_has_gone_is_one_line(saved: Path, command: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [str(saved)] if command == ["show"] else []
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "snnprof", *command, *arguments],
+            stdout=writing, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (2, "Error: standard output: Broken pipe\n")

@@ -33,9 +33,11 @@ class _OneLineErrors(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except Exception:
+        except Exception as error:
             if debug_asked(ctx):
                 click.echo(traceback.format_exc(), err=True)
+            if isinstance(error, BrokenPipeError):  # click would end without a word
+                raise SnnprofError(f"standard output: {reason_of(error)}") from error
             raise
 
     def resolve_command(

@@ -192,8 +192,9 @@ from snnprof.training.step_runner import AMP
 @click.option(
     "--layers",
     metavar="FILE",
+    multiple=True,
     help="Also write every layer of every row, per sample, by suffix: layers.csv, .md, .tex; a "
-    "picture has bars.",
+    "picture has bars. Repeat it.",
 )
 @click.option(
     "--sync-bn",
@@ -218,7 +219,7 @@ def run_command(
     neurons: tuple[str, ...],
     variants: tuple[str, ...],
     outputs: tuple[str, ...],
-    layers: str | None,
+    layers: tuple[str, ...],
     table: TableOptions,
     **settings: Any,
 ) -> None:
@@ -246,7 +247,7 @@ def run_command(
     for model in settings["model"]:
         find_builder(model)  # first: its module may register formats and the like
     files = output_files(outputs)
-    of_layers = None if layers is None else check_output(layers)
+    of_layers = [check_output(file) for file in layers]
     settings |= dict(parse_variant(text, signature(run).parameters) for text in variants)
     settings["modes"] = settings["modes"] or None
     if (precision := settings.pop("precision")) is not None:
@@ -364,12 +365,12 @@ def end(report: Report) -> None:
         sys.exit(1)
 
 
-def _beside(report: Report, layers: Path | None, trace: str | None) -> Iterator[Write]:
+def _beside(report: Report, layers: Sequence[Path], trace: str | None) -> Iterator[Write]:
     """What writes the files that are asked for beside the table's."""
     from snnprof.render.tensorboard import write_scalars
 
-    if layers is not None:
-        yield partial(save, Layers(report), layers)
+    for file in layers:
+        yield partial(save, Layers(report), file)
     if trace is not None:
         yield partial(write_scalars, report, Path(trace))
 

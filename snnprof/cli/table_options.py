@@ -82,10 +82,12 @@ def table_options(command: Command) -> Callable[..., Any]:
     @click.option(
         "--columns",
         metavar="NAME,...",
+        multiple=True,
         is_eager=True,
         callback=_columns,
-        help="Columns of the table, in this order; help lists them. A .csv, .parquet or .json has "
-        "all. [default: those that were measured; what is alike in every row stands above]",
+        help="Columns of the table, in this order; help lists them. Repeat it. A .csv, .parquet or "
+        ".json has all. [default: those that were measured; what is alike in every row stands "
+        "above]",
     )
     @click.option(
         "--rows",
@@ -112,21 +114,28 @@ def table_options(command: Command) -> Callable[..., Any]:
 
 
 def _columns(
-    ctx: click.Context, param: click.Parameter, value: str | None
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    """The names; ``help`` lists them and ends the command.
+    """The names, none of them twice; ``help`` lists them and ends the command.
 
     Columns of energies and of one's own are known once there is a report.
     """
-    if value is None:
+    if not given:
         return None
-    if value == "help":
+    if "help" in given:
         for column in columns_of(Report((ReportRow(""),))):
             click.echo(f"{column.key}: {column.heading}")
         click.echo("energy: every convention's; energy_NAME: that of one")
+        click.echo("beside a dense row, of convention NAME:")
+        click.echo(
+            "  dense_ratio_NAME: energy, ratio to dense; break_even_NAME: break-even firing rate"
+        )
         click.echo("and the columns of your own, by their names")
         ctx.exit()
-    names = tuple(name.strip() for name in value.split(","))
+    value = ",".join(given)
+    names = [name.strip() for name in value.split(",")]
     if not all(names):
         raise SnnprofError(f"--columns {value!r}: give NAME,NAME,...; --columns help lists them")
-    return names
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SnnprofError(f"--columns {value!r}: {twice!r} is there twice: name it once")
+    return tuple(names)

@@ -229,12 +229,9 @@ def find_convention(name: str) -> Convention:
 
 def _precisions(chosen: Convention) -> str:
     """At which precisions there are prices, in words."""
-    at = {
-        other.precision
-        for own in chosen.constants.values()
-        for other in CONSTANTS.values()
-        if other.precision is not None and _alike(own, other.precision) is other
-    }
+    known = {other.precision for other in CONSTANTS.values() if other.precision is not None}
+    own = chosen.constants.values()
+    at = {name for name in known if own and all(_alike(each, name) for each in own)}
     return f"it has them at {', '.join(sorted(at))}" if at else "ask for it without a precision"
 
 

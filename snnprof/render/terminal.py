@@ -74,7 +74,14 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _console(file: IO[str] | None) -> Console:
     stream = file or sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH)
+    return _Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH)
+
+
+class _Console(Console):
+    """A console that says that its pipe was closed, where rich's ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # what is being handled
 
 
 class RunningTable:
