@@ -10,6 +10,7 @@ from snnprof.render.energy_table import energy_notes
 from snnprof.render.number_format import ratio
 from snnprof.render.table import MIB, MILLI
 from snnprof.results import Growth, Report, ReportRow
+from snnprof.results.identity import unique_names
 from snnprof.results.scaling import FLAT
 from snnprof.training.losses import loss_in_words
 
@@ -90,17 +91,18 @@ def explanations(report: Report) -> Iterator[str]:
 def _losses(report: Report) -> Iterator[str]:
     """The loss of each mode: gradients and times of different losses are not the same thing."""
     trained = [
-        (row, row.loss_name)
-        for row in report.rows
+        (row, name, row.loss_name)
+        for row, name in zip(report.rows, unique_names(report.rows), strict=True)
         if row.loss_name is not None and (row.epochs or row.profile is not None)
     ]
     losses = {
-        row.mode: {loss for other, loss in trained if other.mode == row.mode} for row, _ in trained
+        row.mode: {loss for other, _, loss in trained if other.mode == row.mode}
+        for row, _, _ in trained
     }
     modes: dict[str, list[str]] = {}
-    for row, loss in trained:
+    for row, name, loss in trained:
         alone = row.mode if len(losses[row.mode]) == 1 else None
-        modes.setdefault(loss, []).append(alone or row.name)
+        modes.setdefault(loss, []).append(alone or name)
     parts = [f"{', '.join(_unique(iter(of)))}: {loss_in_words(name)}" for name, of in modes.items()]
     if parts:
         yield f"Loss: {'; '.join(parts)}."

@@ -14,6 +14,8 @@ from snnprof.results.report import ReportRow
 SEED, TIMESTEPS = "seed", "timesteps"
 _OF_SEED = re.compile(r"(?<![a-z])(seed[ _=-]?)\d+", re.IGNORECASE)
 
+_IN_NAMES = ("model", "neuron", "weights", "mode", TIMESTEPS, SEED)
+
 Likeness = frozenset[tuple[str, str]]
 
 
@@ -67,11 +69,39 @@ def likeness(row: ReportRow, *but: str) -> Likeness:
 
 
 def told_apart(rows: Sequence[ReportRow], *but: str) -> list[str]:
-    """Of each row what it is and not all are, in words, but for these names; empty for nothing."""
-    said = [_left(row, but) for row in rows]
-    names = dict.fromkeys(name for each in said for name in each)
+    """Of each row what it is and not all are, in words, but for these names; empty for nothing.
+
+    Model, neuron, weights, mode, T and seed come first, the rest only where these are the same:
+    that modes have losses of their own need not be said.
+    """
+    names = _differing(rows, [name for name in _IN_NAMES if name not in but])
+    return [
+        ", ".join(word for word in (*words, conditions) if word)
+        for words, conditions in zip(names, conditions_apart(rows, *but), strict=True)
+    ]
+
+
+def conditions_apart(rows: Sequence[ReportRow], *but: str) -> list[str]:
+    """Of each row what tells it from those of the same model, neuron, weights, mode, T and seed."""
+    names = dict.fromkeys(name for row in rows for name in _left(row, (*but, *_IN_NAMES)))
+    alike: dict[Likeness, list[int]] = {}
+    for place, row in enumerate(rows):
+        said = _left(row, but)
+        named = frozenset((name, said[name]) for name in _IN_NAMES if name in said)
+        alike.setdefault(named, []).append(place)
+    found = [""] * len(rows)
+    for places in alike.values():
+        words = _differing([rows[place] for place in places], [*names])
+        for place, of_row in zip(places, words, strict=True):
+            found[place] = ", ".join(of_row)
+    return found
+
+
+def _differing(rows: Sequence[ReportRow], names: Sequence[str]) -> list[list[str]]:
+    """Of each row the words of those names in which the rows differ."""
+    said = [identity(row) for row in rows]
     differ = [name for name in names if len({each.get(name) for each in said}) > 1]
-    return [", ".join(each[name] for name in differ if name in each) for each in said]
+    return [[each[name] for name in differ if name in each] for each in said]
 
 
 def unique_names(rows: Sequence[ReportRow]) -> list[str]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from snnprof.results.identity import SEED, TIMESTEPS, Likeness, likeness, told_apart
+from snnprof.results.identity import (
+    SEED,
+    TIMESTEPS,
+    Likeness,
+    conditions_apart,
+    likeness,
+    told_apart,
+)
 from snnprof.results.report import Growth, ReportRow
 from snnprof.results.steps import quartiles
 
@@ -17,7 +24,6 @@ _FEW = 4  # timed steps: of fewer, quartiles say nothing
 _LEAST_POINTS = 3
 # What the points of one line may differ in: how long it was trained changes no step's cost.
 _ALONG = (TIMESTEPS, SEED, "epochs", "checkpoint")
-_SAID_APART = ("model", "neuron", "weights", "mode")
 
 
 def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
@@ -32,7 +38,7 @@ def growth(rows: Sequence[ReportRow]) -> Iterator[Growth]:
     several = len({row.model for row in rows}) > 1
     several_weights = len({row.weights for row in rows}) > 1
     lines = series(rows)
-    conditions = told_apart([line[0] for line in lines], *_ALONG, *_SAID_APART)
+    conditions = conditions_apart([line[0] for line in lines], *_ALONG)
     for of_series, others in zip(lines, conditions, strict=True):
         first = of_series[0]
         for quantity, figure in (("peak_bytes", "peak_bytes"), ("step_s", "step_median_s")):
@@ -78,9 +84,13 @@ def series(rows: Sequence[ReportRow]) -> list[list[ReportRow]]:
 
 def series_names(lines: Sequence[Sequence[ReportRow]]) -> list[str]:
     """What tells the lines of :func:`series` apart, the mode always among it."""
-    apart = told_apart([line[0] for line in lines], *_ALONG, "mode")
-    modes = [line[0].mode for line in lines]
-    return [", ".join(w for w in words if w) for words in zip(apart, modes, strict=True)]
+    firsts = [line[0] for line in lines]
+    alone = len({row.mode for row in firsts}) == 1  # the mode is no part of what tells them apart
+    names = told_apart(firsts, *_ALONG)
+    return [
+        ", ".join(word for word in (name, alone and row.mode) if word)
+        for name, row in zip(names, firsts, strict=True)
+    ]
 
 
 def fit(

@@ -114,3 +114,11 @@ def test_what_is_no_number_is_never_the_best() -> None:
     table = view(Report((*rows, other)))
     place = table.columns.index("accuracy (%)")
     assert {cell for cell in table.best if cell[1] == place} == {(0, place)}
+
+
+def test_losses_of_one_name_are_told_apart() -> None:
+    one, two = seeds(0.5, 0.6, epochs=3)
+    rows = (replace(one, loss_name="sum"), replace(two, loss_name="step"))
+    (note,) = (note for note in notes(*rows) if note.startswith("Loss: "))
+    assert note.startswith("Loss: net stbp T4 (seed 0): cross-entropy of the outputs summed")
+    assert "; net stbp T4 (seed 1): mean over time" in note

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from snnprof.results import ReportRow, StepProfile
-from snnprof.results.identity import identity, likeness, may_be_of_one_data, told_apart
+from snnprof.results.identity import (
+    conditions_apart,
+    identity,
+    likeness,
+    may_be_of_one_data,
+    told_apart,
+)
 
 STEP = StepProfile("stbp", "cpu", 8, 4, (), (), (), (0.1,), 1000, None, 400, 600, 1, 1)
 ROW = ReportRow(
@@ -69,8 +75,14 @@ def test_files_named_by_the_seed_are_alike_but_for_it() -> None:
 
 def test_words_of_what_differs() -> None:
     other = replace(ROW, timesteps=8, checkpoint=None, loss_name="step")
-    assert told_apart([ROW, other]) == ["T = 4, loss sum, from w.pt", "T = 8, loss step"]
+    assert told_apart([ROW, other]) == ["T = 4", "T = 8"]  # which is enough
+    assert told_apart([ROW, other], "timesteps") == ["loss sum, from w.pt", "loss step"]
     assert told_apart([ROW, other], "timesteps", "checkpoint") == ["loss sum", "loss step"]
+    online = replace(ROW, mode="online", loss_name="step")
+    third = replace(ROW, image_size=16)
+    names = ["stbp, 8 pixels", "online", "stbp, 16 pixels"]
+    assert told_apart([ROW, online, third]) == names
+    assert conditions_apart([ROW, online, third]) == ["8 pixels", "", "16 pixels"]
     assert told_apart([ROW, ROW]) == ["", ""]
 
 

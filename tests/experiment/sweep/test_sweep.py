@@ -280,8 +280,8 @@ def test_folders_are_a_rows_own_and_whole(submitit: Submitit) -> None:
     assert ": w/*/*.safetensors;" in weights
     (data,) = (note for note in notes if note.startswith("Data: "))
     assert data.endswith(
-        "seed 0; labels are random too, so no accuracy is given. (Others like it differ in their "
-        "numbers.)"
+        "seed 0; labels are random too, so no accuracy is given. (Others like it differ in seeds "
+        "or times alone.)"
     )
     row = Path("rows") / f"{names[0]}.json"
     row.unlink()  # run again, its weights do not stand in the way
