@@ -153,7 +153,7 @@ def test_mistakes_are_one_line(saved: Path, arguments: tuple[str, ...], message:
 def test_columns_may_be_given_several_times_and_none_of_them_twice(saved: Path) -> None:
     done = command("show", saved / "a.json", "--columns", "mode", "--columns", "synops")
     assert done.exit_code == 0, done.output
-    assert "mode" in done.output and "SOPs" in done.output and "neuron" not in done.output
+    assert "mode" in done.output and "SOPs" in done.output and "fp32" not in done.output
     done = command("show", saved / "a.json", "--columns", "mode,mode")
     assert done.exit_code == 2
     assert done.stderr == "Error: --columns 'mode,mode': 'mode' is there twice: name it once\n"
