@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +13,10 @@ from snnprof.cli.options import OnceOnly, echo_line, outputs_option
 from snnprof.cli.outputs import output_files, saving, write_and_show
 from snnprof.cli.table_options import TableOptions, table_options
 from snnprof.core.errors import SnnprofError
-from snnprof.energy.conventions import (
-    at_precision,
-    convention_names,
-    of_inference,
-    of_training,
-)
-from snnprof.energy.dense_baseline import price_dense
-from snnprof.energy.pricing import price
+from snnprof.energy.conventions import at_precision, convention_names
+from snnprof.experiment.repricing import priced_anew
 from snnprof.render.output_files import load
-from snnprof.results import Report, ReportRow, Result, compare, merge
+from snnprof.results import Report, Result, compare, merge
 
 _PLAIN = TableOptions()
 BEYOND_LIMIT = 3  # exit status of compare --fail-if
@@ -76,28 +69,13 @@ def price_command(
     """Price a saved report under other conventions, without running anything."""
     files = output_files(outputs)
     names = [name for given in energy for name in convention_names(given)]
-    report = _report(file)
-    if not any(row.counts for row in report.rows):
-        raise SnnprofError(f"{file!r} has no counts: there is nothing to price")
     names = names if precision is None else [*at_precision(names, precision)]
-    training = of_training(names)
-    if training and not any(row.training_counts for row in report.rows):
-        raise SnnprofError(
-            f"{file!r} has no counts of a training step, which {training[0]!r} bills: snnprof run "
-            f"--energy {training[0]} takes them"
-        )
-    rows = tuple(_priced(row, of_inference(names), training) for row in report.rows)
-    _show(replace(report, rows=rows), files, table)
-
-
-def _priced(row: ReportRow, names: Sequence[str], training: Sequence[str]) -> ReportRow:
-    energies, of_step = row.energies, row.training_counts
-    if row.counts is not None:
-        energies = tuple(price(row.counts, name) for name in names)
-        if row.baseline_of is not None:
-            energies = price_dense(row.counts, names)
-    priced = () if of_step is None else tuple(price(of_step, name) for name in training)
-    return replace(row, energies=energies, training_energies=priced)
+    report = _report(file)
+    try:
+        anew = priced_anew(report, names)
+    except SnnprofError as error:
+        raise SnnprofError(f"{file!r}: {error}") from error
+    _show(anew, files, table)
 
 
 @click.command("compare", cls=OnceOnly)

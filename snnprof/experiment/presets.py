@@ -109,5 +109,6 @@ def _table(name: str) -> tuple[dict[str, Any], str]:
         return dict(_shipped()[name]), f"preset {name}"
     try:
         return tomllib.loads(Path(name).read_text("utf-8")), name
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no TOML, a NUL in the name
+    except (OSError, ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, no TOML, a NUL in the name
         raise SnnprofError(f"preset {name!r}: {reason_of(error)}") from error

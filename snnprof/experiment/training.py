@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from snnprof.core.processes import current_processes, together
+from snnprof.energy.conventions import convention_names
 from snnprof.experiment.checkpoint import CONFIGURATION
 from snnprof.experiment.configuration_keys import KEYS
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.random_state import random_state, seeded, set_random_state
+from snnprof.experiment.repricing import priced_anew
 from snnprof.experiment.run import report_of
 from snnprof.experiment.settings import NO_PROGRESS, Progress, Settings
 from snnprof.experiment.shared_figures import ForAll, joined_step
@@ -80,7 +82,7 @@ def run_training(start: TrainingStart, progress: Progress) -> Report:
     place, configuration = start.place, start.configuration
     assert place is not None, "a training has a folder"
     if start.done == configuration.values["epochs"] and (finished := place.report()) is not None:
-        return finished
+        return _priced(finished, start)
     with seeded(configuration.values["seed"]):
         checked = partial(training_settings, configuration, progress)
         with_data = together(checked, current_processes())
@@ -100,6 +102,19 @@ def _planned(with_data: Callable[[], Settings]) -> tuple[Settings, TrainingRun]:
     settings = with_data()
     (run,) = plan_rows(settings)
     return settings, run
+
+
+def _priced(finished: Report, start: TrainingStart) -> Report:
+    """The report of a finished training, under the conventions that are asked for now."""
+    given = start.configuration.values["energy"]
+    names = [name for energy in given for name in convention_names(energy)]
+    (row,) = finished.rows
+    if {*names} == {each.table for each in (*row.energies, *row.training_energies)}:
+        return finished
+    assert start.place is not None, "a training has a folder"
+    anew = priced_anew(finished, names)
+    start.place.write_report(anew, start.configuration.to_toml())
+    return anew
 
 
 class Training:

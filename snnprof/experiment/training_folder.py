@@ -21,7 +21,7 @@ import torch
 from snnprof.core.atomic_files import check_writable, write_whole
 from snnprof.core.errors import SnnprofError, reason_of
 from snnprof.core.processes import ALONE, Processes, together
-from snnprof.experiment.checkpoint import CONFIGURATION, read_file, saved_configuration
+from snnprof.experiment.checkpoint import CONFIGURATION, read_file
 from snnprof.experiment.weight_folder import weights_as_bytes
 from snnprof.render.epoch_table import epochs_csv
 from snnprof.render.output_files import load, save
@@ -42,9 +42,14 @@ class TrainingFolder:
     Args:
         path: the folder; made if it is not there, its parent is.
         processes: that share the training: the first alone writes, and the others wait for it.
+
+    Raises:
+        SnnprofError: an empty path.
     """
 
     def __init__(self, path: str | Path, processes: Processes = ALONE) -> None:
+        if not str(path):
+            raise SnnprofError("training folder '': name a directory; . is the current one")
         self.path = Path(path)
         self._processes = processes
 
@@ -62,7 +67,7 @@ class TrainingFolder:
 
     def _find(self, resume: bool) -> State | None:
         shown = repr(str(self.path))
-        if not str(self.path) or (self.path.exists() and not self.path.is_dir()):
+        if self.path.exists() and not self.path.is_dir():
             raise SnnprofError(f"training folder {shown} is a file: name a directory")
         if not self.path.parent.is_dir():
             raise SnnprofError(
@@ -164,12 +169,6 @@ class TrainingFolder:
                 "the state of this optimiser or schedule is more than tensors and numbers, so that "
                 f"the training could not be taken up again ({error.__cause__}): give another one"
             ) from error
-
-    def best_epoch(self) -> int | None:
-        """The epoch of the best weights that are there."""
-        file = self.path / BEST
-        found = saved_configuration(file) if file.exists() else None
-        return None if found is None else len(found[TRAINING]["epochs"])
 
     def write_report(self, report: Report, configuration: str) -> None:
         """Write the report, and the configuration as a preset's file."""
