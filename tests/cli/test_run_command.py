@@ -260,10 +260,11 @@ def flat(*arguments: str) -> str:
     return " ".join(call(*arguments).stdout.split())
 
 
-def test_names_given_twice_or_alone_are_one_arm() -> None:
-    report = snnprof.run(
-        modes="stbp", energy=["hd-lif", "hd-lif"], epochs=0, data="random", device="cpu"
-    )
+def test_a_name_alone_is_one_row_and_the_same_twice_is_refused() -> None:
+    given = {"modes": "stbp", "epochs": 0, "data": "random", "device": "cpu"}
+    with pytest.raises(snnprof.SnnprofError, match="energy 'hd-lif' is given twice"):
+        snnprof.run(**given, energy=["hd-lif", "hd-lif"])
+    report = snnprof.run(**given, energy="hd-lif")
     assert [row.mode for row in report.rows] == ["stbp"]
     assert [energy.table for energy in report.rows[0].energies] == ["hd-lif"]
 
