@@ -1,6 +1,7 @@
 """The one exception for what a user can mend."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class SnnprofError(ValueError):
@@ -22,6 +23,14 @@ def known(kind: str, name: str, names: Iterable[str]) -> SnnprofError:
     """The error for a name that is not in a registry, listing those that are."""
     listed = ", ".join(sorted(names))
     return SnnprofError(f"unknown {kind} {name!r}; known: {listed}")
+
+
+def unknown_key(where: str, key: str, keys: Iterable[str]) -> SnnprofError:
+    """The error for a key of a file that is not known, with the nearest one, or all."""
+    names = [*keys]
+    near = get_close_matches(key, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return SnnprofError(f"{where}: unknown key {key!r}; {hint}")
 
 
 def reason_of(error: Exception) -> str:

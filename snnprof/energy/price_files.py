@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snnprof.core.errors import SnnprofError, reason_of
+from snnprof.core.errors import SnnprofError
+from snnprof.core.toml_files import parse_toml, read_text
 
 SUFFIX = ".toml"
 UNSTATED = "unstated"
@@ -91,18 +91,15 @@ def read_file(path: str | Path, shipped: Mapping[str, Constant]) -> list[PricedA
         SnnprofError: the file cannot be read, or says something that is no convention: the file,
             the table and the key are named.
     """
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or no UTF-8
-        raise SnnprofError(f"energy file {str(path)!r}: {reason_of(error)}") from error
+    where = f"energy file {str(path)!r}"
+    text = read_text(path, where)
     try:
         _, found = read(text, shipped)
     except SnnprofError as error:
-        raise SnnprofError(f"energy file {str(path)!r}: {error}") from error
+        raise SnnprofError(f"{where}: {error}") from error
     if not found:
         raise SnnprofError(
-            f"energy file {str(path)!r} holds no table [conventions.NAME]: "
-            "docs/energy-conventions.md has an example"
+            f"{where} holds no table [conventions.NAME]: docs/energy-conventions.md has an example"
         )
     return found
 
@@ -119,12 +116,7 @@ def read(
     Raises:
         SnnprofError: no TOML, an unknown key, one that is missing, or a wrong value.
     """
-    try:
-        tables = tomllib.loads(text)
-    except ValueError as error:  # also whole numbers of thousands of digits
-        raise SnnprofError(f"no TOML: {error}") from error
-    except RecursionError:
-        raise SnnprofError("no TOML: its brackets are too deep") from None
+    tables = parse_toml(text)
     _only(tables, ("constants", "conventions"), "the file")
     constants = {name: _constant(name, row) for name, row in _rows(tables, "constants").items()}
     for name in constants.keys() & (shipped or {}).keys():

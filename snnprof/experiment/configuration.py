@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, unknown_key
 from snnprof.experiment.configuration_keys import (
     COSINE,
     KEYS,
     SGD,
     Key,
     check_value,
-    unknown_key,
 )
 from snnprof.experiment.own_function import name_of
 from snnprof.experiment.presets import Preset
@@ -98,7 +97,7 @@ def configure(found: Preset, given: Mapping[str, Any], origin: str) -> Configura
     origins: dict[str, str] = {}
     for key in given:
         if key not in KEYS:
-            raise unknown_key(origin, key)
+            raise unknown_key(origin, key, KEYS)
     for key, what in KEYS.items():
         if key in given:
             values[key], origins[key] = _given(key, what, given[key], origin), origin

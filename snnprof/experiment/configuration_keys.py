@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from snnprof.core.errors import SnnprofError
 from snnprof.core.type_words import IN_WORDS
@@ -71,13 +69,6 @@ KEYS: dict[str, Key] = {
     "workers": Key(int, "Processes that load data.", 0, alters=False),
     "checkpoint": Key(str, "File with weights to start from."),
 }
-
-
-def unknown_key(where: str, key: str, keys: Iterable[str] = tuple(KEYS)) -> SnnprofError:
-    """The error for a key that is not known, with the nearest one, or all."""
-    near = get_close_matches(key, keys, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(keys)}"
-    return SnnprofError(f"{where}: unknown key {key!r}; {hint}")
 
 
 def check_value(where: str, key: str, value: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from snnprof.core.errors import SnnprofError, reason_of
-from snnprof.experiment.configuration_keys import KEYS, check_value, unknown_key
+from snnprof.core.errors import SnnprofError, unknown_key
+from snnprof.core.toml_files import parse_toml, read_toml
+from snnprof.experiment.configuration_keys import KEYS, check_value
 
 BASE, SOURCES = "base", "sources"
 _MOST_BASES = 20
@@ -42,7 +42,7 @@ class Preset:
 @cache
 def _shipped() -> dict[str, dict[str, Any]]:
     text = resources.files("snnprof.experiment").joinpath("presets.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return parse_toml(text)
 
 
 def preset_names() -> list[str]:
@@ -107,8 +107,4 @@ def _table(name: str) -> tuple[dict[str, Any], str]:
             listed = ", ".join(preset_names())
             raise SnnprofError(f"unknown preset {name!r}; known: {listed}; or a file, NAME.toml")
         return dict(_shipped()[name]), f"preset {name}"
-    try:
-        return tomllib.loads(Path(name).read_text("utf-8")), name
-    except (OSError, ValueError, RecursionError) as error:
-        # ValueError: no UTF-8, no TOML, a NUL in the name
-        raise SnnprofError(f"preset {name!r}: {reason_of(error)}") from error
+    return read_toml(name, f"preset {name!r}"), name

@@ -106,7 +106,7 @@ def _widths(table: View) -> list[int]:
 
 def _letters(cell: str) -> int:
     if isinstance(cell, Figure):
-        return len(f"{cell.value} ± {cell.deviation}" if cell.deviation else cell.value)
+        return len(f"{cell.value}±{cell.deviation}" if cell.deviation else cell.value)
     return len(cell)
 
 
@@ -159,7 +159,7 @@ def _number(figure: Figure, letter: str, is_best: bool) -> str:
     value = figure.value if figure.value[0] != "-" or letter != "c" else f"$-${figure.value[1:]}"
     bold = f"\\textbf{{{value}}}" if is_best else value
     shown = bold if letter == "c" else _braced(bold)
-    return f"{shown} $\\pm$ {figure.deviation}" if figure.deviation else shown
+    return f"{shown}$\\pm${figure.deviation}" if figure.deviation else shown
 
 
 def _braced(text: str) -> str:

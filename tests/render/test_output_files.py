@@ -248,5 +248,5 @@ def test_latex_shows_mean_and_deviation_of_seeds() -> None:
     ]
     # 55 and 35 %, each +- 10 / sqrt(2) = 7.07
     stbp, online = body(Report(tuple(rows)))
-    assert r"\textbf{55.00} $\pm$ 7.07" in stbp
-    assert r"35.00 $\pm$ 7.07" in online
+    assert r"\textbf{55.00}$\pm$7.07" in stbp
+    assert r"35.00$\pm$7.07" in online

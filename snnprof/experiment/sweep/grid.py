@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from snnprof.core.environment import choose_device
-from snnprof.core.errors import SnnprofError, known, reason_of
+from snnprof.core.errors import SnnprofError, known
+from snnprof.core.toml_files import read_toml
 from snnprof.energy.conventions import at_precision, convention_names
 from snnprof.experiment.baseline import find_twin
 from snnprof.experiment.lookups import once_each
@@ -99,11 +99,7 @@ def _axis(where: str, name: str, key: Key, given: object) -> list[object]:
 def _read(path: Path, where: str) -> dict[str, Any]:
     if path.suffix.lower() != _SUFFIX:
         raise SnnprofError(f"{where}: give a file NAME{_SUFFIX}")
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        # ValueError: no TOML, no UTF-8, a NUL in the name
-        raise SnnprofError(f"{where}: {reason_of(error)}") from error
+    return read_toml(path, where)
 
 
 def _check_variants(where: str, variants: Mapping[str, Any]) -> None:

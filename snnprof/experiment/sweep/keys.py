@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from snnprof.core.errors import SnnprofError
+from snnprof.core.errors import SnnprofError, unknown_key
 from snnprof.training.layouts import AUTO
 
 VARIANTS, CLUSTER, BASELINE = "variants", "cluster", "baseline"
@@ -81,9 +80,7 @@ def check_keys(where: str, table: Mapping[str, object], known: Iterable[str]) ->
     names = [*known]
     for key in table:
         if key not in names:
-            near = get_close_matches(str(key), names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-            raise SnnprofError(f"{where}: unknown key {key!r}; {hint}")
+            raise unknown_key(where, str(key), names)
 
 
 def values_of(where: str, name: str, key: Key, given: object) -> list[object]:

@@ -151,7 +151,7 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "grid.toml"
     file.write_text("model = ")
     for path, message in (
-        (file, "Invalid value"),
+        (file, "no TOML: Invalid value"),
         (tmp_path / "none.toml", "No such file or directory"),
         (tmp_path / "grid.yaml", "give a file NAME.toml"),
     ):
