@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from snnprof.render.number_format import Figure, number, percent
-from snnprof.render.table import MEGA, MIB, MILLI, View, records, view
+from snnprof.render.number_format import Figure
+from snnprof.render.quantities import COUNT, JOULES, MEMORY, NUMBER, SECONDS, SHARE, SIZE
+from snnprof.render.table import View, records, view
 from snnprof.results import Comparison
 from snnprof.results.comparison import Compared
 
-_UNITS = {
-    "SOPs": (MEGA, "M"),
-    "NOPs": (MEGA, "M"),
-    "size": (MEGA, "MB"),
-    "peak memory": (MIB, "MiB"),
-    "step time": (MILLI, "ms"),
+_QUANTITIES = {
+    "accuracy": SHARE,
+    "firing rate": SHARE,
+    "SOPs": COUNT,
+    "NOPs": COUNT,
+    "size": SIZE,
+    "peak memory": MEMORY,
+    "step time": SECONDS,
 }
-_SHARES = ("accuracy", "firing rate")
 
 
 @records.register
@@ -32,8 +34,7 @@ def _(result: Comparison) -> View:
         (
             each.row,
             each.figure,
-            _value(each, each.base),
-            _value(each, each.new),
+            *_values(each),
             "" if each.ratio is None else Figure(f"{each.ratio:.4g}x", f"{each.ratio:.4g}"),
             _interval(each),
             each.verdict,
@@ -53,14 +54,12 @@ def _notes(result: Comparison) -> list[str]:
     ]
 
 
-def _value(each: Compared, value: float | None) -> str:
-    if value is None:
-        return ""
-    if each.figure in _SHARES:
-        return f"{percent(value)} %"
-    energy = (MILLI, "mJ") if each.convention is not None else (1.0, "")
-    unit, name = _UNITS.get(each.figure, energy)
-    return f"{number(value / unit)} {name}".strip()
+def _values(each: Compared) -> list[str]:
+    """Both values, in one unit."""
+    usual = NUMBER if each.convention is None else JOULES
+    heading, cells = _QUANTITIES.get(each.figure, usual).column("", [each.base, each.new])
+    symbol = heading.strip(" ()")
+    return [f"{cell} {symbol}".strip() if cell else "" for cell in cells]
 
 
 def _interval(each: Compared) -> str:

@@ -91,10 +91,12 @@ class Comparison(Viewed):
     Attributes:
         figures: row by row, those that only one report has among them.
         notes: what was not compared and why, and what the rows were run with that differs.
+        missing: names of the first report's rows that the second does not have.
     """
 
     figures: tuple[Compared, ...]
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def beyond(self, limit: str) -> tuple[Compared, ...]:
         """The figures beyond a limit such as ``"energy>+5%"`` or ``"accuracy<-1%"``.
@@ -106,12 +108,18 @@ class Comparison(Viewed):
 
         Raises:
             SnnprofError: a limit of another form, a figure that was not compared, or one of which
-                nobody can tell: only the first report has it, it is NaN, or too few steps were
-                timed.
+                nobody can tell: rows of the first report are missing in the second, only the first
+                has it, it is NaN, or too few steps were timed.
         """
         matched = _LIMIT.fullmatch(limit)
         if matched is None:
             raise SnnprofError(f"limit {limit!r}: give it as 'energy>+5%' or 'accuracy<-1%'")
+        if self.missing:
+            more = f" and {len(self.missing) - 1} more" if len(self.missing) > 1 else ""
+            raise SnnprofError(
+                f"limit {limit!r}: nobody can tell, for the second report does not have "
+                f"{self.missing[0]}{more}: run these rows too"
+            )
         name, sign, percent = matched.groups()
         compared = [each for each in self.figures if each.verdict != ONLY_SECOND]
         found = [each for each in compared if _is_named(each, name.lower())]
@@ -176,7 +184,9 @@ def compare(base: Report, new: Report) -> Comparison:
         for which, row in (("first", old), ("second", now)):
             if row.failure:
                 notes.append(f"{names[id(old)]} failed in the {which}: {row.failure}.")
-    return Comparison(tuple(figures), tuple(notes))
+    there = {id(old) for old, _ in pairs}
+    missing = tuple(names[id(row)] for row in base.rows if id(row) not in there)
+    return Comparison(tuple(figures), tuple(notes), missing)
 
 
 _Values = Sequence[float]

@@ -302,3 +302,20 @@ def test_a_limit_of_what_was_not_compared() -> None:
     found = snnprof.compare(report(row()), report(row()))
     with pytest.raises(SnnprofError, match="'energy' was not compared; compared were: accuracy"):
         found.beyond("energy>+5%")
+
+
+def test_no_limit_holds_where_rows_have_vanished() -> None:
+    both = report(row(), row(mode="online"), row(mode="ottt"))
+    found = snnprof.compare(both, report(row()))
+    assert found.missing == ("net online T4", "net ottt T4")
+    with pytest.raises(SnnprofError, match="does not have net online T4 and 1 more: run these"):
+        found.beyond("accuracy<-1%")
+    # More rows than before hide nothing.
+    assert snnprof.compare(report(row()), both).beyond("accuracy<-1%") == ()
+
+
+def test_both_values_stand_in_one_unit() -> None:
+    found = snnprof.compare(report(row(counts=counts(3000))), report(row(counts=counts(500))))
+    cells = {cells[1]: cells[2:4] for cells in view(found).rows}
+    assert cells["SOPs"] == ("1.500 k", "0.2500 k")  # over 2 samples
+    assert cells["accuracy"] == ("50.00 %", "50.00 %")
