@@ -76,6 +76,7 @@ def _rows_of(settings: Settings, neuron: str, timesteps: int) -> Iterator[Traini
             seed=settings.seed,
             data=settings.data_name,
             image_size=settings.data.shape.get("image_size"),
+            optimizer=settings.recipe.words if settings.recipe.epochs else None,
         )
         yield TrainingRun(setup, row, (*notes, *_on_layout(settings, setup.layout_found, row)))
 
@@ -144,6 +145,7 @@ def _baseline_run(settings: Settings, baseline: Baseline, spiking: TrainingRun) 
         seed=settings.seed,
         data=settings.data_name,
         image_size=settings.data.shape.get("image_size"),
+        optimizer=settings.recipe.words if settings.recipe.epochs else None,
         baseline_of=name,
     )
     words = twin.words(spiking.timesteps) if twin else ""

@@ -208,6 +208,7 @@ _CONDITIONS = (
     Column("layout", "layout", lambda row: row.layout, folded=True),
     Column("loss", "loss", lambda row: row.loss_name, folded=True),
     Column("batch", "batch", lambda row: row.samples_per_step, WHOLE, folded=True),
+    Column("optimizer", "optimiser", lambda row: row.optimizer, folded=True),
     Column("epochs", "epochs", lambda row: row.epochs, WHOLE, folded=True),
     Column("device", "device", lambda row: row.device, folded=True),
     Column("execution", "training step", lambda row: row.execution, folded=True),
@@ -215,7 +216,8 @@ _CONDITIONS = (
 )
 # Columns that are shown only where rows differ in them: the notes say what they are else.
 _WHERE_DIFFERENT = (
-    *("seed", "data", "image_size", "layout", "loss", "batch", "epochs", "device", "checkpoint"),
+    *("seed", "data", "image_size", "layout", "loss", "batch", "optimizer", "epochs", "device"),
+    "checkpoint",
 )
 
 

@@ -109,6 +109,7 @@ def _row_record(row: ReportRow, report: Report) -> dict[str, Any]:
         "seed": row.seed,
         "data": row.data,
         "image_size": row.image_size,
+        "optimizer": row.optimizer,
         "layout": row.layout,
         "loss": row.loss_name,
         "loading_median_s": row.loading_s,

@@ -46,6 +46,7 @@ def identity(row: ReportRow) -> dict[str, str]:
         "layout": row.layout,
         "batch": said["batch"],
         "epochs": said["epochs"],
+        "optimizer": row.optimizer,
         "execution": row.execution,
         "checkpoint": row.checkpoint and f"from {row.checkpoint}",
         "baseline_of": row.baseline_of and f"beside {row.baseline_of}",

@@ -55,6 +55,8 @@ class ReportRow:
         environment: the machine and versions it was measured with, where the report joins
             rows of several.
         modules: of the model that was counted; empty where only its counts are known.
+        optimizer: optimiser and schedule of its training, in words; None where it was not trained,
+            or that is not known.
         image_size: pixels of the data's images, as the model was given them; None where they are
             no images, or that is not known.
         training_counts: of a training step, its gradients included; None where no energy of
@@ -95,6 +97,7 @@ class ReportRow:
     environment: dict[str, str] = field(default_factory=dict)
     modules: tuple[ModuleRow, ...] = ()
     image_size: int | None = None
+    optimizer: str | None = None
     training_counts: CountResult | None = None
     training_energies: tuple[EnergyResult, ...] = ()
 

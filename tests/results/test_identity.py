@@ -19,7 +19,7 @@ from snnprof.results.identity import (
 STEP = StepProfile("stbp", "cpu", 8, 4, (), (), (), (0.1,), 1000, None, 400, 600, 1, 1)
 ROW = ReportRow(
     "vgg5", "lif", "fp32", "stbp", 4, profile=STEP, seed=0, data="digits", image_size=8,
-    loss_name="sum", layout="step", execution="bf16", checkpoint="w.pt", epochs=3,
+    loss_name="sum", layout="step", execution="bf16", checkpoint="w.pt", epochs=3, optimizer="SGD",
     environment={"torch": "2.13"}, more={"schedule": "cosine", "lr": 0.1},
 )  # fmt: skip
 OTHERS: dict[str, dict[str, Any]] = {
@@ -35,6 +35,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "layout": {"layout": "inside"},
     "batch": {"profile": replace(STEP, batch_size=16)},
     "epochs": {"epochs": 4},
+    "optimizer": {"optimizer": "SGD (learning rate 0.01)"},
     "execution": {"execution": ""},
     "checkpoint": {"checkpoint": "v.pt"},
     "baseline_of": {"baseline_of": "vgg5"},
