@@ -7,13 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from snnprof.render.count_table import not_counted_notes
-from snnprof.render.number_format import (
-    scaled,
-)
-from snnprof.render.table import MEGA, MILLI, View, records, view
-from snnprof.results import (
-    EnergyResult,
-)
+from snnprof.render.quantities import COUNT, JOULES
+from snnprof.render.table import View, records, view
+from snnprof.results import EnergyResult
 
 
 @records.register
@@ -23,12 +19,11 @@ def _(result: EnergyResult) -> list[dict[str, Any]]:
 
 @view.register
 def _(result: EnergyResult) -> View:
-    columns = ("layer", "event", "events (M)", "energy (mJ)")
-    rows = [
-        (row.name, row.operation, scaled(row.events, MEGA), scaled(row.energy_j, MILLI))
-        for row in result.rows
-    ]
-    rows.append(("total", "", "", scaled(result.total_j, MILLI)))
+    names = [(row.name, row.operation) for row in result.rows] + [("total", "")]
+    events = COUNT.column("events", [*(row.events for row in result.rows), None])
+    joules = JOULES.column("energy", [*(row.energy_j for row in result.rows), result.total_j])
+    columns = ("layer", "event", events[0], joules[0])
+    rows = zip(*zip(*names, strict=True), events[1], joules[1], strict=True)
     of_phase = f"{result.phase} energy per sample" if result.phase else "energy per sample"
     title = f"{of_phase.capitalize()}, convention {result.table}"
     notes = (*energy_notes(result), *not_counted_notes(result.not_counted))

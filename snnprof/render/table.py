@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-MEGA, MILLI, MIB = 1e6, 1e-3, 2.0**20
+MILLI, MIB = 1e-3, 2.0**20
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,14 @@ from snnprof.energy.dense_baseline import price_dense
 from snnprof.energy.pricing import price
 from snnprof.results import CountResult, LayerCount
 
+from ..support.registries import kept
+
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Registrations of one test are gone in the next."""
-    registries: tuple[dict[str, Any], ...] = (CONVENTIONS, FORMULAS)
-    before = [dict(registry) for registry in registries]
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(entries)
+    with kept(CONVENTIONS, FORMULAS):
+        yield
 
 
 def layer(name: str, *, input_kind: str, synops: int, nonzeros: int) -> LayerCount:

@@ -19,6 +19,7 @@ from snnprof.results import CountResult, GradientCount, NeuronRate
 from snnprof.results.serialization import from_json, to_json
 
 from ..counting.test_output_gradients import two_layers
+from ..support.registries import kept
 
 
 def near(joules: Any, rel: float = 1e-12) -> Any:
@@ -29,12 +30,8 @@ def near(joules: Any, rel: float = 1e-12) -> Any:
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Registrations of one test are gone in the next."""
-    registries: tuple[Any, ...] = (CONVENTIONS, FORMULAS)
-    before = [dict(registry) for registry in registries]
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(entries)
+    with kept(CONVENTIONS, FORMULAS):
+        yield
 
 
 @pytest.fixture

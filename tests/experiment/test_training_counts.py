@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,6 +27,7 @@ from snnprof.results import Report
 from snnprof.training.step_runner import StepRunner, StepSetup
 
 from ..support.networks import Step
+from ..support.registries import kept
 
 STEPS, BATCH = 4, 6
 
@@ -35,12 +35,8 @@ STEPS, BATCH = 4, 6
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Registrations of one test are gone in the next."""
-    registries: tuple[dict[str, Any], ...] = (CONVENTIONS, FORMULAS)
-    before = [dict(registry) for registry in registries]
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(entries)
+    with kept(CONVENTIONS, FORMULAS):
+        yield
 
 
 def report(modes: list[str], **settings: object) -> Report:

@@ -33,6 +33,15 @@ def test_the_layers_add_up_to_the_total(counts: CountResult) -> None:
     assert per_layer[-1] == pytest.approx(sum(per_layer[:-1]))
 
 
+def test_energy_has_units_in_which_it_can_be_read(report: Report) -> None:
+    table = view(report.rows[0].energies[0])
+    assert table.columns == ("layer", "event", "events", "energy (pJ)")
+    # Per sample: 200 MACs of the stem * 4.6 pJ, 50 ACs * 0.9 pJ
+    assert [cells[2:] for cells in table.rows] == [
+        ("200.0", "920.0"), ("50.00", "45.00"), ("", "965.0"),
+    ]  # fmt: skip
+
+
 def test_the_column_of_products_is_shown_where_there_are_any(counts: CountResult) -> None:
     assert "nnz SOPs" not in view(counts).columns
     assert counts.per_sample("nnz_synops") is None
