@@ -138,7 +138,7 @@ def count_notes(result: CountResult, *, dense: bool = False) -> Iterator[str]:
     if result.rows and result.firing_rate is None and not dense:
         yield (
             "No firing rate: no layer of neurons is known in the model. If it has some, "
-            "@snnprof.register_neuron(TheirNeuron) makes their class known."
+            "snnprof.register_neuron(TheirNeuron) makes their class known."
         )
     yield from not_counted_notes(result.not_counted)
     if not result.not_counted:

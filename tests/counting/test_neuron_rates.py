@@ -134,7 +134,7 @@ def test_no_known_neuron_is_an_empty_cell_and_a_sentence(tmp_path: Any) -> None:
     result.save(tmp_path / "t.md")
     text = (tmp_path / "t.md").read_text()
     assert "No firing rate: no layer of neurons is known" in text
-    assert "@snnprof.register_neuron" in text
+    assert "snnprof.register_neuron" in text
 
 
 def test_a_neuron_inside_another_is_a_part_of_it() -> None:
