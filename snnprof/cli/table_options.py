@@ -126,6 +126,7 @@ def _columns(
         for column in columns_of(Report((ReportRow(""),))):
             click.echo(f"{column.key}: {column.heading}")
         click.echo("energy: every convention's; energy_NAME: that of one")
+        click.echo("training_energy: likewise, of training; training_energy_NAME: that of one")
         click.echo("beside a dense row, of convention NAME:")
         click.echo(
             "  dense_ratio_NAME: energy, ratio to dense; break_even_NAME: break-even firing rate"

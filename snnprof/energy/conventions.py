@@ -232,7 +232,8 @@ def _precisions(chosen: Convention) -> str:
     known = {other.precision for other in CONSTANTS.values() if other.precision is not None}
     own = chosen.constants.values()
     at = {name for name in known if own and all(_alike(each, name) for each in own)}
-    return f"it has them at {', '.join(sorted(at))}" if at else "ask for it without a precision"
+    others = at - {constant.precision for constant in own}
+    return f"it has them at {', '.join(sorted(at))}" if others else "ask for it without a precision"
 
 
 def _alike(own: Constant, precision: str) -> Constant | None:

@@ -24,6 +24,9 @@ DEFAULT = "default"
 _NONE = "none"
 
 
+CONFIGURATION_NOTE = "Configuration:"
+
+
 @dataclass(frozen=True)
 class Configuration:
     """Every value of a training.
@@ -54,7 +57,9 @@ class Configuration:
         changed = ", ".join(key for key in self.values if key in self.given)
         also = f" with {changed} given" if changed else ""
         listed = ", ".join(f"{key} {_shown(value)}" for key, value in self.plain.items())
-        return f"Configuration: preset {self.preset}{also}; {listed}.{self._of_another_neuron}"
+        return (
+            f"{CONFIGURATION_NOTE} preset {self.preset}{also}; {listed}.{self._of_another_neuron}"
+        )
 
     @property
     def _of_another_neuron(self) -> str:

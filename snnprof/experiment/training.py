@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from snnprof.core.processes import current_processes, together
 from snnprof.energy.conventions import convention_names
 from snnprof.experiment.checkpoint import CONFIGURATION
+from snnprof.experiment.configuration import CONFIGURATION_NOTE
 from snnprof.experiment.configuration_keys import KEYS
 from snnprof.experiment.plan import plan_rows
 from snnprof.experiment.random_state import random_state, seeded, set_random_state
@@ -84,7 +85,7 @@ def run_training(start: TrainingStart, progress: Progress) -> Report:
     if start.done == configuration.values["epochs"] and (finished := place.report()) is not None:
         return _priced(finished, start)
     with seeded(configuration.values["seed"]):
-        checked = partial(training_settings, configuration, progress)
+        checked = partial(training_settings, start.run_here, progress)
         with_data = together(checked, current_processes())
         place.make()
         if start.words:
@@ -113,6 +114,8 @@ def _priced(finished: Report, start: TrainingStart) -> Report:
         return finished
     assert start.place is not None, "a training has a folder"
     anew = priced_anew(finished, names)
+    others = (note for note in anew.notes if not note.startswith(CONFIGURATION_NOTE))
+    anew = replace(anew, notes=(start.configuration.words, *others))
     start.place.write_report(anew, start.configuration.to_toml())
     return anew
 

@@ -62,8 +62,8 @@ def _of_every_draw(run: TrainingRun, runner: StepRunner, settings: Settings) -> 
 def _notes(run: TrainingRun, samples: int, draws: int) -> Iterator[str]:
     yield (
         "Training energy: of one sample in a training step, forward and backward; SOPs, and zeros "
-        f"of the gradients, counted on {samples} training samples with the weights as trained, "
-        "which stay as they are. No inference is in it."
+        f"of the gradients, counted on {samples} training samples with the row's weights, which "
+        "stay as they are. No inference is in it."
     )
     if draws > 1:
         yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from snnprof.experiment.training_folder import LAST, TRAINING, State, TrainingFo
 
 USUAL_PRESET = "digits"
 _IN_TOML = "checkpoint"
+_OF_SEVERAL = ("sync_bn", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,19 @@ class TrainingStart:
         if self.done == epochs:
             return f"{self.place.path}: all {epochs} epochs are trained."
         return f"{self.place.path} goes on after epoch {self.done} of {epochs}."
+
+    @property
+    def run_here(self) -> Configuration:
+        """The configuration as these processes run it.
+
+        What only several processes share means nothing in one that takes their training up; the
+        checkpoint keeps it for when they are several again.
+        """
+        if self.state is None or current_processes().several:
+            return self.configuration
+        given = self.configuration.given
+        alone = {key: False for key in _OF_SEVERAL if key not in given}
+        return replace(self.configuration, values={**self.configuration.values, **alone})
 
     @property
     def resumption(self) -> str:

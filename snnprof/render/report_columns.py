@@ -32,7 +32,7 @@ from snnprof.render.quantities import (
 )
 from snnprof.render.table_lines import Rows
 from snnprof.results import Cell, Report, ReportRow
-from snnprof.results.identity import may_be_of_one_data
+from snnprof.results.identity import differing_parts, may_be_of_one_data
 
 HIGHER, LOWER = "higher", "lower"
 
@@ -156,6 +156,7 @@ def columns_of(report: Report) -> tuple[Column, ...]:
         ),
         *_training_energies(report),
         *_CONDITIONS,
+        Column("optimizer", "optimiser", _differing_optimizer(report), folded=True),
         *(_own_column(name) for name in own_columns(report)),
         Column("failure", "failed", lambda row: "see below" if row.failure else None),
     )  # fmt: skip
@@ -208,7 +209,6 @@ _CONDITIONS = (
     Column("layout", "layout", lambda row: row.layout, folded=True),
     Column("loss", "loss", lambda row: row.loss_name, folded=True),
     Column("batch", "batch", lambda row: row.samples_per_step, WHOLE, folded=True),
-    Column("optimizer", "optimiser", lambda row: row.optimizer, folded=True),
     Column("epochs", "epochs", lambda row: row.epochs, WHOLE, folded=True),
     Column("device", "device", lambda row: row.device, folded=True),
     Column("execution", "training step", lambda row: row.execution, folded=True),
@@ -219,6 +219,13 @@ _WHERE_DIFFERENT = (
     *("seed", "data", "image_size", "layout", "loss", "batch", "optimizer", "epochs", "device"),
     "checkpoint",
 )
+
+
+def _differing_optimizer(report: Report) -> Callable[[ReportRow], str | None]:
+    """What rows were trained by; where they differ, no more than that: the notes have it whole."""
+    given = [*dict.fromkeys(row.optimizer for row in report.rows if row.optimizer is not None)]
+    shown = dict(zip(given, differing_parts(given), strict=True)) if len(given) > 1 else {}
+    return lambda row: shown.get(row.optimizer or "", row.optimizer)
 
 
 def _energies(report: Report) -> Iterator[Column]:
@@ -349,10 +356,13 @@ def _heading(report: Report) -> str:
     return "GPU" if kind.startswith("cuda") else "CPU"
 
 
+_GROUPS = ("energy", "training_energy")  # a column of every convention
+
+
 def chosen(report: Report, keys: Sequence[str] | None) -> list[Column]:
     """The columns of these names, in that order; None for those that are shown if nobody asks.
 
-    ``energy`` is every convention's.
+    ``energy`` is every convention's, ``training_energy`` likewise.
 
     Raises:
         SnnprofError: a name that is no column, or one that no row has a figure for.
@@ -362,11 +372,11 @@ def chosen(report: Report, keys: Sequence[str] | None) -> list[Column]:
         return [column for column in columns if _is_usual(column, report)]
     found: list[Column] = []
     for key in keys:
-        every = "energy_" if key == "energy" else None
+        every = f"{key}_" if key in _GROUPS else None
         named = [c for c in columns if c.key == key or (every and c.key.startswith(every))]
         if not named:
             known = ", ".join(column.key for column in columns)
-            raise SnnprofError(f"unknown column {key!r}; known: {known}, energy")
+            raise SnnprofError(f"unknown column {key!r}; known: {known}, {', '.join(_GROUPS)}")
         if not any(column.values(report.rows) for column in named):
             raise SnnprofError(f"column {key!r}: no row has it, it was not measured: leave it out")
         found += named

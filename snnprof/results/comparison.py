@@ -15,7 +15,6 @@ from snnprof.results.paired_rows import (
     costs_are_comparable,
     differing_settings,
     environment_of,
-    listed,
     missing_rows,
     on_environments,
     on_prices,
@@ -159,9 +158,11 @@ def compare(base: Report, new: Report) -> Comparison:
     names = dict(zip(map(id, base.rows), unique_names(base.rows), strict=True))
     pairs = paired_rows(base, new)
     if not pairs:
+        all_names = unique_names([*base.rows, *new.rows])
+        first, second = all_names[: len(base.rows)], all_names[len(base.rows) :]
         raise SnnprofError(
-            f"no row is in both reports: {listed(base.rows)} in the first, {listed(new.rows)} in "
-            "the second"
+            f"no row is in both reports: {_listed(first)} in the first, {_listed(second)} in the "
+            "second"
         )
     figures: list[Compared] = []
     elsewhere: list[Pair] = []
@@ -187,6 +188,10 @@ def compare(base: Report, new: Report) -> Comparison:
     there = {id(old) for old, _ in pairs}
     missing = tuple(names[id(row)] for row in base.rows if id(row) not in there)
     return Comparison(tuple(figures), tuple(notes), missing)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 _Values = Sequence[float]

@@ -43,7 +43,5 @@ class GradientCount:
 
 
 def join(one: GradientCount | None, other: GradientCount | None) -> GradientCount | None:
-    """Both as one; that of the one that looked, where the other did not."""
-    if one is None or other is None:
-        return one or other
-    return one.merge(other)
+    """Both as one; None where one did not look: its elements are not known."""
+    return None if one is None or other is None else one.merge(other)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from snnprof.results.report import ReportRow
 
-SEED, TIMESTEPS = "seed", "timesteps"
+SEED, TIMESTEPS, OPTIMIZER = "seed", "timesteps", "optimizer"
 _OF_SEED = re.compile(r"(?<![a-z])(seed[ _=-]?)\d+", re.IGNORECASE)
 
 _IN_NAMES = ("model", "neuron", "weights", "mode", TIMESTEPS, SEED)
@@ -46,7 +46,7 @@ def identity(row: ReportRow) -> dict[str, str]:
         "layout": row.layout,
         "batch": said["batch"],
         "epochs": said["epochs"],
-        "optimizer": row.optimizer,
+        OPTIMIZER: row.optimizer,
         "execution": row.execution,
         "checkpoint": row.checkpoint and f"from {row.checkpoint}",
         "baseline_of": row.baseline_of and f"beside {row.baseline_of}",
@@ -101,6 +101,10 @@ def conditions_apart(rows: Sequence[ReportRow], *but: str) -> list[str]:
 def _differing(rows: Sequence[ReportRow], names: Sequence[str]) -> list[list[str]]:
     """Of each row the words of those names in which the rows differ."""
     said = [identity(row) for row in rows]
+    trained = differing_parts([each.get(OPTIMIZER, "") for each in said])
+    for each, parts in zip(said, trained, strict=True):
+        if OPTIMIZER in each:
+            each[OPTIMIZER] = parts
     differ = [name for name in names if len({each.get(name) for each in said}) > 1]
     return [[each[name] for name in differ if name in each] for each in said]
 
@@ -113,6 +117,17 @@ def unique_names(rows: Sequence[ReportRow]) -> list[str]:
     apart = {name: iter(told_apart(alike)) for name, alike in of_name.items()}
     words = [next(apart[row.name]) for row in rows]
     return [f"{row.name} ({w})" if w else row.name for row, w in zip(rows, words, strict=True)]
+
+
+def differing_parts(texts: Sequence[str]) -> list[str]:
+    """Of each text what is not in all of them, between commas and brackets.
+
+    ``"SGD (learning rate 0.1, momentum 0.9)"`` beside another learning rate: ``"learning rate
+    0.1"``.
+    """
+    parts = [[part.strip() for part in re.split(r"[(),]", text)] for text in texts]
+    shared = set.intersection(*map(set, parts)) if parts else set()
+    return [", ".join(part for part in each if part and part not in shared) for each in parts]
 
 
 def may_be_of_one_data(one: ReportRow, other: ReportRow) -> bool:

@@ -46,11 +46,6 @@ def _in_common(row: ReportRow, other: ReportRow) -> int:
     return len(identity(row).items() & identity(other).items())
 
 
-def listed(rows: Sequence[ReportRow]) -> str:
-    """Names of the first few rows."""
-    return ", ".join(row.name for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
-
-
 def missing_rows(
     where: str, rows: Sequence[ReportRow], paired: Sequence[ReportRow]
 ) -> Iterator[str]:
@@ -108,13 +103,17 @@ def on_prices(pairs: Sequence[Pair]) -> Iterator[str]:
     """Conventions of one name that are not one."""
     changed: dict[str, None] = {}
     for old, now in pairs:
-        there = {energy.table: energy for energy in now.energies}
-        for energy in old.energies:
+        there = {energy.table: energy for energy in _all_energies(now)}
+        for energy in _all_energies(old):
             other = there.get(energy.table)
             if other is not None and not _is_priced_alike(energy, other):
                 changed[energy.table] = None
     for table in changed:
         yield f"Energy {table} is priced otherwise in the second report: other joules per event."
+
+
+def _all_energies(row: ReportRow) -> tuple[EnergyResult, ...]:
+    return (*row.energies, *row.training_energies)
 
 
 def _is_priced_alike(one: EnergyResult, other: EnergyResult) -> bool:

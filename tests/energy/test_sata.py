@@ -171,7 +171,9 @@ source = "Horowitz"
 
 
 def test_no_other_precision_is_made_up() -> None:
-    with pytest.raises(snnprof.SnnprofError, match="no prices at 'int8': it has them at 16bit"):
+    with pytest.raises(
+        snnprof.SnnprofError, match="no prices at 'int8': ask for it without a precision"
+    ):
         snnprof.price(CountResult((), 1), "sata+int8")
 
 

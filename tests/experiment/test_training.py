@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from snnprof.experiment.data import Data
 from snnprof.experiment.data_sets import Dataset
 from snnprof.experiment.presets import find_preset
 from snnprof.experiment.settings import Progress
+from snnprof.experiment.training_start import find_start
 
 from .data_sets.test_cifar import cifar10_files, write_folder
 
@@ -374,3 +376,26 @@ def test_the_global_generators_are_left_as_they_were(tmp_path: Path) -> None:
     torch.manual_seed(11)
     train(tmp_path, epochs=1)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_finished_training_is_priced_under_what_is_asked_for_now(tmp_path: Path) -> None:
+    trained = train(tmp_path / "t", epochs=1)
+    again = train(tmp_path / "t", epochs=1, resume=True, energy=["dense", "spikformer"])
+    assert [energy.table for energy in again.rows[0].energies] == ["dense", "spikformer"]
+    assert again.rows[0].counts == trained.rows[0].counts
+    (said,) = (note for note in again.notes if note.startswith("Configuration:"))
+    assert "energy dense, spikformer" in said and "operands" not in said
+    assert snnprof.load(tmp_path / "t" / "report.json") == again
+
+
+def test_one_process_takes_up_what_several_began(tmp_path: Path) -> None:
+    begun = find_start("digits", {}, tmp_path / "t", False)
+    shared = {**begun.configuration.values, "sync_bn": True, "fsdp": True}
+    start = replace(begun, configuration=replace(begun.configuration, values=shared), state={})
+    here = start.run_here
+    assert (here.values["sync_bn"], here.values["fsdp"]) == (False, False)
+    assert start.configuration.values["sync_bn"], "the checkpoint keeps it"
+    # Asked for, it is refused as ever; and so it is where a training begins.
+    asked = replace(start.configuration, given=frozenset({"fsdp"}))
+    assert replace(start, configuration=asked).run_here.values["fsdp"]
+    assert replace(start, state=None).run_here.values["sync_bn"]

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from snnprof.render.report_table import Presented
 from snnprof.render.table import view
 from snnprof.render.terminal import show
 from snnprof.results import CountResult, GradientCount, Report
@@ -114,3 +115,19 @@ def test_counts_with_gradients_come_back_from_a_file_and_older_files_are_read(
     for row in (*document["result"]["rows"], *document["result"]["neurons"]):
         assert row.pop("gradient") is None  # as a file of before has it
     assert from_json(json.dumps(document)) == counts
+
+
+def test_energy_of_training_is_a_group_of_columns_and_a_dense_row_says_why_it_has_none(
+    report: Report,
+) -> None:
+    first, second = report.rows
+    training = dataclasses.replace(first.energies[0], table="sata", phase="training")
+    spiking = dataclasses.replace(first, training_energies=(training,))
+    dense = dataclasses.replace(second, mode="dense", baseline_of=first.model)
+    beside = Report((spiking, dense))
+    table = view(Presented(beside, ("mode", "training_energy")))
+    assert table.columns == ("mode", "training energy, sata (pJ)")
+    assert [cells[1] for cells in table.rows] == ["965.0", ""]
+    assert any(
+        note.startswith(f"{dense.name}: not priced under sata, where") for note in table.notes
+    )

@@ -10,6 +10,7 @@ import pytest
 from snnprof.results import ReportRow, StepProfile
 from snnprof.results.identity import (
     conditions_apart,
+    differing_parts,
     identity,
     likeness,
     may_be_of_one_data,
@@ -92,3 +93,14 @@ def test_what_is_not_said_of_data_may_be_alike() -> None:
     assert may_be_of_one_data(ROW, unsaid)
     assert not may_be_of_one_data(ROW, replace(ROW, data="cifar10"))
     assert not may_be_of_one_data(unsaid, replace(unsaid, image_size=16))
+
+
+def test_of_what_trained_rows_the_parts_that_differ() -> None:
+    texts = [f"SGD (learning rate {rate}, momentum 0.9), cosine annealing" for rate in (0.1, 0.01)]
+    assert differing_parts(texts) == ["learning rate 0.1", "learning rate 0.01"]
+    assert differing_parts(["Adam, no schedule", texts[0]]) == [
+        "Adam, no schedule",
+        "SGD, learning rate 0.1, momentum 0.9, cosine annealing",
+    ]
+    rows = [replace(ROW, optimizer=text) for text in texts]
+    assert told_apart(rows) == ["learning rate 0.1", "learning rate 0.01"]
