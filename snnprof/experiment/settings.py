@@ -234,7 +234,10 @@ def check_settings(
     _check_measuring(repeats, measure_energy)
     chosen_loss = named_loss(loss)
     for mode, steps_of_time in product(named["modes"], named["timesteps"]):  # refuses wrong ones
-        StepSetup(source, mode, steps_of_time, amp=amp, compile=compile, sync_bn=sync_bn)
+        StepSetup(
+            source, mode, steps_of_time, amp=amp, compile=compile, channels_last=channels_last,
+            sync_bn=sync_bn, fsdp=fsdp,
+        )  # fmt: skip
     size = _samples(batch_size)
     usual = BATCH_SIZE if size is None else size
     of_recipe |= own_recipe(optimizer, schedule, learning_rate)

@@ -120,6 +120,8 @@ REFUSED = {
     "--augmentation=flip:prob=1": "augmentation step 'flip' has no 'prob'",
     "--augmentation=random-crop:padding=x": "padding='x'",
     "--augmentation=flip:probability=2": "probability must be between 0 and 1",
+    "fsdp = true\ncompile = true": "fsdp does not run with compile",
+    "fsdp = true\nchannels_last = true": "fsdp does not run with channels_last",
     'augmentation = [{step = "flop"}]': FLOP,
     'augmentation = [{step = "flip", prob = 1}]': "augmentation step 'flip' has no 'prob'",
     'augmentation = [{step = "flip", probability = "1"}]': "probability='1'",
