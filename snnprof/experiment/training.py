@@ -110,7 +110,7 @@ def _priced(finished: Report, start: TrainingStart) -> Report:
     given = start.configuration.values["energy"]
     names = [name for energy in given for name in convention_names(energy)]
     (row,) = finished.rows
-    if {*names} == {each.table for each in (*row.energies, *row.training_energies)}:
+    if {*names} == {each.table for each in row.prices}:
         return finished
     assert start.place is not None, "a training has a folder"
     anew = priced_anew(finished, names)

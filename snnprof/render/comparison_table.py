@@ -57,8 +57,10 @@ def _notes(result: Comparison) -> list[str]:
 def _values(each: Compared) -> list[str]:
     """Both values, in one unit."""
     usual = NUMBER if each.convention is None else JOULES
-    heading, cells = _QUANTITIES.get(each.figure, usual).column("", [each.base, each.new])
-    symbol = heading.strip(" ()")
+    quantity = _QUANTITIES.get(each.figure, usual)
+    values = (each.base, each.new)
+    factor, symbol = quantity.unit([value for value in values if value is not None])
+    cells = ("" if value is None else quantity.cell([value], factor) for value in values)
     return [f"{cell} {symbol}".strip() if cell else "" for cell in cells]
 
 

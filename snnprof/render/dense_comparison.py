@@ -114,19 +114,15 @@ def baseline_notes(report: Report) -> Iterator[str]:
 def _not_priced(report: Report) -> Iterator[str]:
     """Conventions of the rows beside a dense one that say nothing of it."""
     for row in report.rows:
-        own = {energy.table for energy in _priced(row)}
+        own = {energy.table for energy in row.prices}
         beside = (other for other in report.rows if other.model == row.baseline_of)
-        tables = dict.fromkeys(e.table for o in beside if o.baseline_of is None for e in _priced(o))
+        tables = dict.fromkeys(e.table for o in beside if o.baseline_of is None for e in o.prices)
         missing = [table for table in tables if table not in own and _is_of_spikes(table)]
         if row.baseline_of is not None and own and missing:
             yield (
                 f"{row.name}: not priced under {', '.join(missing)}, where real numbers would be "
                 "billed as spikes."
             )
-
-
-def _priced(row: ReportRow) -> tuple[EnergyResult, ...]:
-    return (*row.energies, *row.training_energies)
 
 
 def _is_of_spikes(table: str) -> bool:

@@ -53,10 +53,7 @@ def report_notes(report: Report) -> Iterator[str]:
     yield from _conditions(report)
     yield from _profile_notes(report)
     yield from _unique(
-        note
-        for row in report.rows
-        for energy in (*row.energies, *row.training_energies)
-        for note in energy_notes(energy)
+        note for row in report.rows for energy in row.prices for note in energy_notes(energy)
     )
     yield from _unique(
         note

@@ -174,9 +174,12 @@ def compare(base: Report, new: Report) -> Comparison:
         if said := differing_settings(old, now, alike):
             otherwise.setdefault(said, []).append(names[id(old)])
         figures += _figures(names[id(old)], old, now, here and alike)
+    missing = {
+        "second": missing_rows(base.rows, [old for old, _ in pairs]),
+        "first": missing_rows(new.rows, [now for _, now in pairs]),
+    }
     notes = [
-        *missing_rows("second", base.rows, [old for old, _ in pairs]),
-        *missing_rows("first", new.rows, [now for _, now in pairs]),
+        *(f"Not in the {where} report: {', '.join(of)}." for where, of in missing.items() if of),
         *on_environments(base, new, elsewhere),
         *(f"{', '.join(of)}: {said}" for said, of in otherwise.items()),
         *on_prices(pairs),
@@ -185,9 +188,7 @@ def compare(base: Report, new: Report) -> Comparison:
         for which, row in (("first", old), ("second", now)):
             if row.failure:
                 notes.append(f"{names[id(old)]} failed in the {which}: {row.failure}.")
-    there = {id(old) for old, _ in pairs}
-    missing = tuple(names[id(row)] for row in base.rows if id(row) not in there)
-    return Comparison(tuple(figures), tuple(notes), missing)
+    return Comparison(tuple(figures), tuple(notes), tuple(missing["second"]))
 
 
 def _listed(names: Sequence[str]) -> str:

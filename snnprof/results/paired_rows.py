@@ -46,14 +46,10 @@ def _in_common(row: ReportRow, other: ReportRow) -> int:
     return len(identity(row).items() & identity(other).items())
 
 
-def missing_rows(
-    where: str, rows: Sequence[ReportRow], paired: Sequence[ReportRow]
-) -> Iterator[str]:
-    """A sentence with the rows of a report that the other, called ``where``, has not."""
+def missing_rows(rows: Sequence[ReportRow], paired: Sequence[ReportRow]) -> list[str]:
+    """Names of a report's rows that the other has not."""
     named = zip(rows, unique_names(rows), strict=True)
-    missing = [name for row, name in named if not any(row is each for each in paired)]
-    if missing:
-        yield f"Not in the {where} report: {', '.join(missing)}."
+    return [name for row, name in named if not any(row is each for each in paired)]
 
 
 def environment_of(report: Report, row: ReportRow) -> dict[str, str]:
@@ -103,17 +99,13 @@ def on_prices(pairs: Sequence[Pair]) -> Iterator[str]:
     """Conventions of one name that are not one."""
     changed: dict[str, None] = {}
     for old, now in pairs:
-        there = {energy.table: energy for energy in _all_energies(now)}
-        for energy in _all_energies(old):
+        there = {energy.table: energy for energy in now.prices}
+        for energy in old.prices:
             other = there.get(energy.table)
             if other is not None and not _is_priced_alike(energy, other):
                 changed[energy.table] = None
     for table in changed:
         yield f"Energy {table} is priced otherwise in the second report: other joules per event."
-
-
-def _all_energies(row: ReportRow) -> tuple[EnergyResult, ...]:
-    return (*row.energies, *row.training_energies)
 
 
 def _is_priced_alike(one: EnergyResult, other: EnergyResult) -> bool:

@@ -109,6 +109,11 @@ class ReportRow:
         return " ".join(part for part in parts if part)
 
     @property
+    def prices(self) -> tuple[EnergyResult, ...]:
+        """Energies of inference, then those of training."""
+        return (*self.energies, *self.training_energies)
+
+    @property
     def device(self) -> str | None:
         """Kind of device that the training step ran on; None where none was measured."""
         return None if self.profile is None else self.profile.device
